@@ -1,0 +1,1 @@
+"""Is this ONNX file the network that was trained, in its cheapest exact form?"""

@@ -1,0 +1,1 @@
+"""What does this model cost on this device?"""
