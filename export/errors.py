@@ -1,0 +1,81 @@
+"""What can go wrong between a trained network and a file that can be trusted."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class ExportError(Exception):
+    """Base of this package's errors: one line for the user, and the exit code of the command that met it."""
+
+    exit_code = 3
+
+
+class ParityError(ExportError):
+    """The exported file does not compute what the trained network computes."""
+
+    def __init__(self, max_difference: float, tolerance: float, detail: str = "") -> None:
+        self.max_difference = max_difference
+        self.tolerance = tolerance
+        self.detail = detail
+        more = f" ({detail})" if detail else ""
+        super().__init__(
+            f"the exported model differs from the network by {max_difference:.3g}, "
+            f"more than {tolerance:.3g}{more}"
+        )
+
+
+class InvalidFileError(ExportError):
+    """A model file that can't be read, or that the checker or ONNX Runtime refuses."""
+
+    def __init__(self, source: Path | str, reason: str) -> None:
+        self.source = source
+        self.reason = _one_line(reason)
+        super().__init__(f"{source} is not a valid ONNX model: {self.reason}")
+
+
+class BundleError(ExportError):
+    """A bundle directory that can't be written, or is not one."""
+
+    def __init__(self, directory: Path | str, reason: str) -> None:
+        self.directory = directory
+        self.reason = _one_line(reason)
+        super().__init__(f"bundle {directory}: {self.reason}")
+
+
+class PreprocessingError(ExportError):
+    """A preprocessing record with a wrong field, or images that it does not fit."""
+
+
+class UnsupportedModuleError(ExportError):
+    """The quick graph builder has no rule for this part of a network (the exporter may have one)."""
+
+    def __init__(self, where: str, what: str) -> None:
+        self.where = where
+        self.what = what
+        place = f" at {where!r}" if where else ""
+        super().__init__(f"the quick graph builder can't write {what}{place}")
+
+
+class UnknownActivationError(ExportError):
+    """No activation of that name is in the table."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, valid: Iterable[str]) -> None:
+        self.name = name
+        self.valid = tuple(sorted(valid))
+        near = difflib.get_close_matches(name, self.valid, n=1)
+        self.nearest = near[0] if near else None
+        hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
+        super().__init__(f"unknown activation {name!r}: {hint}valid are {', '.join(self.valid)}")
+
+
+def _one_line(text: str) -> str:
+    """Collapse the many-line messages of protobuf, the checker and the runtime."""
+    return " ".join(text.split())

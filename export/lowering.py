@@ -1,0 +1,160 @@
+"""Exact rewrites to cheaper forms, the same for quick graphs, final exports and foreign files; no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# ONNX Runtime's CPU provider has GlobalAveragePool for these only.
+_POOLED_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+
+
+def lower(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Apply every rewrite to a copy of the model; what it computes stays the same."""
+    lowered = _copy(model)
+    _restore_global_average_pool(lowered)
+    _drop_dead(lowered.graph)
+    return lowered
+
+
+def restore_global_average_pool(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool, in a copy of the model.
+
+    Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked
+    layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
+    known rank 4 are touched.
+    """
+    restored = _copy(model)
+    _restore_global_average_pool(restored)
+    return restored
+
+
+def drop_dead(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave out nodes, initializers and shape notes that no output needs, in a copy of the model."""
+    trimmed = _copy(model)
+    _drop_dead(trimmed.graph)
+    return trimmed
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _restore_global_average_pool(model: onnx.ModelProto) -> None:
+    constants = _constants(model.graph)
+    candidates = [node for node in model.graph.node if _reduces_image(node, constants)]
+    if not candidates:
+        return
+    images = _image_values(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        replace = any(node is candidate for candidate in candidates) and node.input[0] in images
+        nodes.extend(_pooled(node) if replace else [node])
+    replaced = [_copied(node) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(replaced)
+
+
+def _reduces_image(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether the node takes the mean over the axes 2 and 3 of a value that may have rank 4."""
+    if node.op_type != "ReduceMean" or node.domain not in DEFAULT_DOMAINS:
+        return False
+    axes = _attribute(node, "axes")
+    # From opset 18 on the axes are the second input.
+    if axes is None and len(node.input) > 1 and node.input[1] in constants:
+        axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+    return isinstance(axes, list) and {axis % 4 for axis in axes} == {2, 3}
+
+
+def _pooled(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    keeps = _attribute(node, "keepdims") != 0
+    pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
+    name = f"{node.name.removesuffix('ReduceMean')}GlobalAveragePool" if node.name else ""
+    pool = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=name)
+    pool.metadata_props.extend(node.metadata_props)
+    if keeps:
+        return [pool]
+    flatten = helper.make_node(
+        "Flatten", [pooled], [node.output[0]], name=name.replace("GlobalAveragePool", "Flatten"), axis=1
+    )
+    flatten.metadata_props.extend(node.metadata_props)
+    return [pool, flatten]
+
+
+def _image_values(model: onnx.ModelProto) -> set[str]:
+    """Names of the main graph's floating-point values of known rank 4."""
+    known = _ranked(model.graph)
+    if any(node.op_type == "ReduceMean" and node.input[0] not in known for node in model.graph.node):
+        known = known | _ranked(onnx.shape_inference.infer_shapes(model).graph)
+    return {name for name, (rank, kind) in known.items() if rank == 4 and kind in _POOLED_TYPES}
+
+
+def _ranked(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
+    return {
+        info.name: (len(info.type.tensor_type.shape.dim), info.type.tensor_type.elem_type)
+        for info in (*graph.input, *graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+    }
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
+    # An initializer that is also an input is only a default.
+    return {name: tensor for name, tensor in found.items() if name not in {info.name for info in graph.input}}
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> object:
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), None)
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _drop_dead(graph: onnx.GraphProto) -> None:
+    needed = {output.name for output in graph.output}
+    dead: list[int] = []
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
+        if needed.isdisjoint(node.output):
+            dead.append(index)
+        else:
+            needed.update(_read_by(node))
+    for index in dead:
+        del graph.node[index]
+    _keep(graph.initializer, needed)
+    made = needed.union(*(node.output for node in graph.node))
+    _keep(graph.value_info, made)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Every name the node reads, also from within its nested graphs."""
+    nested = [
+        inner
+        for attribute in node.attribute
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ()))
+        for inner in all_graphs(graph)
+    ]
+    outputs = {info.name for graph in nested for info in graph.output}
+    return outputs.union(node.input, *(inner.input for graph in nested for inner in graph.node))
+
+
+def _keep(entries: object, names: set[str]) -> None:
+    """Remove from a repeated field what is not named."""
+    for index in range(len(entries) - 1, -1, -1):  # type: ignore[arg-type]
+        if entries[index].name not in names:  # type: ignore[index]
+            del entries[index]  # type: ignore[attr-defined]

@@ -1,0 +1,80 @@
+"""A bundle's manifest: canonical JSON that vouches for every file beside it, and for itself; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from export.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+SAMPLES_FILE = "samples.npz"
+README_FILE = "README.md"
+HASH_FIELD = "manifest_sha256"
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read a bundle's manifest; its hashes are `verify_bundle`'s business.
+
+    Raises:
+        BundleError: no bundle there, not a JSON object, or a schema version that is not known.
+    """
+    directory = Path(directory)
+    try:
+        text = (directory / MANIFEST_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(directory, f"{MANIFEST_FILE} can't be read ({error})") from error
+    try:
+        manifest = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(directory, f"{MANIFEST_FILE} is not valid JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(directory, f"{MANIFEST_FILE} holds a {type(manifest).__name__}, not an object")
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BundleError(
+            directory, f"schema_version is {version!r}; this version of hwnas reads {SCHEMA_VERSION}"
+        )
+    return manifest
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN.
+
+    Raises:
+        TypeError, ValueError: the manifest holds what JSON does not.
+    """
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON without the field that holds this very hash."""
+    rest = {key: value for key, value in manifest.items() if key != HASH_FIELD}
+    return hashlib.sha256(manifest_bytes(rest)).hexdigest()
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a file, as a manifest records them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a recorded path is relative, has no `..` and no backslash or drive."""
+    path = PurePosixPath(name)
+    return (
+        bool(name) and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", ":", "\0"}
+    )
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")

@@ -1,0 +1,130 @@
+"""Reading, checking and opening ONNX models; no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from export.errors import InvalidFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+# ONNX Runtime's exceptions share no base class but Exception.
+RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
+    value for value in vars(ort_state).values() if isinstance(value, type) and issubclass(value, Exception)
+)
+_RUN_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, RuntimeError, ValueError, TypeError)
+_ERRORS_ONLY = 3
+DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+def describe(model: bytes | Path) -> str:
+    """How messages call a model: its path, or that it has none."""
+    return str(model) if isinstance(model, Path) else "the model in memory"
+
+
+def read_model(model: bytes | Path) -> onnx.ModelProto:
+    """Parse a model without following its references to external data.
+
+    Raises:
+        InvalidFileError: the file can't be read, or is no ONNX model.
+    """
+    try:
+        if isinstance(model, Path):
+            return onnx.load(str(model), load_external_data=False)
+        return onnx.load_model_from_string(model)
+    except (OSError, DecodeError) as error:
+        raise InvalidFileError(describe(model), str(error)) from error
+
+
+def check_model(model: bytes | Path) -> None:
+    """Run the ONNX checker with shape inference.
+
+    Raises:
+        InvalidFileError: what the checker found.
+    """
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        onnx.checker.check_model(source, full_check=True)
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        DecodeError,
+        ValueError,
+    ) as error:
+        raise InvalidFileError(describe(model), str(error)) from error
+
+
+def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSession:
+    """Open a model on ONNX Runtime's CPU provider.
+
+    Raises:
+        InvalidFileError: ONNX Runtime refuses it.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except RUNTIME_ERRORS as error:
+        raise InvalidFileError(describe(model), str(error)) from error
+
+
+def run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Run a model of one input; returns its first output.
+
+    Raises:
+        InvalidFileError: the model can't be run on inputs of this type and shape.
+    """
+    wanted = session.get_inputs()
+    if len(wanted) != 1:
+        raise InvalidFileError("the model", f"it takes {len(wanted)} inputs, not one")
+    try:
+        return np.asarray(session.run(None, {wanted[0].name: inputs})[0])
+    except _RUN_ERRORS as error:
+        raise InvalidFileError("the model", str(error)) from error
+
+
+def opset_of(model: onnx.ModelProto) -> int | None:
+    """Version of the default domain that the model is stamped with."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS]
+    return versions[0] if versions else None
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graph and every graph nested in its nodes' attributes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for nested in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from all_graphs(nested)
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every stored tensor: initializers, sparse ones' parts and attributes, nested graphs included."""
+    for graph in all_graphs(model.graph):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from _attribute_tensors(attribute)
+
+
+def _attribute_tensors(attribute: Any) -> Iterator[onnx.TensorProto]:
+    yield from attribute.tensors
+    if attribute.HasField("t"):
+        yield attribute.t
+    if attribute.HasField("sparse_tensor"):
+        yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)

@@ -1,0 +1,83 @@
+"""Weights of a trained network on disk: safetensors, with what they belong to; never a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+
+from pipeline.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What weights belong to.
+
+    Attributes:
+        architecture: the trial's id.
+        recipe: digest of everything that decides how they were trained.
+        accuracy: validation accuracy of these weights, 0 to 1.
+        epochs: how many were trained.
+    """
+
+    architecture: str
+    recipe: str
+    accuracy: float
+    epochs: int
+
+
+def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
+    """Write weights and facts, whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    metadata = {key: str(value) for key, value in vars(facts).items()}
+    save_model(model, str(unfinished), metadata=metadata)
+    unfinished.replace(path)
+
+
+def read_facts(path: Path) -> Checkpoint:
+    """What the file says of itself.
+
+    Raises:
+        CheckpointError: it is damaged, or not one of ours.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = file.metadata() or {}
+        return Checkpoint(
+            architecture=facts["architecture"],
+            recipe=facts["recipe"],
+            accuracy=float(facts["accuracy"]),
+            epochs=int(facts["epochs"]),
+        )
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint of a run: {error}; delete it to train again"
+        ) from error
+
+
+def load_into(path: Path, model: nn.Module, architecture: str) -> Checkpoint:
+    """Put the weights into a network.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another architecture.
+    """
+    facts = read_facts(path)
+    if facts.architecture != architecture:
+        raise CheckpointError(
+            f"{path} holds the weights of {facts.architecture}, not of {architecture}; delete it to train again"
+        )
+    try:
+        load_model(model, str(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{path} doesn't fit architecture {architecture}: {first}; delete it to train again"
+        ) from error
+    return facts

@@ -1,0 +1,173 @@
+"""The command line: parse, call, print – nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="hwnas",
+    help="Find the best network for a device: from a data set to a certified ONNX model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, logs on stderr.")]
+RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
+
+
+@app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The whole job: search, train the winner, export, check, pack."""
+    from pipeline import commands, console, views
+
+    result = commands.search(config, overrides or [], run_dir, console.TerminalReporter())
+    _show(result, as_json, views.outcome)
+
+
+@app.command()
+def resume(run_dir: RunDir, as_json: Json = False) -> None:
+    """Go on after a crash or a stop; finished trials are never run again."""
+    from pipeline import commands, console, views
+
+    _show(commands.resume(run_dir, console.TerminalReporter()), as_json, views.outcome)
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            help="knee, fastest, most-accurate, or a trial's id; the config's by default.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Final training if needed, then a bundle of one trial."""
+    from pipeline import commands, console, views
+
+    _show(commands.export(run_dir, pick, console.TerminalReporter()), as_json, views.outcome)
+
+
+@app.command()
+def trials(
+    run_dir: RunDir,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
+) -> None:
+    """The journal as a table."""
+    from pipeline import commands, views
+
+    rows = commands.trials(run_dir)
+    if as_csv:
+        sys.stdout.write(views.trials_csv(rows))
+    else:
+        _show(rows, as_json, views.trials)
+
+
+@app.command()
+def verify(
+    bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
+) -> None:
+    """Check a bundle again: hashes, parity, accuracy, limits."""
+    from pipeline import commands, errors, views
+
+    result = commands.verify(bundle_dir)
+    _show(result, as_json, views.checks)
+    if not result["ok"]:
+        raise typer.Exit(errors.EXIT_CHECK_FAILED)
+
+
+@app.command()
+def profile(
+    model: Model,
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of one inference.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
+    precision: Annotated[str, typer.Option(help="Precision that the model is run at.")] = "fp32",
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on the latency.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Latency, memory and energy of any ONNX file."""
+    from pipeline import commands, views
+
+    result = commands.profile(
+        model, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
+    )
+    _show(result, as_json, views.profile)
+
+
+@app.command()
+def report(run_dir: RunDir, as_json: Json = False) -> None:
+    """Write the run's HTML page again."""
+    from pipeline import commands
+
+    _show({"report": str(commands.report(run_dir))}, as_json, lambda result: result["report"])
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="spaces, strategies, activations, data, devices, evaluators or engines.", show_default=False
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """What there is, one line each."""
+    from pipeline import commands, views
+
+    _show(commands.listing(kind), as_json, views.listing)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, providers, NVML: what will and won't work here."""
+    from pipeline import doctor as examination
+    from pipeline import errors, views
+
+    result = examination.examine()
+    _show(result, as_json, views.doctor)
+    if not result["ok"]:
+        raise typer.Exit(errors.EXIT_CHECK_FAILED)
+
+
+def main() -> None:
+    """Run a command; turn what it raises into a message and an exit code."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has seen enough
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            traceback.print_exc()
+            print(f"hwnas: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        print(f"hwnas: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _show(result: Any, as_json: bool, view: Any) -> None:
+    print(json.dumps(result, indent=2, allow_nan=False) if as_json else view(result))

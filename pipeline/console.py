@@ -1,0 +1,143 @@
+"""What a person sees while long work runs: on stderr, a live bar on a terminal and plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pipeline.objectives import as_losses, pareto_front
+
+if TYPE_CHECKING:
+    from pipeline.budget import Budget
+    from pipeline.config import RunConfig
+    from pipeline.journal import TrialRecord
+
+
+class Reporter:
+    """Hears of everything that takes time. This base says nothing."""
+
+    def stage(self, text: str) -> None:
+        """A new stage of the work begins."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
+        """The search begins or goes on, with what the journal holds already."""
+
+    def trial_started(self, number: int, identity: str) -> None:
+        """A candidate is looked at."""
+
+    def trial_progress(self, progress: dict[str, Any]) -> None:
+        """An epoch of the current candidate ended."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """A candidate's result is in the journal."""
+
+    def search_ended(self, reason: str) -> None:
+        """No more candidates."""
+
+    def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
+        """An epoch of the final training ended."""
+
+
+class TerminalReporter(Reporter):
+    """Best so far, size of the front and time left, on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._records: list[TrialRecord] = []
+        self._state = ""
+
+    def stage(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(f"[bold]{text}[/bold]")
+
+    def note(self, text: str) -> None:
+        """An indented line."""
+        self._console.print(f"  {text}", markup=False)
+
+    def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
+        """Start the bar."""
+        self._config, self._budget, self._records = config, budget, list(records)
+        self._began, self._done_before = time.monotonic(), budget.trials
+        if records:
+            self.note(f"{len(records)} finished trials are taken from the journal")
+        if self._console.is_terminal:
+            self._live = Live(self._line(), console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def trial_started(self, number: int, identity: str) -> None:
+        """Name the candidate on the bar."""
+        self._state = identity
+        self._refresh()
+
+    def trial_progress(self, progress: dict[str, Any]) -> None:
+        """Show the epoch on the bar."""
+        self._state = f"epoch {progress['epoch']}/{progress['epochs']} {progress['accuracy']:.3f}"
+        self._refresh()
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Update the bar; without a terminal, print a line for each trial that counts."""
+        self._records.append(record)
+        self._refresh()
+        if record.status == "failed":
+            self.note(f"trial {record.id} failed: {record.error}")
+        if self._live is None and record.status != "infeasible":
+            self._console.print(self._line())
+
+    def search_ended(self, reason: str) -> None:
+        """Take the bar away and print its last line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._state = reason
+        self._console.print(self._line(with_time=False))
+
+    def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
+        """A line per tenth of the final training."""
+        if epoch == epochs or epoch % max(1, epochs // 10) == 0:
+            self.note(f"epoch {epoch}/{epochs}: validation accuracy {accuracy:.4f}")
+
+    def close(self) -> None:
+        """Give the terminal back after an interruption."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._line())
+
+    def _line(self, *, with_time: bool = True) -> Text:
+        feasible = [r.objectives for r in self._records if r.status == "ok"]
+        front = pareto_front(as_losses(feasible, self._config.objectives)) if feasible else []
+        best = max((values["accuracy"] for values in feasible), default=None)
+        parts = [
+            f"trial {self._budget.trials}/{self._budget.wanted}",
+            f"best accuracy {best:.4f}" if best is not None else "no feasible candidate yet",
+            f"front {len(front)}",
+            f"over the limits {self._budget.infeasible}",
+        ]
+        if with_time:
+            parts.append(f"time left {self._time_left()}")
+        return Text("  " + " · ".join([*parts, self._state]), no_wrap=True, overflow="ellipsis")
+
+    def _time_left(self) -> str:
+        """From this session's own pace; never more than the budget's minutes."""
+        done = self._budget.trials - self._done_before
+        at_most = self._budget.limit_s - self._budget.elapsed_s
+        if not done:
+            return f"at most {_duration(at_most)}"
+        pace = (time.monotonic() - self._began) / done
+        return "about " + _duration(min(at_most, pace * (self._budget.wanted - self._budget.trials)))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,52 @@
+"""Costs under the names that configs use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from latency_models.energy import Unavailable
+
+if TYPE_CHECKING:
+    from latency_models.profile import Profile, StaticCosts
+    from latency_models.timing import Latency
+
+MEGABYTE = 10**6
+
+
+def counted(costs: StaticCosts) -> dict[str, float]:
+    """The costs that need no clock, under the names that configs use."""
+    return {
+        "macs": float(costs.macs),
+        "params": float(costs.params),
+        "size_mb": costs.size_bytes / MEGABYTE,
+        "peak_memory_mb": costs.peak_memory_bytes / MEGABYTE,
+    }
+
+
+def interval(latency: Latency) -> dict[str, Any]:
+    """A latency without its samples, for the journal."""
+    return {
+        "low_ms": latency.low_ms,
+        "high_ms": latency.high_ms,
+        "p50_ms": latency.p50_ms,
+        "p99_ms": latency.p99_ms,
+        "reference": latency.reference,
+        "warnings": list(latency.warnings),
+    }
+
+
+def measured_metrics(measured: Profile) -> dict[str, float]:
+    """A profile under the names that configs use; what can't be had is left out."""
+    found: dict[str, float | Unavailable] = {
+        "latency_ms": measured.latency.latency_ms,
+        "macs": measured.macs,
+        "params": measured.params,
+        "size_mb": measured.size_bytes / MEGABYTE,
+        "peak_memory_mb": _scaled(measured.peak_memory_bytes),
+        "energy_mj": measured.energy_mj,
+    }
+    return {name: float(value) for name, value in found.items() if not isinstance(value, Unavailable)}
+
+
+def _scaled(size_bytes: int | Unavailable) -> float | Unavailable:
+    return size_bytes if isinstance(size_bytes, Unavailable) else size_bytes / MEGABYTE

@@ -1,0 +1,116 @@
+"""Fashion-MNIST and CIFAR-10 through torchvision, from a local root; nothing is ever downloaded.
+
+CIFAR-10's files are pickles. torchvision checks each against its published MD5 before it is read, and so does
+this module: no other file of that name is ever unpickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from export.preprocessing import Preprocessing
+from pipeline.compat import import_torchvision
+from pipeline.data.dataset import DataSet, Split, channel_statistics, stratified
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from pipeline.config import TorchvisionOptions
+
+_SPLIT_SEED = 0
+_SCALE = 1 / 255
+
+
+@dataclass(frozen=True)
+class _Source:
+    class_name: str
+    label: str
+
+
+_SOURCES = {
+    "fashion_mnist": _Source("FashionMNIST", "Fashion-MNIST"),
+    "cifar10": _Source("CIFAR10", "CIFAR-10"),
+}
+
+
+def load(options: BaseModel) -> DataSet:
+    """The set that the options name, with a stratified part of its training images for validation.
+
+    Raises:
+        DataError: files are missing or damaged, or fewer images exist than asked for.
+    """
+    section = cast("TorchvisionOptions", options)
+    source = _SOURCES[section.name]
+    root = Path(section.root).expanduser()
+    _check_files(source, root)
+    images, labels, classes = _read(source, root, train=True)
+    train, validation = _indices(source, section, labels)
+    size = section.image_size or images.shape[1]
+    mean, std = channel_statistics(images[train], _SCALE)
+    return DataSet(
+        name=section.name,
+        classes=classes,
+        train=Split(images[train], labels[train]),
+        validation=Split(images[validation], labels[validation]),
+        preprocessing=Preprocessing(
+            channels=images.shape[3], height=size, width=size, scale=_SCALE, mean=mean, std=std
+        ),
+        load_test=lambda: Split(*_read(source, root, train=False)[:2]),
+    )
+
+
+def _indices(source: _Source, section: TorchvisionOptions, labels: Any) -> tuple[Any, Any]:
+    wanted = section.validation_samples + (section.train_samples or 1)
+    if wanted > len(labels):
+        raise DataError(
+            f"{source.label} has {len(labels)} training images: too few for data.train_samples"
+            f" {section.train_samples} and data.validation_samples {section.validation_samples}"
+        )
+    validation, train = stratified(labels, section.validation_samples, section.train_samples, _SPLIT_SEED)
+    return train, validation
+
+
+def _check_files(source: _Source, root: Path) -> None:
+    """Every file is there and is the published one."""
+    datasets = import_torchvision().datasets
+    check = datasets.utils.check_integrity
+    if not root.is_dir():
+        raise DataError(f"data.root: there is no folder {root} to read {source.label} from")
+    if source.class_name == "CIFAR10":
+        folder = root / datasets.CIFAR10.base_folder
+        meta = datasets.CIFAR10.meta
+        files = [*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list, (meta["filename"], meta["md5"])]
+        for name, digest in files:
+            _check(source, folder / name, folder / name, digest, check)
+        return
+    folder = root / "FashionMNIST" / "raw"
+    for name, digest in datasets.FashionMNIST.resources:
+        packed = folder / name
+        unpacked = packed.with_suffix("")
+        if not unpacked.is_file():
+            _check(source, packed, unpacked, digest, check)
+            datasets.utils.extract_archive(str(packed), str(folder))
+
+
+def _check(source: _Source, path: Path, wanted: Path, digest: str, check: Any) -> None:
+    if not path.is_file():
+        raise DataError(f"{source.label} isn't at data.root: {wanted} is missing (nothing is downloaded)")
+    if not check(str(path), digest):
+        raise DataError(f"{source.label}: {path} is damaged (its MD5 is not the published one)")
+
+
+def _read(source: _Source, root: Path, *, train: bool) -> tuple[Any, Any, tuple[str, ...]]:
+    datasets = import_torchvision().datasets
+    try:
+        data = getattr(datasets, source.class_name)(str(root), train=train, download=False)
+    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        raise DataError(f"{source.label} at {root} can't be read: {error}") from error
+    images = np.asarray(data.data, dtype=np.uint8)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    return images, np.asarray(data.targets, dtype=np.int64), tuple(data.classes)

@@ -1,0 +1,1 @@
+"""Where trials run: a plain table name → NNI `ExecutionEngine` subclass."""

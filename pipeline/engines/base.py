@@ -1,0 +1,145 @@
+"""The base of engines: what NNI's strategies see, with journal, repeats, replay and budget."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import JournalError
+from pipeline.journal import TrialRecord
+from pipeline.nni_types import (
+    ExecutableModelSpace,
+    ExecutionEngine,
+    FinalMetricEvent,
+    ModelStatus,
+    TrainingEndEvent,
+)
+from pipeline.objectives import FAILED_SCORE, infeasible_score, reward
+from pipeline.spaces.base import Architecture, architecture_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipeline.budget import Budget
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.journal import Journal
+    from pipeline.spaces.base import SearchSpace
+    from pipeline.trial import TrialResult
+
+
+class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no types
+    """Runs what a strategy submits, unless the journal knows the answer.
+
+    Order of calls: a strategy asks `budget_available`, then `submit_models`; for each model the engine takes the
+    canonical architecture, looks it up, or has `_judge` run it, writes the journal, and only then tells the strategy
+    the score. `shutdown` at the end.
+
+    A resumed run starts with a fresh strategy: what it submits is answered from the journal, in the recorded
+    order, until the journal ends. That a strategy with the same seed asks for the same architectures again is
+    checked, not assumed.
+    """
+
+    def __init__(
+        self, config: RunConfig, space: SearchSpace, journal: Journal, budget: Budget, reporter: Reporter
+    ) -> None:
+        super().__init__()
+        self._config, self._space, self._journal, self._budget = config, space, journal, budget
+        self._reporter = reporter
+        records = journal.trials()
+        self._known = {record.id: record for record in records}
+        self._replay = [record.id for record in records]
+        self._seen: set[str] = set()
+        self._models: list[ExecutableModelSpace] = []
+
+    @abstractmethod
+    def _judge(self, architecture: Architecture) -> TrialResult:
+        """Run one trial; a candidate's own failure is a result, not an exception."""
+
+    def submit_models(self, *models: ExecutableModelSpace) -> None:
+        """Answer each model, in order."""
+        for model in models:
+            model.status = ModelStatus.Training
+            record = self._answer(self._space.canonical(model.sample))
+            status = ModelStatus.Failed if record.status == "failed" else ModelStatus.Trained
+            self._models.append(model)
+            self.dispatch_model_event(FinalMetricEvent(model, record.score))
+            self.dispatch_model_event(TrainingEndEvent(model, status))
+
+    def _answer(self, architecture: Architecture) -> TrialRecord:
+        identity = architecture_id(architecture)
+        if identity in self._seen:
+            self._budget.count_repeat()
+            return self._known[identity]
+        if self._replay:
+            self._check_replay(identity)
+        self._seen.add(identity)
+        if identity not in self._known:
+            self._known[identity] = self._run(identity, architecture)
+        return self._known[identity]
+
+    def _check_replay(self, identity: str) -> None:
+        expected = self._replay.pop(0)
+        if identity != expected:
+            raise JournalError(
+                f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
+                f" {identity}); the journal belongs to another config or version"
+            )
+
+    def _run(self, identity: str, architecture: Architecture) -> TrialRecord:
+        number = len(self._known)
+        self._reporter.trial_started(number, identity)
+        started, began = datetime.now(UTC), time.monotonic()
+        result = self._judge(architecture)
+        record = TrialRecord(
+            number=number,
+            id=identity,
+            architecture=architecture,
+            status=result.status,
+            score=self._score(result),
+            objectives=result.objectives,
+            details=result.details,
+            error=result.error,
+            started=started.isoformat(timespec="milliseconds"),
+            seconds=time.monotonic() - began,
+            elapsed_s=self._budget.elapsed_s,
+        )
+        self._journal.append(record)
+        self._budget.count(record)
+        self._reporter.trial_ended(record)
+        return record
+
+    def _score(self, result: TrialResult) -> float:
+        if result.status == "failed":
+            return FAILED_SCORE
+        if result.status == "infeasible":
+            return infeasible_score(result.details["excess"])
+        config = self._config
+        targets: dict[str, float] = dict(config.constraints)  # type: ignore[arg-type]  # keys are metric names
+        if config.reward.target_ms is not None:
+            targets["latency_ms"] = config.reward.target_ms
+        return reward(result.objectives, config.objectives, config.reward.exponent, targets)
+
+    def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
+        """Submitted models, oldest first."""
+        return [m for m in self._models if status is None or m.status == status]
+
+    def idle_worker_available(self) -> bool:
+        """Trials run within `submit_models`, so a worker is always idle between the calls."""
+        return True
+
+    def budget_available(self) -> bool:
+        """Whether another model may be submitted."""
+        return self._budget.exhausted() is None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the journal is the state."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load: the journal is the state."""
+
+    def shutdown(self) -> None:
+        """Stop what runs trials."""

@@ -1,0 +1,52 @@
+"""The engine `inline`: one trial at a time, in one persistent child process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.engines.base import JournaledEngine
+from pipeline.engines.worker_client import WorkerClient, WorkerFailure, memory_allowance
+from pipeline.trial import TrialResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.budget import Budget
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.journal import Journal
+    from pipeline.spaces.base import Architecture, SearchSpace
+
+
+class InlineEngine(JournaledEngine):
+    """See the module. Options: `pipeline.config.InlineOptions`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        journal: Journal,
+        budget: Budget,
+        reporter: Reporter,
+        log: Path,
+    ) -> None:
+        super().__init__(config, space, journal, budget, reporter)
+        options = cast("Any", config.engine)
+        self._worker = WorkerClient(
+            json.loads(config.model_dump_json()),
+            log,
+            limit_s=options.trial_minutes * 60,
+            memory_bytes=memory_allowance(options.memory_gb),
+        )
+
+    def _judge(self, architecture: Architecture) -> TrialResult:
+        try:
+            answer = self._worker.ask({"architecture": architecture}, self._reporter.trial_progress)
+        except WorkerFailure as failure:
+            return TrialResult("failed", error=str(failure))
+        return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
+
+    def shutdown(self) -> None:
+        """End the child process."""
+        self._worker.stop()

@@ -1,0 +1,169 @@
+"""The parent's end of a worker process: start it, ask it, watch it, replace it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from pipeline.errors import HwnasError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_WATCH_EVERY_S = 0.1
+_START_LIMIT_S = 300.0
+_KILL_LIMIT_S = 10.0
+
+
+class WorkerFailure(Exception):  # noqa: N818 - a trial's outcome, not a mistake in the program
+    """The worker died, hung or outgrew its memory while it ran a trial; says which."""
+
+
+class WorkerClient:
+    """One child process that judges candidates, started when it is needed and replaced after a failure.
+
+    Requests and answers are JSON lines over two pipes. The child's own output goes to the log. It ends when this
+    process does, however that happens.
+
+    Args:
+        setup: what the child needs to begin: the config, as a mapping.
+        log: file that the child's stdout and stderr are appended to.
+        limit_s: seconds that one request may take.
+        memory_bytes: resident memory that the child may take.
+    """
+
+    def __init__(self, setup: dict[str, Any], log: Path, *, limit_s: float, memory_bytes: int) -> None:
+        self._setup, self._log = setup, log
+        self._limit_s, self._memory_bytes = limit_s, memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests = -1
+        self._answers = -1
+        self._buffer = b""
+
+    def ask(self, request: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Send a request and wait for its result.
+
+        Raises:
+            WorkerFailure: the child died, took longer than the limit, or more memory than it may.
+            HwnasError: the child can't begin at all (its data is missing, say).
+        """
+        if self._process is None:
+            self._start()
+        try:
+            self._send(request)
+            while True:
+                answer = self._receive(time.monotonic() + self._limit_s)
+                if "progress" not in answer:
+                    break
+                on_progress(answer["progress"])
+        except WorkerFailure:
+            self.stop()
+            raise
+        if answer.get("replace"):
+            self.stop()
+        return answer
+
+    def stop(self) -> None:
+        """Kill the child and wait for its end."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_KILL_LIMIT_S)
+        self._process = None
+        os.close(self._requests)
+        os.close(self._answers)
+        self._buffer = b""
+
+    def _start(self) -> None:
+        child_in, self._requests = os.pipe()
+        self._answers, child_out = os.pipe()
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.engines.worker",
+            str(child_in),
+            str(child_out),
+            str(os.getpid()),
+        ]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # a session of its own: Ctrl-C is the parent's to handle
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(child_in, child_out),
+                start_new_session=True,
+            )
+        os.close(child_in)
+        os.close(child_out)
+        try:
+            self._send({"setup": self._setup, "memory_bytes": self._memory_bytes})
+            answer = self._receive(time.monotonic() + _START_LIMIT_S)
+        except WorkerFailure as failure:
+            self.stop()
+            raise HwnasError(f"the worker process can't start: {failure}; see {self._log}") from failure
+        except BaseException:
+            self.stop()
+            raise
+        if "fatal" in answer:
+            self.stop()
+            error = HwnasError(answer["fatal"])
+            error.exit_code = answer["exit_code"]
+            raise error
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            os.write(self._requests, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            raise WorkerFailure(self._last_words()) from None
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            readable, _, _ = select.select([self._answers], [], [], _WATCH_EVERY_S)
+            if readable:
+                content = os.read(self._answers, 1 << 16)
+                if not content:
+                    raise WorkerFailure(self._last_words())
+                self._buffer += content
+                continue
+            if time.monotonic() > deadline:
+                raise WorkerFailure(f"hung: no result within {self._limit_s:g} s")
+            self._check_memory()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _check_memory(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            resident = psutil.Process(self._process.pid).memory_info().rss
+            if resident > self._memory_bytes:
+                raise WorkerFailure(
+                    f"out of memory: took {resident / 1e9:.1f} GB, may take {self._memory_bytes / 1e9:.1f} GB"
+                )
+
+    def _last_words(self) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(_KILL_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code < 0:
+            return f"died from signal {-code} ({signal.Signals(-code).name})"
+        return f"ended with exit code {code}"
+
+
+def memory_allowance(limit_gb: float | None) -> int:
+    """Bytes that a worker may take: the configured limit, or four fifths of what is available now."""
+    return round(limit_gb * 1e9) if limit_gb is not None else round(0.8 * psutil.virtual_memory().available)

@@ -1,0 +1,106 @@
+"""Every error that a user may meet: one base class; each carries its fields and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+EXIT_OWN_FAULT = 1
+EXIT_USER_MISTAKE = 2
+EXIT_CHECK_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+
+class HwnasError(Exception):
+    """Base of the errors that are shown as one message, without a traceback."""
+
+    exit_code = EXIT_USER_MISTAKE
+
+
+class ConfigError(HwnasError):
+    """The config can't be used: wrong key, value, type, or a file that is missing.
+
+    Args:
+        source: the file, or the option, that the value came from.
+        problems: one sentence for each thing that is wrong, starting with its key path.
+    """
+
+    def __init__(self, source: str, problems: Iterable[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        head = f"{source}: "
+        text = self.problems[0] if len(self.problems) == 1 else "".join(f"\n  {p}" for p in self.problems)
+        super().__init__(head + text)
+
+
+class UnknownNameError(HwnasError):
+    """A name that is in no table; lists the valid ones and the nearest."""
+
+    def __init__(self, kind: str, found: str, valid: Iterable[str]) -> None:
+        self.kind, self.found, self.valid = kind, found, tuple(valid)
+        super().__init__(f"unknown {kind} {found!r}{nearest(found, self.valid)}")
+
+
+class DataError(HwnasError):
+    """A data set that is missing, incomplete or damaged."""
+
+
+class RunDirectoryError(HwnasError):
+    """A run directory that can't be used: not one, in use, or made by another config."""
+
+
+class JournalError(HwnasError):
+    """A journal that is damaged or doesn't belong to its config."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
+class CheckpointError(HwnasError):
+    """Weights that are damaged or belong to another architecture."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
+class UnavailableObjectiveError(HwnasError):
+    """An objective or limit that the device can't give."""
+
+
+class UnknownTrialError(HwnasError):
+    """A pick that names no finished trial of the run."""
+
+
+class NothingFeasibleError(HwnasError):
+    """No candidate keeps the limits; carries the nearest miss.
+
+    Args:
+        reason: what was looked at, with the nearest miss.
+        run_dir: where the trials are.
+    """
+
+    exit_code = EXIT_CHECK_FAILED
+
+    def __init__(self, reason: str, run_dir: Path) -> None:
+        self.reason, self.run_dir = reason, run_dir
+        super().__init__(f"{reason}\nThe trials: hwnas trials {run_dir}")
+
+
+class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no error
+    """The user or the system asked to stop; the run can be resumed."""
+
+    exit_code = EXIT_INTERRUPTED
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        super().__init__(f"interrupted; go on with: hwnas resume {run_dir}")
+
+
+def nearest(found: str, valid: Iterable[str]) -> str:
+    """The end of a message about a wrong name: the nearest valid one and all of them."""
+    names = list(valid)
+    close = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} valid: {', '.join(names)}"

@@ -1,0 +1,35 @@
+"""The base of evaluators: from a built network to its accuracy."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pipeline.nni_types import Evaluator
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import nn
+
+    from pipeline.config import TrainOptions
+    from pipeline.data import DataSet
+
+Progress = Callable[[int, int, float], None]
+"""Called after each epoch with its number (from 1), the number of epochs and the validation accuracy."""
+
+
+class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
+    """NNI's evaluator with what a trial needs besides.
+
+    Order of calls: one instance per worker process; its constructor gets the config's section, the data and the
+    recipe; then `evaluate` once for each candidate that keeps the limits. torch's global generator is seeded with
+    the trial's seed before the network is built, so what `evaluate` draws is reproducible.
+    """
+
+    def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
+        self.options, self.data, self.recipe = options, data, recipe
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
+        """Validation accuracy, 0 to 1. Whatever it raises makes the trial a failed one."""

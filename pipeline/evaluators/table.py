@@ -1,0 +1,9 @@
+"""The table of evaluators."""
+
+from pipeline.registry import Entry
+
+EVALUATORS = {
+    "train": Entry(
+        "pipeline.evaluators.train:TrainEvaluator", "train for a few epochs, validation accuracy at the end"
+    ),
+}

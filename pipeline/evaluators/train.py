@@ -1,0 +1,28 @@
+"""Accuracy by training: the evaluator `train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.evaluators.base import CandidateEvaluator, Progress
+from pipeline.training import DeviceData, train
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import nn
+
+    from pipeline.config import TrainOptions
+    from pipeline.data import DataSet
+
+
+class TrainEvaluator(CandidateEvaluator):
+    """Train each candidate from scratch for `epochs` epochs; accuracy at the end."""
+
+    def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
+        super().__init__(options, data, recipe)
+        self._epochs: int = cast("Any", options).epochs
+        self._data = DeviceData(data)
+
+    def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
+        """Validation accuracy after the last epoch."""
+        return train(model, self._data, self.recipe, epochs=self._epochs, progress=progress).last

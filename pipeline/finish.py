@@ -1,0 +1,267 @@
+"""From finished trials to a product: pick, re-measure, train to the end, export, check, pack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from export.bundle import write_bundle
+from export.errors import BundleError
+from export.graph_builder import quick_graph
+from export.onnx_export import export_model
+from export.verify import accuracy, parity, verify_bundle
+from latency_models.device import resolve_device
+from latency_models.energy import Unavailable, read_gpu
+from latency_models.profile import profile
+from latency_models.timing import LatencyMeter
+from pipeline import checkpoint
+from pipeline.costs import measured_metrics
+from pipeline.errors import NothingFeasibleError
+from pipeline.picks import activations_of, front_of, ranked
+from pipeline.training import DeviceData, accuracy_of, train
+from pipeline.trial import trial_seed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import onnx
+    from torch import nn
+
+    from latency_models.profile import Profile
+    from pipeline.console import Reporter
+    from pipeline.data import DataSet, Split
+    from pipeline.journal import TrialRecord
+    from pipeline.run import RunDirectory
+    from pipeline.spaces.base import SearchSpace
+
+SAMPLES = 64
+_REMEASURED = 3
+_REMEASURE_S = 1.0
+_FINAL_MEASURE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run won.
+
+    Attributes:
+        picked: the trial's id.
+        objectives: metric → value, of the finished file.
+        manifest: the bundle's.
+        limits: metric → limit that was asked for.
+    """
+
+    picked: str
+    objectives: dict[str, float]
+    manifest: dict[str, Any]
+    limits: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Winner:
+    record: TrialRecord
+    model: nn.Module
+    facts: checkpoint.Checkpoint
+    graph: onnx.ModelProto
+    profile: Profile
+
+
+class Finisher:
+    """Finishes one run; holds what its steps share.
+
+    Args:
+        run: locked by the caller.
+        data: of the run's config.
+        space: of the run's config.
+    """
+
+    def __init__(self, run: RunDirectory, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
+        self._run, self._data, self._space, self._reporter = run, data, space, reporter
+        device = run.config.device
+        self._device = resolve_device(device.name, device.threads, device.batch_size, device.precision)
+        self._meter = LatencyMeter(self._device)
+        self._limits: dict[str, float] = dict(cast("dict[str, float]", run.config.constraints))
+
+    def finish(self, records: list[TrialRecord], pick: str) -> Outcome:
+        """Try trials in the pick's order until one keeps the limits as a finished file.
+
+        Raises:
+            NothingFeasibleError: none does; tells the nearest miss.
+            ExportError: the file isn't the network that was trained.
+        """
+        misses: list[str] = []
+        order = ranked(self._run, records, pick)
+        for record in self._remeasured(order, pick, misses):
+            winner = self._realised(record)
+            broken = self._broken(winner.profile)
+            if broken:
+                misses.append(f"{record.id}: {broken}")
+                self._reporter.note(f"{record.id} as a finished file breaks a limit ({broken}); the next one is tried")
+                continue
+            return self._packed(winner, records, pick)
+        listed = "; ".join(misses)
+        raise NothingFeasibleError(f"measured again, no pick keeps the limits: {listed}", self._run.path)
+
+    def _remeasured(self, order: list[TrialRecord], pick: str, misses: list[str]) -> list[TrialRecord]:
+        """The order without those whose quick graph, measured again at length, lies above the latency limit."""
+        limit = self._limits.get("latency_ms")
+        self._reporter.stage("Measuring the top picks again")
+        kept: list[tuple[float, TrialRecord]] = []
+        for rank, record in enumerate(order):
+            if rank >= _REMEASURED and kept:
+                kept.append((record.objectives["latency_ms"], record))
+                continue
+            graph, _ = quick_graph(self._space.build(record.architecture), self._data.input_shape)
+            latency = self._meter.measure(graph.SerializeToString(), budget_s=_REMEASURE_S, target_half_width=0.005)
+            self._reporter.note(
+                f"{record.id}: {latency.latency_ms:.4g} ms ({latency.low_ms:.4g} to {latency.high_ms:.4g});"
+                f" in the search {record.objectives['latency_ms']:.4g} ms"
+            )
+            if limit is not None and latency.low_ms > limit:
+                misses.append(f"{record.id}: latency_ms {latency.latency_ms:.4g} (limit {limit:g})")
+            else:
+                kept.append((latency.latency_ms, record))
+        if pick == "fastest":
+            kept.sort(key=lambda pair: pair[0])
+        return [record for _, record in kept]
+
+    def _realised(self, record: TrialRecord) -> _Winner:
+        """Trained to the end, exported and measured."""
+        model, facts = self._trained(record)
+        self._reporter.stage("Exporting to ONNX and measuring the file")
+        config = self._run.config
+        example = torch.zeros(2, *self._data.input_shape)
+        metadata = {"run": config.name, "architecture": record.id, "classes": json.dumps(self._data.classes)}
+        graph = export_model(model.cpu().eval(), example, opset=config.export.opset, metadata=metadata)
+        measured = profile(graph.SerializeToString(), self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
+        return _Winner(record, model, facts, graph, measured)
+
+    def _trained(self, record: TrialRecord) -> tuple[nn.Module, checkpoint.Checkpoint]:
+        config = self._run.config
+        torch.manual_seed(trial_seed(config.seed, record.id))
+        model = self._space.build(record.architecture)
+        path = self._run.checkpoints / f"{record.id}.safetensors"
+        recipe = self._recipe_digest()
+        if path.exists():
+            facts = checkpoint.load_into(path, model, record.id)
+            if facts.recipe == recipe:
+                self._reporter.stage(f"Weights of {record.id} are taken from {path}")
+                return model, facts
+            model = self._space.build(record.architecture)
+        self._reporter.stage(f"Training {record.id} to the end (at most {config.final.epochs} epochs)")
+        result = train(
+            model,
+            DeviceData(self._data),
+            config.train,
+            epochs=config.final.epochs,
+            patience=config.final.patience,
+            progress=self._reporter.epoch,
+        )
+        facts = checkpoint.Checkpoint(record.id, recipe, result.best, result.epochs)
+        checkpoint.save(path, model, facts)
+        return model, facts
+
+    def _recipe_digest(self) -> str:
+        config = self._run.config
+        values = {
+            "run": self._run.digest(),
+            "train": config.train.model_dump(),
+            "epochs": config.final.epochs,
+            "patience": config.final.patience,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def _broken(self, measured: Profile) -> str:
+        """The limits that the finished file breaks, in words; a latency only where its whole interval lies above."""
+        found = {**measured_metrics(measured), "latency_ms": measured.latency.low_ms}
+        return ", ".join(
+            f"{name} {found[name]:.6g} > {limit:g}" for name, limit in self._limits.items() if found[name] > limit
+        )
+
+    def _packed(self, winner: _Winner, records: list[TrialRecord], pick: str) -> Outcome:
+        self._reporter.stage("Checking the file and packing the bundle")
+        content = winner.graph.SerializeToString()
+        samples = self._data.validation.images[:SAMPLES]
+        inputs = self._data.preprocessing.apply(samples)
+        outputs = _outputs(winner.model, inputs)
+        check = parity(content, inputs, outputs)
+        if not check.ok:
+            raise BundleError(self._run.bundle, f"the ONNX file isn't the trained network: {check.detail}")
+        test = self._data.load_test()
+        metrics = self._metrics(winner, content, test)
+        manifest = self._manifest(winner, records, pick, metrics, check.detail)
+        write_bundle(
+            self._run.bundle,
+            model=content,
+            manifest=manifest,
+            inputs=inputs,
+            outputs=outputs,
+            raw_inputs=samples,
+        )
+        checks = verify_bundle(self._run.bundle)
+        bad = [c for c in checks if c.ok is False]
+        if bad:
+            raise BundleError(self._run.bundle, f"it doesn't verify: {bad[0].name}: {bad[0].detail}")
+        objectives = {"accuracy": winner.facts.accuracy, **measured_metrics(winner.profile)}
+        return Outcome(winner.record.id, objectives, manifest, self._limits)
+
+    def _metrics(self, winner: _Winner, content: bytes, test: Split) -> dict[str, Any]:
+        images = self._data.preprocessing.apply(test.images)
+        tensors = torch.from_numpy(images), torch.from_numpy(test.labels)
+        return {
+            "accuracy_validation": winner.facts.accuracy,
+            "accuracy_test": accuracy(content, images, test.labels),
+            "accuracy_test_torch": accuracy_of(winner.model, *tensors),
+            "test_images": len(test),
+            **{k: v for k, v in winner.profile.as_dict().items() if k not in ("model", "device", "environment")},
+        }
+
+    def _manifest(
+        self,
+        winner: _Winner,
+        records: list[TrialRecord],
+        pick: str,
+        metrics: dict[str, Any],
+        parity_detail: str,
+    ) -> dict[str, Any]:
+        config, record = self._run.config, winner.record
+        gpu = read_gpu()
+        return {
+            "name": config.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "architecture_id": record.id,
+            "architecture": record.architecture,
+            "activations": activations_of(record.architecture),
+            "classes": list(self._data.classes),
+            "preprocessing": self._data.preprocessing.as_dict(),
+            "opset": config.export.opset,
+            "device": config.device.model_dump(),
+            "limits": self._limits,
+            "objectives": list(config.objectives),
+            "metrics": metrics,
+            "parity": parity_detail,
+            "data": json.loads(config.data.model_dump_json()),
+            "run": {
+                "seed": config.seed,
+                "pick": pick,
+                "config_sha256": self._run.digest(),
+                "trials": len(records),
+                "front": [r.id for r in front_of(records, config.objectives)],
+                "epochs": winner.facts.epochs,
+            },
+            "environment": winner.profile.latency.environment.as_dict(),
+            "gpu": {"unavailable": gpu.reason} if isinstance(gpu, Unavailable) else {"name": str(gpu.name)},
+            "versions": {name: version(name) for name in ("hwnas", "nni", "torch", "onnx", "onnxruntime")},
+        }
+
+
+def _outputs(model: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    model.cpu().eval()
+    with torch.inference_mode():
+        return cast("npt.NDArray[np.float32]", model(torch.from_numpy(inputs)).numpy())

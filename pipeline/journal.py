@@ -1,0 +1,201 @@
+"""Every finished trial of a run, in SQLite: one transaction a trial, before the strategy hears of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pipeline.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.spaces.base import Architecture
+
+Status = Literal["ok", "infeasible", "failed"]
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trials (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    architecture TEXT NOT NULL,
+    status TEXT NOT NULL,
+    score REAL NOT NULL,
+    objectives TEXT NOT NULL,
+    details TEXT NOT NULL,
+    error TEXT,
+    started TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    elapsed_s REAL NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One finished trial.
+
+    Attributes:
+        number: 0, 1, …: the order in which results became known.
+        id: of the architecture.
+        score: what the strategy was told; higher is better.
+        objectives: metric → value, as far as known.
+        details: the measurement with its interval and warnings, the limits that were broken, the training seed.
+        error: why it failed; None otherwise.
+        started: ISO 8601, UTC.
+        seconds: duration of this trial.
+        elapsed_s: search time spent when it ended, over all sessions of the run.
+    """
+
+    number: int
+    id: str
+    architecture: Architecture
+    status: Status
+    score: float
+    objectives: dict[str, float]
+    started: str
+    seconds: float
+    elapsed_s: float
+    error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """A run's trials on disk. One process writes; others may read.
+
+    Order of calls: `Journal.create` or `Journal.open`, then `append` for each finished trial, `close` at the end.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, meta: Mapping[str, str]) -> Journal:
+        """An empty journal with its facts: config digest, versions. Whole or not there, whatever happens."""
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.unlink(missing_ok=True)
+        connection = sqlite3.connect(unfinished, isolation_level=None)
+        with _transaction(connection):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            rows = {**meta, "schema_version": str(_SCHEMA_VERSION)}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+        connection.close()
+        unfinished.replace(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Journal:
+        """An existing journal.
+
+        Raises:
+            JournalError: it is missing, damaged, or of another version.
+        """
+        if not path.is_file():
+            raise JournalError(f"{path}: there is no journal")
+        try:
+            connection = _connect(path, read_only=read_only)
+            version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+            fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: the journal is damaged: {error}") from error
+        if fault != "ok":
+            raise JournalError(f"{path}: the journal is damaged: {fault}")
+        if version is None or version[0] != str(_SCHEMA_VERSION):
+            found = version[0] if version else "none"
+            raise JournalError(f"{path}: journal version {found}; this hwnas reads version {_SCHEMA_VERSION}")
+        return cls(connection, path)
+
+    def meta(self) -> dict[str, str]:
+        """The facts it was created with."""
+        return dict(self._connection.execute("SELECT key, value FROM meta"))
+
+    def append(self, record: TrialRecord) -> None:
+        """Add one finished trial; it is on disk when this returns.
+
+        Raises:
+            JournalError: the architecture is already there, or the disk refuses.
+        """
+        row = (
+            record.number,
+            record.id,
+            json.dumps(record.architecture),
+            record.status,
+            record.score,
+            json.dumps(record.objectives),
+            json.dumps(record.details),
+            record.error,
+            record.started,
+            record.seconds,
+            record.elapsed_s,
+        )
+        try:
+            with _transaction(self._connection):
+                self._connection.execute(f"INSERT INTO trials VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: trial {record.id} can't be recorded: {error}") from error
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials, in the order in which they ended.
+
+        Raises:
+            JournalError: a row can't be read.
+        """
+        try:
+            rows = self._connection.execute(
+                "SELECT number, id, architecture, status, score, objectives, details, error, started, seconds,"
+                " elapsed_s FROM trials ORDER BY number"
+            ).fetchall()
+            return [_record(row) for row in rows]
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise JournalError(f"{self.path}: the journal is damaged: {error}") from error
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file."""
+        self._connection.close()
+
+
+class _transaction:  # noqa: N801 - reads as a statement
+    """BEGIN … COMMIT, or ROLLBACK on an error."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("ROLLBACK" if kind else "COMMIT")
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _record(row: tuple[Any, ...]) -> TrialRecord:
+    number, identity, architecture, status, score, objectives, details, error, started, seconds, elapsed_s = row
+    if status not in get_args(Status):
+        raise ValueError(f"trial {identity} has status {status!r}")
+    return TrialRecord(
+        number=number,
+        id=identity,
+        architecture=json.loads(architecture),
+        status=status,
+        score=score,
+        objectives=json.loads(objectives),
+        details=json.loads(details),
+        error=error,
+        started=started,
+        seconds=seconds,
+        elapsed_s=elapsed_s,
+    )

@@ -1,0 +1,52 @@
+"""The one door to NNI: its names for the rest of the package, imported after what it needs was prepared."""
+
+from pipeline.compat import prepare_nni
+
+prepare_nni()
+
+import nni  # noqa: E402  - only now: see pipeline.compat
+from nni.nas.evaluator import Evaluator  # noqa: E402
+from nni.nas.execution import ExecutionEngine  # noqa: E402
+from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent  # noqa: E402
+from nni.nas.nn.pytorch import (  # noqa: E402
+    LayerChoice,
+    ModelSpace,
+    MutableBatchNorm2d,
+    MutableConv2d,
+    MutableLinear,
+    Repeat,
+)
+from nni.nas.space import (  # noqa: E402
+    ExecutableModelSpace,
+    ModelStatus,
+    SimplifiedModelSpace,
+    current_model,
+    model_context,
+)
+from nni.nas.strategy import GridSearch, Random, RegularizedEvolution  # noqa: E402
+from nni.nas.strategy.base import Strategy  # noqa: E402
+
+choice = nni.choice
+
+__all__ = [
+    "Evaluator",
+    "ExecutableModelSpace",
+    "ExecutionEngine",
+    "FinalMetricEvent",
+    "GridSearch",
+    "LayerChoice",
+    "ModelSpace",
+    "ModelStatus",
+    "MutableBatchNorm2d",
+    "MutableConv2d",
+    "MutableLinear",
+    "Random",
+    "RegularizedEvolution",
+    "Repeat",
+    "SimplifiedModelSpace",
+    "Strategy",
+    "TrainingEndEvent",
+    "choice",
+    "current_model",
+    "model_context",
+]

@@ -1,0 +1,56 @@
+"""What `hwnas verify` hands to `export.verify`: accuracy and costs of a bundle's model, as its manifest asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from latency_models.device import resolve_device
+from latency_models.profile import profile
+from pipeline.config import parse_section
+from pipeline.costs import measured_metrics
+from pipeline.data import load_data
+from pipeline.errors import HwnasError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_BUDGET_S = 2.0
+
+
+def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
+    """Accuracy on the whole test split of the data that the manifest names, or why it isn't at hand."""
+    from export.verify import accuracy
+
+    try:
+        data = load_data(parse_section("data", manifest.get("data"), "manifest.json"))
+        test = data.load_test()
+    except HwnasError as error:
+        return str(error)
+    return accuracy(model, data.preprocessing.apply(test.images), test.labels)
+
+
+def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, float, float] | str]:
+    """Metric → (point, low, high) found now, or why it can't be judged here.
+
+    A latency is judged only where it was measured; elsewhere the limit was never asked for.
+
+    Raises:
+        CostError: the model can't be run, or the manifest's device isn't there.
+    """
+    recorded = manifest.get("device", {})
+    keys = ("name", "threads", "batch_size", "precision")
+    device = resolve_device(**{key: recorded[key] for key in keys if key in recorded})
+    found = profile(model, device, budget_s=_BUDGET_S)
+    intervals: dict[str, tuple[float, float, float] | str] = {
+        name: (value, value, value) for name, value in measured_metrics(found).items()
+    }
+    latency = found.latency
+    intervals["latency_ms"] = (latency.latency_ms, latency.low_ms, latency.high_ms)
+    before = manifest.get("environment", {})
+    if before.get("fingerprint") != latency.environment.fingerprint:
+        intervals["latency_ms"] = (
+            f"{latency.latency_ms:.4g} ms on this {latency.environment.cpu_model};"
+            f" the limit was asked for on another environment ({before.get('cpu_model', 'unknown')})"
+        )
+    return intervals

@@ -1,0 +1,60 @@
+"""Plain tables name → object, lazily imported, open to third parties.
+
+A name is found in three places, in this order: the table itself, the entry points of the group `hwnas.<kind>`,
+and, when it holds a colon, a dotted path `package.module:attribute`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import HwnasError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: where the object is (`module:attribute`) and what it is, in one line."""
+
+    path: str
+    description: str
+
+
+def is_dotted(name: str) -> bool:
+    """Whether a name is a path to a third party's object rather than a table's key."""
+    return ":" in name
+
+
+def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
+    """The object that a name stands for.
+
+    Raises:
+        UnknownNameError: the name is in no table and is no dotted path.
+        HwnasError: a dotted path that can't be imported.
+    """
+    if name in table:
+        return _import(kind, table[name].path)
+    for point in entry_points(group=f"hwnas.{kind}"):
+        if point.name == name:
+            return point.load()
+    if is_dotted(name):
+        return _import(kind, name)
+    raise UnknownNameError(kind, name, table)
+
+
+def _import(kind: str, path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a user's own module lies beside the config, not in site-packages
+        sys.path.append(here)
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise HwnasError(f"{kind} {path!r} can't be imported: {error}") from error

@@ -1,0 +1,126 @@
+"""Writes a run's report: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader
+
+from export.errors import BundleError
+from export.manifest import read_manifest
+from pipeline.config import dump_config
+from pipeline.picks import activations_of, front_of
+from pipeline.report.plots import front_plot, progress_plot
+from pipeline.views import number, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.journal import TrialRecord
+    from pipeline.run import RunDirectory
+
+_METRICS = ("accuracy", "latency_ms", "macs", "params", "size_mb", "peak_memory_mb", "energy_mj")
+
+
+def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
+    """Write report.html from the journal and, where there is one, the bundle."""
+    front = front_of(records, run.config.objectives)
+    manifest, missing = _manifest(run)
+    metrics = [name for name in _METRICS if any(name in record.objectives for record in records)]
+    environment = Environment(
+        loader=PackageLoader("pipeline", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("page.html.jinja").render(
+        name=run.config.name,
+        summary=_summary(run, records, front),
+        manifest=manifest,
+        missing=missing,
+        cards=_cards(manifest) if manifest else [],
+        plots=_plots(run, records, front, manifest["architecture_id"] if manifest else None),
+        metrics=metrics,
+        front=[_row(record, metrics, on_front=True) for record in front],
+        trials=[_row(record, metrics, on_front=record in front) for record in records],
+        counts=_counts(records),
+        config=dump_config(run.config),
+        version=version("hwnas"),
+    )
+    unfinished = run.report.with_suffix(".unfinished")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(run.report)
+
+
+def _manifest(run: RunDirectory) -> tuple[dict[str, Any] | None, str]:
+    try:
+        manifest = read_manifest(run.bundle)
+    except BundleError as error:
+        return None, error.reason
+    if manifest.get("run", {}).get("config_sha256") != run.digest():
+        return None, "the one in bundle/ belongs to another config"
+    return manifest, ""
+
+
+def _summary(run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> str:
+    data, space, strategy = (getattr(run.config, key).name for key in ("data", "space", "strategy"))
+    minutes = max((record.elapsed_s for record in records), default=0.0) / 60
+    limits = ", ".join(f"{name} ≤ {number(limit)}" for name, limit in run.config.constraints.items()) or "no limits"
+    return (
+        f"Data {data}, space {space}, strategy {strategy}; {' against '.join(run.config.objectives)} under {limits}."
+        f" {len(records)} candidates in {minutes:.1f} minutes, {len(front)} on the front."
+    )
+
+
+def _cards(manifest: dict[str, Any]) -> list[dict[str, str]]:
+    metrics, limits = manifest["metrics"], manifest["limits"]
+
+    def limit(name: str) -> str:
+        return f"limit {number(limits[name])}" if name in limits else "no limit"
+
+    interval = f"{number(metrics['latency_low_ms'])}–{number(metrics['latency_high_ms'])}, 95 %"
+    rows = [
+        (
+            "test accuracy",
+            f"{metrics['accuracy_test']:.2%}",
+            f"ONNX Runtime; torch {metrics['accuracy_test_torch']:.2%}",
+        ),
+        ("latency, ms", number(metrics["latency_ms"]), f"{interval}; {limit('latency_ms')}"),
+        ("size, MB", number(metrics["size_bytes"] / 1e6), limit("size_mb")),
+    ]
+    if metrics["peak_memory_bytes"] is not None:
+        rows.append(("peak activations, MB", number(metrics["peak_memory_bytes"] / 1e6), limit("peak_memory_mb")))
+    if metrics["macs"] is not None:
+        rows.append(("MACs", number(metrics["macs"]), limit("macs")))
+    if metrics["params"] is not None:
+        rows.append(("parameters", number(metrics["params"]), limit("params")))
+    return [{"label": label, "value": value, "note": note} for label, value, note in rows]
+
+
+def _plots(
+    run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[TrialRecord], picked: str | None
+) -> list[str]:
+    if not front:
+        return []
+    costs = [name for name in run.config.objectives if name != "accuracy"]
+    limits: dict[str, float] = dict(run.config.constraints)  # type: ignore[arg-type]  # keys are metric names
+    return [
+        *(front_plot(records, front, cost, limits.get(cost), picked) for cost in costs),
+        progress_plot(records),
+    ]
+
+
+def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict[str, Any]:
+    shown = [number(record.objectives[name]) if name in record.objectives else "" for name in metrics]
+    return {
+        "id": record.id,
+        "status": record.status,
+        "values": shown,
+        "on_front": on_front,
+        "seconds": f"{record.seconds:.1f}",
+        "why": why_not({"error": record.error, "details": record.details}),
+        "activations": ", ".join(f"{k} {v}" for k, v in activations_of(record.architecture).items()),
+    }
+
+
+def _counts(records: Sequence[TrialRecord]) -> str:
+    names = {"ok": "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
+    return ", ".join(f"{sum(r.status == key for r in records)} {text}" for key, text in names.items())

@@ -1,0 +1,75 @@
+"""The plots of the report, as SVG text to stand inside the page."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pipeline.journal import TrialRecord
+
+_OK, _FRONT, _PICKED, _LIMIT = "#9db2c9", "#1f5fa8", "#d1495b", "#b0892b"
+
+
+def front_plot(
+    records: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    cost: str,
+    limit: float | None,
+    picked: str | None,
+) -> str:
+    """Accuracy over one cost: every trained candidate, the front as a line, the pick, and the limit."""
+    figure, axes = _figure()
+    feasible = [record for record in records if record.status == "ok" and cost in record.objectives]
+    axes.scatter(*_points(feasible, cost), s=22, color=_OK, label="trained")
+    on_front = sorted((r for r in front if cost in r.objectives), key=lambda r: r.objectives[cost])
+    axes.plot(*_points(on_front, cost), "o-", ms=5, lw=1.2, color=_FRONT, label="front")
+    chosen = [record for record in feasible if record.id == picked]
+    axes.scatter(*_points(chosen, cost), s=110, facecolors="none", edgecolors=_PICKED, linewidths=2, label="picked")
+    if limit is not None:
+        axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="limit")
+    axes.set_xlabel(cost)
+    axes.set_ylabel("validation accuracy")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def progress_plot(records: Sequence[TrialRecord]) -> str:
+    """Accuracy of each trained candidate and the best so far, in the order of the trials."""
+    figure, axes = _figure()
+    trained = [record for record in records if record.status == "ok"]
+    values = [record.objectives["accuracy"] for record in trained]
+    numbers = [record.number + 1 for record in trained]
+    axes.scatter(numbers, values, s=22, color=_OK, label="trained")
+    best = [max(values[: i + 1]) for i in range(len(values))]
+    axes.step(numbers, best, where="post", color=_FRONT, lw=1.4, label="best so far")
+    axes.set_xlabel("candidate")
+    axes.set_ylabel("validation accuracy")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _points(records: Sequence[TrialRecord], cost: str) -> tuple[list[float], list[float]]:
+    return [r.objectives[cost] for r in records], [r.objectives["accuracy"] for r in records]
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # the object interface: no display, no global state
+
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]

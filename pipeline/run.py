@@ -1,0 +1,146 @@
+"""A run directory: create, open, lock, and where everything lies in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from filelock import FileLock, Timeout
+
+from pipeline.config import RunConfig, dump_config, load_config
+from pipeline.errors import RunDirectoryError
+from pipeline.journal import Journal
+from pipeline.strategies.nni_own import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHANGEABLE = {"budget", "final", "export", "engine"}
+"""Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
+
+
+class RunDirectory:
+    """One search, whole.
+
+    Attributes:
+        path: the directory.
+        config: resolved, every default written out.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path, self.config = path, config
+        self.journal_path = path / "journal.sqlite"
+        self.checkpoints = path / "checkpoints"
+        self.bundle = path / "bundle"
+        self.report = path / "report.html"
+        self.log = path / "search.log"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunDirectory:
+        """A new run.
+
+        Raises:
+            RunDirectoryError: the directory isn't empty, or can't be made.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            going = f"; go on with it: hwnas resume {path}" if (path / "config.yaml").is_file() else ""
+            raise RunDirectoryError(f"{path} exists and isn't empty{going}")
+        resolved = config.model_copy(update={"strategy": resolve(config.strategy, config.budget.trials)})
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            _write_whole(path / "config.yaml", dump_config(resolved))
+        except OSError as error:
+            raise RunDirectoryError(f"{path} can't be made: {error}") from error
+        return cls(path, resolved)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """A run that exists.
+
+        Raises:
+            RunDirectoryError: there is none at this place.
+            ConfigError: its config was edited into something invalid.
+        """
+        if not path.is_dir():
+            raise RunDirectoryError(f"there is no run directory {path}")
+        if not (path / "config.yaml").is_file():
+            raise RunDirectoryError(f"{path} is no run directory: it has no config.yaml")
+        return cls(path, load_config(path / "config.yaml"))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with the process, however it ends.
+
+        Raises:
+            RunDirectoryError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunDirectoryError(f"{self.path} is in use by another hwnas process") from None
+        except OSError as error:
+            raise RunDirectoryError(f"{self.path} can't be locked: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def open_journal(self, *, read_only: bool = False) -> Journal:
+        """The run's journal; made when the run was stopped before it had one.
+
+        Raises:
+            JournalError: it is damaged.
+            RunDirectoryError: the config was changed in what decides the search.
+        """
+        if not self.journal_path.exists() and not read_only:
+            Journal.create(self.journal_path, {"config": self.digest(), "hwnas": version("hwnas")}).close()
+        journal = Journal.open(self.journal_path, read_only=read_only)
+        if journal.meta().get("config") != self.digest():
+            journal.close()
+            raise RunDirectoryError(
+                f"{self.path}: config.yaml was changed since the run began; only {', '.join(sorted(_CHANGEABLE))}"
+                " may change"
+            )
+        return journal
+
+    def digest(self) -> str:
+        """A hash of the part of the config that decides what is searched and how it is judged."""
+        return hashlib.sha256(json.dumps(self._deciding(), sort_keys=True).encode()).hexdigest()
+
+    def _deciding(self) -> dict[str, Any]:
+        values = cast("dict[str, Any]", json.loads(self.config.model_dump_json()))
+        return {key: value for key, value in values.items() if key not in _CHANGEABLE}
+
+    def log_chatter(self) -> None:
+        """Send what libraries log and warn to search.log instead of the terminal."""
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        root = logging.getLogger()
+        root.handlers[:] = [handler]
+        root.setLevel(logging.WARNING)
+        logging.captureWarnings(True)
+        warnings.simplefilter("default")
+
+
+def default_path(config: RunConfig) -> Path:
+    """runs/<name>-<date>-<time>."""
+    return Path("runs") / f"{config.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is whole or not there."""
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,1 @@
+"""Search spaces: a plain table name → `SearchSpace` subclass."""

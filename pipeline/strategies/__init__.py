@@ -1,0 +1,1 @@
+"""Search strategies: a plain table name → factory of an NNI `Strategy`."""
