@@ -155,9 +155,7 @@ for _row in (
     Activation("identity", nn.Identity, _emit_identity, "x", "–"),
     Activation("relu", nn.ReLU, _plain("Relu"), "max(x, 0)", "Nair & Hinton 2010"),
     Activation("relu6", nn.ReLU6, _emit_relu6, "min(max(x, 0), 6)", "Krizhevsky 2010"),
-    Activation(
-        "leaky_relu", nn.LeakyReLU, _emit_leaky_relu, "x where x > 0, else 0.01 x", "Maas et al. 2013"
-    ),
+    Activation("leaky_relu", nn.LeakyReLU, _emit_leaky_relu, "x where x > 0, else 0.01 x", "Maas et al. 2013"),
     Activation("elu", nn.ELU, _emit_elu, "x where x > 0, else exp(x) − 1", "Clevert et al. 2015"),
     Activation(
         "selu",
@@ -167,14 +165,10 @@ for _row in (
         "Klambauer et al. 2017",
     ),
     Activation("gelu", nn.GELU, _emit_gelu, "x Φ(x)", "Hendrycks & Gimpel 2016"),
-    Activation(
-        "gelu_tanh", _gelu_tanh, _emit_gelu, "x Φ(x), Φ approximated with tanh", "Hendrycks & Gimpel 2016"
-    ),
+    Activation("gelu_tanh", _gelu_tanh, _emit_gelu, "x Φ(x), Φ approximated with tanh", "Hendrycks & Gimpel 2016"),
     Activation("silu", nn.SiLU, _emit_silu, "x σ(x)", "Elfwing et al. 2017; Ramachandran et al. 2017"),
     Activation("mish", nn.Mish, _plain("Mish"), "x tanh(softplus(x))", "Misra 2019"),
-    Activation(
-        "hardswish", nn.Hardswish, _plain("HardSwish"), "x min(max(x + 3, 0), 6) / 6", "Howard et al. 2019"
-    ),
+    Activation("hardswish", nn.Hardswish, _plain("HardSwish"), "x min(max(x + 3, 0), 6) / 6", "Howard et al. 2019"),
     Activation(
         "hardsigmoid",
         nn.Hardsigmoid,
@@ -186,8 +180,6 @@ for _row in (
     Activation("tanh", nn.Tanh, _plain("Tanh"), "tanh(x)", "–"),
     Activation("softplus", nn.Softplus, _emit_softplus, "log(1 + exp(x))", "Dugas et al. 2000"),
     Activation("squared_relu", SquaredReLU, _emit_squared_relu, "max(x, 0)²", "So et al. 2021"),
-    Activation(
-        "prelu", nn.PReLU, _emit_prelu, "x where x > 0, else a x; one learnt slope a", "He et al. 2015"
-    ),
+    Activation("prelu", nn.PReLU, _emit_prelu, "x where x > 0, else a x; one learnt slope a", "He et al. 2015"),
 ):
     register(_row)

@@ -90,9 +90,7 @@ def _check_samples(
     directory: Path, inputs: npt.NDArray[Any], outputs: npt.NDArray[Any], raw_inputs: npt.NDArray[Any]
 ) -> None:
     if inputs.dtype != np.float32 or inputs.ndim != 4:
-        raise BundleError(
-            directory, f"inputs are {inputs.dtype} of shape {inputs.shape}, not float32 (N, C, H, W)"
-        )
+        raise BundleError(directory, f"inputs are {inputs.dtype} of shape {inputs.shape}, not float32 (N, C, H, W)")
     if outputs.dtype != np.float32:
         raise BundleError(directory, f"outputs are {outputs.dtype}, not float32")
     if raw_inputs.dtype != np.uint8 or raw_inputs.ndim != 4:

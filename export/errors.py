@@ -25,8 +25,7 @@ class ParityError(ExportError):
         self.detail = detail
         more = f" ({detail})" if detail else ""
         super().__init__(
-            f"the exported model differs from the network by {max_difference:.3g}, "
-            f"more than {tolerance:.3g}{more}"
+            f"the exported model differs from the network by {max_difference:.3g}, more than {tolerance:.3g}{more}"
         )
 
 

@@ -61,9 +61,7 @@ def _batch_norm(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
     if not norm.track_running_stats or len(x.shape) != 3 or x.shape[0] != norm.num_features:
         _refuse(writer, f"BatchNorm2d of {norm.num_features} channels on an input of shape {x.shape}")
     names = ("weight", "bias", "running_mean", "running_var")
-    inputs = [
-        writer.initializer(*pair) for pair in zip(names, _batch_norm_arrays(norm, writer.scope), strict=True)
-    ]
+    inputs = [writer.initializer(*pair) for pair in zip(names, _batch_norm_arrays(norm, writer.scope), strict=True)]
     return writer.node("BatchNormalization", x, *inputs, epsilon=float(norm.eps))
 
 

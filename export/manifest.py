@@ -39,9 +39,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise BundleError(directory, f"{MANIFEST_FILE} holds a {type(manifest).__name__}, not an object")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BundleError(
-            directory, f"schema_version is {version!r}; this version of hwnas reads {SCHEMA_VERSION}"
-        )
+        raise BundleError(directory, f"schema_version is {version!r}; this version of hwnas reads {SCHEMA_VERSION}")
     return manifest
 
 
@@ -71,9 +69,7 @@ def file_record(path: Path) -> dict[str, Any]:
 def stays_inside(name: str) -> bool:
     """Whether a recorded path is relative, has no `..` and no backslash or drive."""
     path = PurePosixPath(name)
-    return (
-        bool(name) and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", ":", "\0"}
-    )
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", ":", "\0"}
 
 
 def _refuse_constant(text: str) -> None:

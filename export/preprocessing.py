@@ -51,9 +51,7 @@ class Preprocessing:
         for name in ("mean", "std"):
             values = tuple(_finite(name, value) for value in getattr(self, name))
             if len(values) != self.channels:
-                raise PreprocessingError(
-                    f"preprocessing.{name} has {len(values)} numbers for {self.channels} channels"
-                )
+                raise PreprocessingError(f"preprocessing.{name} has {len(values)} numbers for {self.channels} channels")
             object.__setattr__(self, name, values)
         object.__setattr__(self, "scale", _finite("scale", self.scale))
         if self.scale <= 0 or min(self.std) <= 0:
@@ -104,18 +102,14 @@ class Preprocessing:
         """
         if set(record) != set(_KEYS):
             found, valid = ", ".join(sorted(map(str, record))), ", ".join(_KEYS)
-            raise PreprocessingError(
-                f"preprocessing has the keys {found or '(none)'}; needed are exactly {valid}"
-            )
+            raise PreprocessingError(f"preprocessing has the keys {found or '(none)'}; needed are exactly {valid}")
         resize = record["resize"]
         if not isinstance(resize, list | tuple) or len(resize) != 2:
             raise PreprocessingError(f"preprocessing.resize is {resize!r}, not [height, width]")
         for name in ("mean", "std"):
             if not isinstance(record[name], list | tuple):
                 raise PreprocessingError(f"preprocessing.{name} is {record[name]!r}, not a list of numbers")
-        rest = {
-            field.name: record[field.name] for field in fields(cls) if field.name not in ("height", "width")
-        }
+        rest = {field.name: record[field.name] for field in fields(cls) if field.name not in ("height", "width")}
         return cls(height=resize[0], width=resize[1], **rest)
 
 
@@ -138,7 +132,5 @@ def _resize(images: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     for index, image in enumerate(images):
         for channel in range(images.shape[-1]):
             plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-            resized[index, ..., channel] = np.asarray(
-                plane.resize((width, height), Image.Resampling.BILINEAR)
-            )
+            resized[index, ..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
     return resized

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    MeasureLatency = Callable[[Path], tuple[float, float, float]]
-    Evaluate = Callable[[Path, dict[str, Any]], float | None]
+    Interval = tuple[float, float, float]
+    Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, Interval | str]]
+    Evaluate = Callable[[Path, Mapping[str, Any]], float | str]
 
 # Another processor's kernels may tip a near tie: one image in a thousand is forgiven.
 ACCURACY_TOLERANCE = 1e-3
@@ -117,7 +118,7 @@ def accuracy(
 def verify_bundle(
     directory: Path,
     *,
-    measure_latency: MeasureLatency | None = None,
+    measure: Measure | None = None,
     evaluate: Evaluate | None = None,
 ) -> list[Check]:
     """Check a bundle from the outside in; damage becomes a failed check, never an exception.
@@ -126,8 +127,8 @@ def verify_bundle(
         directory: of the bundle.
         measure_latency: times a model file: (point estimate, low, high) in milliseconds. What it raises
             passes through.
-        evaluate: (model file, manifest) → accuracy on the test data, or None where that data is not at hand.
-            What it raises passes through.
+        evaluate: (model file, manifest) → accuracy on the test data, or why that data is not at hand. What it
+            raises, passes.
 
     Returns:
         The checks in the order in which they were made; what damage made impossible is left as skipped.
@@ -150,8 +151,9 @@ def verify_bundle(
         return checks + [Check(name, None, "skipped: the model can't be trusted to load") for name in skipped]
     checks += _check_samples(directory, manifest)
     checks.append(_check_accuracy(model_path, manifest, evaluate))
-    for name, limit in _limits(manifest).items():
-        checks.append(_check_limit(name, limit, model_path, manifest, measure_latency))
+    limits = _limits(manifest)
+    measured = measure(model_path, manifest) if measure is not None and limits else {}
+    checks += [_check_limit(name, limit, measured.get(name)) for name, limit in limits.items()]
     return checks
 
 
@@ -219,9 +221,7 @@ def _check_form(path: Path, manifest: Mapping[str, Any]) -> tuple[list[Check], b
 
 def _check_operators(model: onnx.ModelProto) -> Check:
     nodes = [node for graph in onnx_file.all_graphs(model.graph) for node in graph.node]
-    foreign = {
-        f"{node.domain}:{node.op_type}" for node in nodes if node.domain not in onnx_file.DEFAULT_DOMAINS
-    }
+    foreign = {f"{node.domain}:{node.op_type}" for node in nodes if node.domain not in onnx_file.DEFAULT_DOMAINS}
     foreign |= {f"{function.domain}:{function.name} (a function)" for function in model.functions}
     if foreign:
         return Check("operators", False, f"outside ONNX's own domain: {', '.join(sorted(foreign))}")
@@ -298,27 +298,23 @@ def _check_accuracy(path: Path, manifest: dict[str, Any], evaluate: Evaluate | N
     recorded = _metric(manifest, "accuracy_test")
     if recorded is None:
         return Check("accuracy", None, "skipped: the manifest records no accuracy_test")
-    found = evaluate(path, manifest) if evaluate is not None else None
-    if found is None:
-        return Check("accuracy", None, f"skipped: no test data at hand (recorded is {recorded:.4f})")
+    found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"
+    if isinstance(found, str):
+        return Check("accuracy", None, f"skipped: {found} (recorded is {recorded:.4f})")
     ok = abs(found - recorded) <= ACCURACY_TOLERANCE + 1e-9
     return Check("accuracy", ok, f"{found:.4f} on the test data, recorded is {recorded:.4f}")
 
 
-def _check_limit(
-    name: str, limit: float, path: Path, manifest: Mapping[str, Any], measure_latency: MeasureLatency | None
-) -> Check:
+def _check_limit(name: str, limit: float, measured: Interval | str | None) -> Check:
     title = f"limit {name}"
-    if name in ("size_bytes", "size_mb"):
-        size = path.stat().st_size / (1e6 if name == "size_mb" else 1)
-        return Check(title, size <= limit, f"{size:g}, at most {limit:g}")
-    if name != "latency_ms":
-        return Check(title, None, f"skipped: {name} is not measured here")
-    if measure_latency is None:
-        return Check(title, None, "skipped: no device to measure on")
-    point, low, high = measure_latency(path)
+    if measured is None:
+        return Check(title, None, f"skipped: {name} was not measured")
+    if isinstance(measured, str):
+        return Check(title, None, f"skipped: {measured}")
+    point, low, high = measured
+    spread = f" ({low:.4g} to {high:.4g})" if low != high else ""
     # Broken only where the whole interval lies above: inside the noise nothing is decided.
-    return Check(title, low <= limit, f"{point:.4g} ms ({low:.4g} to {high:.4g}), at most {limit:g}")
+    return Check(title, low <= limit, f"{point:.6g}{spread}, at most {limit:g}")
 
 
 def _limits(manifest: Mapping[str, Any]) -> dict[str, float]:

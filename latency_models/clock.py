@@ -1,8 +1,8 @@
 """The clock of all timings.
 
 A run that another process interrupts takes longer by the clock on the wall; the thread's processor time
-leaves the interruption out, but asking for it takes a moment of its own. The shorter of the two is the time of
-the run alone in either case. It needs the run to stay in the calling thread.
+leaves the interruption out, but asking for it takes a moment of its own. The shorter of the two is the time
+of the run alone in either case. It needs the run to stay in the calling thread.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def stays_in_thread(device: Device) -> bool:
 
 
 class Budget:
-    """Seconds to spend from now on. Where runs stay in the thread they are processor time, so that a busy machine
-    costs patience rather than exactness; in time on the wall it is over after four times as much anyway.
+    """Seconds to spend from now on.
+
+    Where runs stay in the thread they are processor time, so that a busy machine costs patience rather than
+    exactness; by the wall it is over after four times as much anyway.
     """
 
     def __init__(self, seconds: float, *, in_thread: bool) -> None:

@@ -66,9 +66,7 @@ def resolve_device(name: str, threads: int = 1, batch_size: int = 1, precision: 
         raise DeviceError(unknown_name("precision", precision, PRECISIONS))
     for setting, value in (("threads", threads), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise DeviceError(
-                f"device {name!r}: {setting} is {value!r}; it has to be a whole number from 1 on"
-            )
+            raise DeviceError(f"device {name!r}: {setting} is {value!r}; it has to be a whole number from 1 on")
     provider = DEVICES[name].provider
     if name != "cpu" and provider not in (installed := installed_providers()):
         raise DeviceError(

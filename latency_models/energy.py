@@ -53,9 +53,7 @@ def read_gpu(index: int = 0) -> GpuReadings | Unavailable:
     """The GPU's readings, each of them possibly `Unavailable`; never a zero in place of a missing one."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # an older package of the same name announces its end
+            warnings.simplefilter("ignore", FutureWarning)  # an older package of the same name announces its end
             import pynvml
     except ImportError as error:
         return Unavailable(f"pynvml can't be imported: {error}")
@@ -121,9 +119,7 @@ def require_energy(device: Device, *, read: Callable[[], GpuReadings | Unavailab
         raise ObjectiveUnavailableError("energy_mj", device.name, reason.reason)
 
 
-def energy_counter(
-    device: Device, *, read: Callable[[], GpuReadings | Unavailable] = read_gpu
-) -> int | Unavailable:
+def energy_counter(device: Device, *, read: Callable[[], GpuReadings | Unavailable] = read_gpu) -> int | Unavailable:
     """What the device's energy counter shows now in mJ, or why there is none."""
     if device.name != "cuda":
         return Unavailable("it has no energy counter; only NVIDIA GPUs are read, through NVML")

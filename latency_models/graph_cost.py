@@ -47,7 +47,8 @@ def count(model: onnx.ModelProto, batch_size: int = 1) -> GraphCost:
 
     Raises:
         InvalidModelError: an input has an open dimension beside the batch, or the batch is fixed at another
-        size. UnknownShapeError: a shape that a product's cost hangs on can't be inferred.
+            size.
+        UnknownShapeError: a shape that a product's cost hangs on can't be inferred.
     """
     shapes = infer(model, batch_size)
     return GraphCost(macs(shapes), params(model, shapes), size_bytes(model), len(model.graph.node))

@@ -33,7 +33,8 @@ def peak_activation_bytes(model: onnx.ModelProto, batch_size: int = 1) -> int:
 
     Raises:
         InvalidModelError: an input has an open dimension beside the batch, or the batch is fixed at another
-        size. UnknownShapeError: the shape of an activation can't be inferred.
+            size.
+        UnknownShapeError: the shape of an activation can't be inferred.
     """
     return peak_bytes(infer(model, batch_size))
 
@@ -91,12 +92,7 @@ class _Liveness:
         if node.output[0] in self._added_onto:
             onto = self._buffer_of.get(self._added_onto[node.output[0]])
             # One use is left: the Add, which finds its result there already.
-            if (
-                onto is not None
-                and self._uses[onto] == 1
-                and self._bytes[onto] == size
-                and onto not in self._pinned
-            ):
+            if onto is not None and self._uses[onto] == 1 and self._bytes[onto] == size and onto not in self._pinned:
                 return onto
         if node.op_type not in _IN_PLACE:
             return None
@@ -124,9 +120,7 @@ class _Liveness:
             self._held -= self._bytes[buffer]
 
 
-def _convolutions_added_onto(
-    nodes: tuple[onnx.NodeProto, ...], uses: Counter[str], shapes: Shapes
-) -> dict[str, str]:
+def _convolutions_added_onto(nodes: tuple[onnx.NodeProto, ...], uses: Counter[str], shapes: Shapes) -> dict[str, str]:
     """The results of convolutions that only an `Add` reads, each with the other side of that `Add`."""
     maker = {output: node for node in nodes for output in node.output}
     position = {output: at for at, node in enumerate(nodes) for output in node.output}

@@ -76,7 +76,8 @@ def static_costs(model: bytes, batch_size: int = 1) -> StaticCosts:
 
     Raises:
         InvalidModelError: no ONNX model, an open dimension beside the batch, or a batch fixed at another
-        size. UnknownShapeError: a shape that a cost hangs on can't be inferred.
+            size.
+        UnknownShapeError: a shape that a cost hangs on can't be inferred.
     """
     proto = parse(model)
     shapes = infer(proto, batch_size)
@@ -102,9 +103,7 @@ def profile(
     proto = parse(model)
     shapes = _shapes(proto, device.batch_size, label)
     meter = meter if meter is not None else LatencyMeter(device)
-    latency = meter.measure(
-        model, budget_s=budget_s, target_half_width=_PROFILE_HALF_WIDTH, min_runs=_PROFILE_RUNS
-    )
+    latency = meter.measure(model, budget_s=budget_s, target_half_width=_PROFILE_HALF_WIDTH, min_runs=_PROFILE_RUNS)
     own_bytes = len(model) if isinstance(model, bytes) else model.stat().st_size
     return Profile(
         model=label,
@@ -132,9 +131,7 @@ def parse(model: Path | bytes) -> onnx.ModelProto:
         else:
             proto = onnx.load_model(model, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
-        raise InvalidModelError(
-            label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}"
-        ) from error
+        raise InvalidModelError(label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}") from error
     if not proto.graph.output:
         raise InvalidModelError(label, "not a loadable ONNX model: it holds no graph with an output")
     return proto

@@ -84,9 +84,7 @@ class ReferenceStore:
                 self._write(document)
                 return answer
         except OSError as error:
-            self._warn(
-                f"{self.path} can't be written ({error.strerror or error}); reference times are not kept"
-            )
+            self._warn(f"{self.path} can't be written ({error.strerror or error}); reference times are not kept")
             return timed()
 
     def _warn(self, message: str) -> None:

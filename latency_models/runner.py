@@ -73,9 +73,7 @@ class OnnxRuntimeRunner(Runner):
         InvalidModelError: no loadable model, or one that can't be run with these inputs.
     """
 
-    def __init__(
-        self, model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None
-    ) -> None:
+    def __init__(self, model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None) -> None:
         import onnxruntime
 
         self._label = model_label(model)
@@ -83,9 +81,7 @@ class OnnxRuntimeRunner(Runner):
         check_readable(model)
         source = model if isinstance(model, bytes) else str(model)
         try:
-            self._session = onnxruntime.InferenceSession(
-                source, _session_options(device), providers=_providers(device)
-            )
+            self._session = onnxruntime.InferenceSession(source, _session_options(device), providers=_providers(device))
         except self._errors as error:
             raise InvalidModelError(self._label, f"not a loadable ONNX model: {one_line(error)}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -117,9 +113,7 @@ class OnnxRuntimeRunner(Runner):
         declared = self._session.get_inputs()
         shapes = batch_sizes({each.name: each.shape for each in declared}, batch_size, self._label)
         rng = np.random.default_rng(_SEED)
-        return {
-            each.name: _made_up_input(each.type, shapes[each.name], rng, self._label) for each in declared
-        }
+        return {each.name: _made_up_input(each.type, shapes[each.name], rng, self._label) for each in declared}
 
 
 def model_label(model: bytes | Path) -> str:
@@ -145,9 +139,7 @@ def check_readable(model: bytes | Path) -> None:
 
 def _made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator, label: str) -> np.ndarray:
     if kind not in _DTYPES:
-        raise InvalidModelError(
-            label, f"no inputs can be made up for type {kind}; valid: {', '.join(_DTYPES)}"
-        )
+        raise InvalidModelError(label, f"no inputs can be made up for type {kind}; valid: {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[kind])
     if dtype.kind == "f":
         return rng.random(shape, dtype=np.float32).astype(dtype, copy=False)

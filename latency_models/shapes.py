@@ -74,9 +74,7 @@ def infer(model: onnx.ModelProto, batch_size: int = 1) -> Shapes:
         model = inliner.inline_local_functions(model)
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW:
-            raise UnknownShapeError(
-                f"node {node.name!r} is control flow ({node.op_type}): its cost depends on values"
-            )
+            raise UnknownShapeError(f"node {node.name!r} is control flow ({node.op_type}): its cost depends on values")
     light, symbol_sizes = _without_weights(model, batch_size)
     try:
         inferred = shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
@@ -179,9 +177,7 @@ def _without_weights(model: onnx.ModelProto, batch_size: int) -> tuple[onnx.Mode
         if math.prod(tensor.dims) <= _READ_BY_INFERENCE and not tensor.external_data:
             graph.initializer.append(tensor)
         else:
-            graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     # A declared shape may hold another batch than the one that is asked for.
     for info in model.graph.output:
         graph.output.append(onnx.ValueInfoProto(name=info.name))
@@ -210,9 +206,7 @@ def _record(
 
 def _constants(graph: onnx.GraphProto) -> frozenset[str]:
     """Initializers, and the values that nodes make of nothing else."""
-    known = {tensor.name for tensor in graph.initializer} | {
-        tensor.values.name for tensor in graph.sparse_initializer
-    }
+    known = {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:
         if not node.op_type.startswith("Random") and all(not name or name in known for name in node.input):
             known.update(node.output)

@@ -37,7 +37,7 @@ _FIRST_LOOK_ROUNDS = 16
 _WARM_UP_RUNS = 10
 _LEAST_WARM_UP_RUNS = 2
 _WARM_UP_SHARE = 0.1
-_COMPARED_SESSIONS = 5
+_COMPARED_SESSIONS = 6
 _SAME_SIZE = 3.0  # a reference within this factor is of about the target's size
 # Fresh processes differ by this much at least (relative, 1 sd), also where the few sessions of a calibration,
 # which share one process, happened to agree better.
@@ -161,14 +161,21 @@ class LatencyMeter:
             InvalidModelError: no loadable model, or one that can't be run.
         """
         ratios = []
-        share_s = budget_s / _COMPARED_SESSIONS
-        for _ in range(_COMPARED_SESSIONS):
-            budget = Budget(share_s, in_thread=self._in_thread)
-            with OnnxRuntimeRunner(a, self.device) as first, OnnxRuntimeRunner(b, self.device) as second:
-                pilots = [_warm_up(each, share_s / 2, in_thread=self._in_thread) for each in (first, second)]
-                rounds = _alternate(first, second, *pilots, in_thread=self._in_thread, budget=budget)
-                ratios.append(rounds.ratio.ratio)
+        for session in range(_COMPARED_SESSIONS):
+            # What is loaded first finds other memory than what comes second: each is the first in turn.
+            if session % 2 == 0:
+                ratios.append(self._ratio_once(a, b, budget_s / _COMPARED_SESSIONS))
+            else:
+                ratios.append(1.0 / self._ratio_once(b, a, budget_s / _COMPARED_SESSIONS))
         return ratio_of_repeats(ratios)
+
+    def _ratio_once(self, first: bytes | Path, second: bytes | Path, budget_s: float) -> float:
+        """The time of `first` over that of `second` in one session of each."""
+        budget = Budget(budget_s, in_thread=self._in_thread)
+        with OnnxRuntimeRunner(first, self.device) as one, OnnxRuntimeRunner(second, self.device) as other:
+            pilots = [_warm_up(each, budget_s / 2, in_thread=self._in_thread) for each in (one, other)]
+            rounds = _alternate(one, other, *pilots, in_thread=self._in_thread, budget=budget)
+        return rounds.ratio.ratio
 
     def _reference_for(self, pilot_ns: float, environment: Environment) -> tuple[str, float]:
         """The reference nearest to the target, loaded: its name and a quick look at its time in ns."""
@@ -194,9 +201,7 @@ class LatencyMeter:
             self._runners[name] = OnnxRuntimeRunner(reference_model(name), self.device)
         return _warm_up(self._runners[name], 0.01, in_thread=self._in_thread)
 
-    def _latency(
-        self, rounds: _Rounds, name: str, environment: Environment, target_half_width: float
-    ) -> Latency:
+    def _latency(self, rounds: _Rounds, name: str, environment: Environment, target_half_width: float) -> Latency:
         reference = self._times[name]
         # The target's session and the reference's are one draw each.
         session_sd = max(reference.session_sd, _LEAST_SESSION_SD)
@@ -227,7 +232,7 @@ def _distance(a: float, b: float) -> float:
 def _warm_up(runner: Runner, budget_s: float, *, in_thread: bool) -> float:
     """Run until warm, within a share of the budget; the fastest run in ns."""
     budget = Budget(budget_s * _WARM_UP_SHARE, in_thread=in_thread)
-    runs = []
+    runs: list[float] = []
     while len(runs) < _LEAST_WARM_UP_RUNS or (len(runs) < _WARM_UP_RUNS and not budget.over):
         runs.append(float(burst(runner.run, 1, in_thread=in_thread)[1, 0]))
     return max(min(runs), 1.0)
@@ -291,9 +296,7 @@ def _doubts(rounds: _Rounds, reference: ReferenceTime, device: Device, target_ha
     if spread > _SPREAD:
         doubts.append(f"the median run took {spread - 1:.0%} longer than an undisturbed one")
     if (half_width := rounds.ratio.half_width) > target_half_width:
-        doubts.append(
-            f"the runs settle it to ±{half_width:.1%} only, not to the ±{target_half_width:.1%} asked for"
-        )
+        doubts.append(f"the runs settle it to ±{half_width:.1%} only, not to the ±{target_half_width:.1%} asked for")
     now_ms = low_time(rounds.reference_ns[:, 1].ravel()) / 1e6
     drift = now_ms / reference.ms
     if not 1 / _DRIFT < drift < _DRIFT:

@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.errors import HwnasError, Interrupted, UnknownNameError
 from pipeline.run import RunDirectory, default_path
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from latency_models.device import resolve_device
 from latency_models.profile import profile
-from pipeline.config import parse_section
+from pipeline.config_file import parse_section
 from pipeline.costs import measured_metrics
 from pipeline.data import load_data
 from pipeline.errors import HwnasError

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import RunConfig, dump_config, load_config
+from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
 from pipeline.strategies.nni_own import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pipeline.config import RunConfig
 
 _CHANGEABLE = {"budget", "final", "export", "engine"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""

@@ -44,7 +44,7 @@ def _die_with(parent: int) -> None:
 
 def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
     from latency_models.errors import CostError
-    from pipeline.config import parse_config
+    from pipeline.config_file import parse_config
     from pipeline.errors import HwnasError
 
     try:

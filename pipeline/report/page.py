@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from export.errors import BundleError
 from export.manifest import read_manifest
-from pipeline.config import dump_config
+from pipeline.config_file import dump_config
 from pipeline.picks import activations_of, front_of
 from pipeline.report.plots import front_plot, progress_plot
 from pipeline.views import number, why_not

@@ -317,9 +317,7 @@ def test_a_users_own_activation_joins_the_table(monkeypatch):
 
 
 def test_unknown_activation_names_the_nearest():
-    with pytest.raises(
-        activations.UnknownActivationError, match=r"did you mean 'hardswish'\?.*squared_relu"
-    ) as info:
+    with pytest.raises(activations.UnknownActivationError, match=r"did you mean 'hardswish'\?.*squared_relu") as info:
         activations.create("hard_swish")
     assert info.value.exit_code == 2
 

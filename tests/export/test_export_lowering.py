@@ -20,9 +20,7 @@ def mean_graph(
     initializers = []
     values = numpy_helper.from_array(np.asarray(axes, np.int64), "axes")
     if opset < 18:
-        nodes.append(
-            helper.make_node("ReduceMean", ["y"], ["z"], "m/ReduceMean", axes=axes, keepdims=keepdims)
-        )
+        nodes.append(helper.make_node("ReduceMean", ["y"], ["z"], "m/ReduceMean", axes=axes, keepdims=keepdims))
     else:
         nodes.append(helper.make_node("ReduceMean", ["y", "axes"], ["z"], "m/ReduceMean", keepdims=keepdims))
         if via == "initializer":
@@ -31,9 +29,7 @@ def mean_graph(
             nodes.insert(0, helper.make_node("Constant", [], ["axes"], value=values))
         else:
             inputs.append(helper.make_tensor_value_info("axes", TensorProto.INT64, [len(axes)]))
-    graph = helper.make_graph(
-        nodes, "g", inputs, [helper.make_tensor_value_info("z", kind, None)], initializers
-    )
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("z", kind, None)], initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 

@@ -1,0 +1,171 @@
+"""From a YAML file to a checked config and back; an error names file, key, what was found and what is valid."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import SECTIONS, RunConfig, ThirdParty
+from pipeline.errors import ConfigError, nearest
+from pipeline.registry import is_dotted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a config file.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.path=value` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or wrong in a key, a type or a value.
+    """
+    values = _read_yaml(path)
+    for text in overrides or []:
+        _override(values, text)
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], source: str) -> RunConfig:
+    """Check a mapping against the models; `source` is named in errors.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    problems: list[str] = []
+    resolved = dict(values)
+    for kind in SECTIONS:
+        if kind in values:
+            try:
+                resolved[kind] = _read_section(kind, values[kind])
+            except _Wrong as wrong:
+                problems += wrong.sentences
+                resolved.pop(kind)
+    try:
+        config = RunConfig.model_validate(resolved)
+    except ValidationError as error:
+        own = [_sentence(RunConfig, (), e) for e in error.errors() if not _answered(e, values)]
+        raise ConfigError(source, problems + own) from None
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def parse_section(kind: str, value: Any, source: str) -> BaseModel:
+    """One section that is chosen by name, on its own; `source` is named in errors.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    try:
+        return _read_section(kind, value)
+    except _Wrong as wrong:
+        raise ConfigError(source, wrong.sentences) from None
+
+
+class _Wrong(Exception):  # noqa: N818 - carries sentences from a section to the message of the whole config
+    def __init__(self, sentences: list[str]) -> None:
+        self.sentences = sentences
+
+
+def _read_section(kind: str, value: Any) -> BaseModel:
+    """A section by its `name`, so that its errors speak of that one's options only."""
+    table = SECTIONS[kind]
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise _Wrong([f"{kind}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
+    name = value["name"]
+    if name not in table and not is_dotted(name):
+        raise _Wrong([f"{kind}.name: unknown {kind} {name!r}{nearest(name, table)}"])
+    model = table.get(name, ThirdParty)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _Wrong([_sentence(model, (kind,), e) for e in error.errors()]) from None
+
+
+def _answered(error: ErrorDetails, values: dict[str, Any]) -> bool:
+    """Whether a missing section is only missing because its own check failed before."""
+    return error["type"] == "missing" and error["loc"][0] in SECTIONS and error["loc"][0] in values
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config, every default written out, as YAML."""
+    return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["no such file" + _near_file(path)]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"can't be read: {error}"]) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(str(path), [f"{where}no valid YAML: {getattr(error, 'problem', error)}"]) from None
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise ConfigError(str(path), [f"needs a mapping of keys to values, found {found}"])
+    return values
+
+
+def _near_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    others = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
+    return nearest(str(path), others) if others else ""
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text}", ["needs the form key.path=value"])
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}", [f"the value is no valid YAML: {error}"]) from None
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {text}", [f"{parent} is a {type(child).__name__}, not a mapping"])
+        node = child
+    node[last] = value
+
+
+def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetails) -> str:
+    """One sentence: key path, what was found, what is valid, the nearest match."""
+    location = [part for part in error["loc"] if part != "[key]"]
+    path = ".".join(str(part) for part in (*prefix, *location)) or "the config"
+    found = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown key{nearest(str(location[-1]), _keys_at(model, location[:-1]))}"
+        case "missing":
+            names = SECTIONS.get(path)
+            return f"{path}: is required" + (f"; valid names: {', '.join(names)}" if names else "")
+        case "literal_error":
+            valid = [v.strip(" '") for v in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+            return f"{path}: found {found!r}{nearest(str(found), valid)}"
+        case _:
+            message = error["msg"][:1].lower() + error["msg"][1:]
+            return f"{path}: {message}" + ("" if isinstance(found, (dict, BaseModel)) else f", found {found!r}")
+
+
+def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    """The valid keys of the mapping at a place inside a model."""
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

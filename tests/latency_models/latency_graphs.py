@@ -1,0 +1,43 @@
+"""Small ONNX graphs to count by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT = TensorProto.FLOAT
+
+
+def value(name: str, shape: list[int | str | None], kind: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def weight(name: str, *shape: int) -> onnx.TensorProto:
+    rng = np.random.default_rng(len(name))
+    return numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32) * 0.1, name)
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto] | None = None,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights or [])
+    opsets = [helper.make_operatorsetid("", opset), helper.make_operatorsetid("nowhere", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def small_net(batch: int | str = "N", side: int = 8) -> onnx.ModelProto:
+    """x (N, 3, 8, 8) → Conv 3×3 to 4 channels, Relu, GlobalAveragePool, Flatten, Gemm to 5."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "v", "d"], ["y"], transB=1),
+    ]
+    weights = [weight("w", 4, 3, 3, 3), weight("b", 4), weight("v", 5, 4), weight("d", 5)]
+    return model(nodes, [value("x", [batch, 3, side, side])], [value("y", [batch, 5])], weights)

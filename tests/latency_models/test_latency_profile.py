@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from latency_graphs import model, small_net, value
+from onnx import TensorProto, helper
+
+from latency_models.device import Device
+from latency_models.energy import Unavailable
+from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
+from latency_models.profile import StaticCosts, parse, profile, static_costs
+from latency_models.timing import LatencyMeter
+
+NET = small_net().SerializeToString()
+CONTRACT = {
+    "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p50_ms", "latency_p99_ms", "peak_memory_bytes",
+    "size_bytes", "macs", "params", "energy_mj", "warnings", "environment",
+}  # fmt: skip
+
+
+def test_static_costs_by_hand() -> None:
+    assert static_costs(NET, 2) == StaticCosts(
+        macs=2 * (64 * 4 * 27 + 4 * 5),
+        params=4 * 27 + 4 + 5 * 4 + 5,
+        size_bytes=len(NET),
+        peak_memory_bytes=2 * (3 + 4) * 64 * 4,
+    )
+
+
+def test_the_record_has_the_contracts_fields(store: Path) -> None:
+    row = profile(NET, Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store)).as_dict()
+    assert set(row) >= CONTRACT
+    assert json.loads(json.dumps(row)) == row
+    assert row["energy_mj"] is None
+    assert "NVML" in str(row["energy_mj_unavailable"])
+    assert row["macs"] == static_costs(NET).macs
+    nulls = {name for name, entry in row.items() if entry is None}
+    assert nulls == {"energy_mj"}
+
+
+def unshaped() -> bytes:
+    """A graph that runs, with a result whose length depends on values."""
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["n"]),
+        helper.make_node("Cast", ["n"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "f"], ["g"]),
+        helper.make_node("ReduceSum", ["g"], ["y"], keepdims=0),
+    ]
+    return model(nodes, [value("x", [1, 8])], [value("y", [])]).SerializeToString()
+
+
+def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(store: Path) -> None:
+    done = profile(unshaped(), Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store))
+    assert isinstance(done.peak_memory_bytes, Unavailable)
+    row = done.as_dict()
+    assert row["peak_memory_bytes"] is None
+    assert "'n'" in str(row["peak_memory_bytes_unavailable"])
+    assert done.latency.latency_ms > 0
+    assert row["macs"] == 0
+    with pytest.raises(UnknownShapeError):
+        static_costs(unshaped())
+
+
+def test_control_flow_leaves_the_latency(store: Path) -> None:
+    branch = helper.make_graph([helper.make_node("Neg", ["x"], ["z"])], "b", [], [value("z", [4])])
+    node = helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch)
+    net = model([node], [value("x", [4]), value("flag", [], TensorProto.BOOL)], [value("y", [4])])
+    row = profile(net.SerializeToString(), Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store)).as_dict()
+    for name in ("peak_memory_bytes", "macs", "params"):
+        assert row[name] is None
+        assert "control flow" in str(row[f"{name}_unavailable"])
+
+
+def test_size_takes_the_files_beside(tmp_path: Path, store: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    done = profile(path, Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store))
+    assert done.size_bytes == path.stat().st_size + 4 * (4 * 27 + 4 + 5 * 4 + 5)
+    assert done.model == str(path)
+
+
+@pytest.mark.parametrize("content", [b"", NET[:200], b"\x00\x01\x02", b"text, no model"])
+def test_bad_files_are_named_by_every_entry(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InvalidModelError, match=r"bad\.onnx: not a loadable ONNX model") as caught:
+        profile(path, Device())
+    assert isinstance(caught.value, CostError)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidModelError):
+        static_costs(content)
+    with pytest.raises(InvalidModelError, match=r"no\.onnx: can't be read"):
+        parse(tmp_path / "no.onnx")
+
+
+def test_an_open_dimension_is_said_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "open.onnx"
+    net = model([helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", None])], [value("y", ["N", None])])
+    path.write_bytes(net.SerializeToString())
+    with pytest.raises(InvalidModelError, match=r"open\.onnx: dimension 'at axis 1' of input 'x'"):
+        profile(path, Device())
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_cntk", "mlperf_tiny_dscnn_kws", "mlperf_tiny_resnet8_cifar10", "ultraface_rfb_320"]
+)
+def test_real_models(onnx_models: Path, name: str, store: Path) -> None:
+    path = onnx_models / f"{name}.onnx"
+    row = profile(path, Device(), budget_s=0.05, meter=LatencyMeter(Device(), store=store)).as_dict()
+    assert {key for key, entry in row.items() if entry is None} == {"energy_mj"}
+    assert row["size_bytes"] == path.stat().st_size
