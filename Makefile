@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
+# Threads that wait must not take the cores from those that work; see pipeline/cli.py.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: venv demo test lint benchmarks clean
 

@@ -65,17 +65,19 @@ def parity(
     inputs: npt.NDArray[np.float32],
     expected: npt.NDArray[np.float32],
     atol: float = 1e-4,
+    rtol: float = 1e-5,
 ) -> Check:
     """Compare ONNX Runtime's outputs with the trained network's.
 
-    The largest difference must be within `atol`, relative to the largest expected output where that is
-    above 1: float32 has no more digits than that.
+    The largest difference must be within `atol`, or within `rtol` of the largest expected output where that is more:
+    float32 has no more digits than that.
 
     Args:
         model: takes `inputs`, returns one tensor.
         inputs: (N, C, H, W).
         expected: (N, classes).
-        atol: largest |difference| for outputs of magnitude 1.
+        atol: largest |difference| in any case.
+        rtol: largest |difference| as a share of the largest |expected|.
 
     Raises:
         InvalidFileError: the model can't be opened, or can't be run on these inputs.
@@ -84,7 +86,7 @@ def parity(
     if found.shape != expected.shape:
         return Check("parity", False, f"outputs have shape {found.shape}, the network's {expected.shape}")
     difference = float(np.max(np.abs(found - expected), initial=0.0))
-    tolerance = atol * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+    tolerance = max(atol, rtol * float(np.max(np.abs(expected), initial=0.0)))
     agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
     detail = (
         f"largest difference {difference:.3g} (tolerance {tolerance:.3g}), "
@@ -125,10 +127,10 @@ def verify_bundle(
 
     Args:
         directory: of the bundle.
-        measure_latency: times a model file: (point estimate, low, high) in milliseconds. What it raises
-            passes through.
-        evaluate: (model file, manifest) → accuracy on the test data, or why that data is not at hand. What it
-            raises, passes.
+        measure: from model file and manifest to each metric's (point, low, high), or why it can't be judged here.
+            What it raises passes through.
+        evaluate: from model file and manifest to the accuracy on the test data, or why that data is not at hand.
+            What it raises passes through.
 
     Returns:
         The checks in the order in which they were made; what damage made impossible is left as skipped.

@@ -56,11 +56,11 @@ class TerminalReporter(Reporter):
 
     def stage(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(f"[bold]{text}[/bold]")
+        self._print(Text(text, style="bold"))
 
     def note(self, text: str) -> None:
         """An indented line."""
-        self._console.print(f"  {text}", markup=False)
+        self._print(Text(f"  {text}"))
 
     def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
         """Start the bar."""
@@ -69,7 +69,7 @@ class TerminalReporter(Reporter):
         if records:
             self.note(f"{len(records)} finished trials are taken from the journal")
         if self._console.is_terminal:
-            self._live = Live(self._line(), console=self._console, refresh_per_second=4, transient=True)
+            self._live = Live(self._cut(self._line()), console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def trial_started(self, number: int, identity: str) -> None:
@@ -89,7 +89,7 @@ class TerminalReporter(Reporter):
         if record.status == "failed":
             self.note(f"trial {record.id} failed: {record.error}")
         if self._live is None and record.status != "infeasible":
-            self._console.print(self._line())
+            self._print(self._line())
 
     def search_ended(self, reason: str) -> None:
         """Take the bar away and print its last line."""
@@ -97,7 +97,7 @@ class TerminalReporter(Reporter):
             self._live.stop()
             self._live = None
         self._state = reason
-        self._console.print(self._line(with_time=False))
+        self._print(self._line(with_time=False))
 
     def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
         """A line per tenth of the final training."""
@@ -110,9 +110,12 @@ class TerminalReporter(Reporter):
             self._live.stop()
             self._live = None
 
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)  # the reader's terminal breaks lines, a log keeps them whole
+
     def _refresh(self) -> None:
         if self._live is not None:
-            self._live.update(self._line())
+            self._live.update(self._cut(self._line()))
 
     def _line(self, *, with_time: bool = True) -> Text:
         feasible = [r.objectives for r in self._records if r.status == "ok"]
@@ -126,7 +129,13 @@ class TerminalReporter(Reporter):
         ]
         if with_time:
             parts.append(f"time left {self._time_left()}")
-        return Text("  " + " · ".join([*parts, self._state]), no_wrap=True, overflow="ellipsis")
+        return Text("  " + " · ".join([*parts, self._state]))
+
+    @staticmethod
+    def _cut(line: Text) -> Text:
+        """On the live bar a line must stay a line."""
+        line.no_wrap, line.overflow = True, "ellipsis"
+        return line
 
     def _time_left(self) -> str:
         """From this session's own pace; never more than the budget's minutes."""

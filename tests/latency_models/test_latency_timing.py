@@ -86,10 +86,23 @@ def test_comparing_tells_a_larger_model_from_a_smaller_one(store: Path) -> None:
     assert ratio.different
 
 
-def test_comparing_has_the_first_model_on_top(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_has_the_first_model_on_top(store: Path) -> None:
+    ratio = LatencyMeter(Device(), store=store).compare(SMALL, LARGER, budget_s=0.2)
+    assert ratio.high < 1.0
+
+
+def test_comparing_takes_each_model_first_in_turn(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever comes first looks 3 times as slow: no difference between the models.
     monkeypatch.setattr(timing, "ratio_of_rounds", lambda target, reference: Ratio(3.0, 3.0, 3.0))
-    ratio = LatencyMeter(Device(), store=store).compare(SMALL, SMALL, budget_s=0.01)
-    assert ratio.ratio == pytest.approx(3.0)
+    ratio = LatencyMeter(Device(), store=store).compare(SMALL, LARGER, budget_s=0.01)
+    assert ratio.ratio == pytest.approx(1.0)
+    assert not ratio.different
+
+
+def test_several_threads_are_timed_by_the_wall(store: Path) -> None:
+    latency = LatencyMeter(Device(threads=2), store=store).measure(SMALL, budget_s=0.02)
+    assert latency.latency_ms > 0
+    assert latency.environment.threads == 2
 
 
 def test_a_bad_model_is_refused_before_any_calibration(store: Path) -> None:

@@ -1,0 +1,95 @@
+"""An engine that knows every answer at once, on a real journal: for what strategies and replays must do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget import Budget
+from pipeline.config import RunConfig
+from pipeline.config_file import parse_config
+from pipeline.console import Reporter
+from pipeline.engines.base import JournaledEngine
+from pipeline.journal import Journal, TrialRecord
+from pipeline.nni_types import SimplifiedModelSpace
+from pipeline.registry import load
+from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
+from pipeline.strategies.nni_own import resolve
+from pipeline.strategies.table import STRATEGIES
+from pipeline.trial import TrialResult
+
+Judge = Callable[[Architecture], TrialResult]
+
+
+class KilledError(Exception):
+    """The process ends here, as far as this engine can tell."""
+
+
+class InstantEngine(JournaledEngine):
+    """Judges by a function; ends like a killed process before the trial of a given number."""
+
+    def __init__(self, *args: Any, judge: Judge, killed_at: int | None = None) -> None:
+        super().__init__(*args)
+        self._judged, self._killed_at = judge, killed_at
+        self.judged: list[str] = []
+
+    def _judge(self, architecture: Architecture) -> TrialResult:
+        if len(self._known) == self._killed_at:
+            raise KilledError
+        self.judged.append(architecture_id(architecture))
+        return self._judged(architecture)
+
+
+def by_hash(architecture: Architecture) -> TrialResult:
+    """Every tenth fails, every fifth is over a limit, the others have an accuracy and a cost; all by the id."""
+    number = int(hashlib.sha256(architecture_id(architecture).encode()).hexdigest()[:8], 16)
+    if number % 10 == 0:
+        return TrialResult("failed", error="unlucky")
+    if number % 5 == 1:
+        return TrialResult("infeasible", {"macs": 5e6}, {"excess": {"macs": 0.01 * (number % 97)}})
+    return TrialResult("ok", {"accuracy": number % 1000 / 1000, "macs": float(number % 10**6 + 1)}, {})
+
+
+def config_of(strategy: dict[str, Any], trials: int, seed: int = 0, **space: Any) -> RunConfig:
+    """A config of the digits with this strategy and space."""
+    config = parse_config(
+        {
+            "seed": seed,
+            "data": {"name": "digits"},
+            "space": {"name": "convnet", "width": 8, **space},
+            "strategy": strategy,
+            "objectives": ["accuracy", "macs"],
+            "budget": {"trials": trials},
+        },
+        "the test's config",
+    )
+    return config.model_copy(update={"strategy": resolve(config.strategy, trials)})
+
+
+def space_of(config: RunConfig) -> SearchSpace:
+    """The config's space, for grey 8×8 images of 10 classes."""
+    from pipeline.spaces.convnet import ConvNetSpace
+
+    return ConvNetSpace(config.space, (1, 8, 8), 10)
+
+
+def search(
+    path: Path, config: RunConfig, *, judge: Judge = by_hash, killed_at: int | None = None
+) -> tuple[list[TrialRecord], list[str]]:
+    """Begin or go on with a search; gives the journal's trials, and the ids that were judged this time."""
+    journal = Journal.open(path) if path.exists() else Journal.create(path, {})
+    try:
+        space = space_of(config)
+        budget = Budget(config.budget, journal.trials())
+        engine = InstantEngine(config, space, journal, budget, Reporter(), judge=judge, killed_at=killed_at)
+        strategy = load("strategy", config.strategy.name, STRATEGIES)(config.strategy, space, config.seed)
+        try:
+            if budget.exhausted() is None:
+                strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+        except KilledError:
+            pass
+        return journal.trials(), engine.judged
+    finally:
+        journal.close()

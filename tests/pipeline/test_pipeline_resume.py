@@ -1,0 +1,125 @@
+"""A run that is killed again and again ends with the very trials of an unbroken one."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pipeline_cli import Outcome, journal_ids, kill, records, small_config, spawn, wait_for
+
+TRIALS = 20
+KILLS = {"evolution": 5, "random": 2, "grid": 1}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "evolution": {"name": "evolution", "population": 6, "sample": 3, "mutation": 0.3},
+    "random": {"name": "random"},
+    "grid": {"name": "grid"},
+}
+
+
+def config(path: Path, strategy: str, evaluator: str) -> Path:
+    return small_config(
+        path,
+        strategy=STRATEGIES[strategy],
+        evaluator={"name": f"stub_evaluators:{evaluator}"},
+        space={"activations": ["relu", "silu", "hardswish"], "activation_scope": "stage"},
+        constraints={"macs": 700_000},
+        budget={"trials": TRIALS},
+        final={"epochs": 1, "pick": "most-accurate"},
+    )
+
+
+def unbroken(strategy: str, folder: Path) -> list[str]:
+    """The ids of an unbroken run, told within this process by the same evaluator and limits."""
+    from pipeline_instant import search
+    from stub_evaluators import structure_accuracy
+
+    from pipeline.config_file import load_config
+    from pipeline.journal import TrialRecord
+    from pipeline.objectives import excess
+    from pipeline.search import prepare
+    from pipeline.trial import TrialResult, TrialRunner
+
+    loaded = load_config(config(folder / "unbroken.yaml", strategy, "Hash"))
+    _, space = prepare(loaded)
+    runner = TrialRunner(loaded)
+    runner.meter.measure = lambda *_, **__: _Latency()  # type: ignore[method-assign,assignment]  # no clock is needed
+
+    def judge(architecture: Any) -> TrialResult:
+        model = space.build(architecture)
+        objectives, _ = runner.cost(model)
+        broken = excess(objectives, {"macs": 700_000})
+        if broken:
+            return TrialResult("infeasible", objectives, {"excess": broken})
+        return TrialResult("ok", {"accuracy": structure_accuracy(model), **objectives})
+
+    found: list[TrialRecord] = search(folder / "unbroken.sqlite", loaded, judge=judge)[0]
+    assert {record.status for record in found} == {"ok", "infeasible"}
+    return [record.id for record in found]
+
+
+class _Latency:
+    latency_ms = low_ms = high_ms = p50_ms = p99_ms = 1.0
+    reference, warnings = "none", ()
+
+
+@pytest.mark.parametrize("strategy", list(KILLS))
+def test_killed_at_random_moments(tmp_path: Path, strategy: str) -> None:
+    expected = unbroken(strategy, tmp_path)
+    moments = random.Random(strategy)
+    run = tmp_path / "run"
+    path = config(tmp_path / "c.yaml", strategy, "SlowHash")
+    command = ["search", str(path), "--run-dir", str(run)]
+    seen: list[str] = []
+    share = len(expected) // (KILLS[strategy] + 1)
+    for number in range(KILLS[strategy]):
+        process = spawn(*command, cwd=tmp_path)
+        # A moment somewhere in a later part of the run, in the middle of whatever is done then.
+        until = number * share + moments.randrange(1, share)
+        try:
+            wait_for(lambda until=until: len(journal_ids(run)) >= until)  # type: ignore[misc]
+            pause = moments.uniform(0, 0.2)
+            with pytest.raises(AssertionError):
+                wait_for(lambda: False, pause)
+        finally:
+            kill(process.pid)
+            process.communicate()
+        assert journal_ids(run)[: len(seen)] == seen  # nothing is lost
+        seen = journal_ids(run)
+        assert expected[: len(seen)] == seen
+        command = ["resume", str(run)]
+    before = records(run)
+    process = spawn("resume", str(run), "--json", cwd=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert journal_ids(run) == expected
+    assert records(run)[: len(before)] == before  # finished trials aren't run again
+    best = max((r for r in records(run) if r.status == "ok"), key=lambda record: record.objectives["accuracy"])
+    assert Outcome(0, out, err).document()["picked"] == best.id
+
+
+def test_a_longer_budget_is_edited_into_the_run(run_copy: Path, hwnas: Any) -> None:
+    before = records(run_copy)
+    values = yaml.safe_load((run_copy / "config.yaml").read_text(encoding="utf-8"))
+    values["budget"]["trials"] = 8
+    (run_copy / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    result = hwnas("resume", run_copy, "--json")
+    assert result.code == 0, result.stderr
+    after = records(run_copy)
+    assert after[: len(before)] == before
+    assert len(after) == 8
+    assert len({record.id for record in after}) == 8
+
+
+def test_a_run_stopped_before_its_first_trial_begins_anew(tmp_path: Path, hwnas: Any) -> None:
+    from pipeline.config_file import load_config
+    from pipeline.run import RunDirectory
+
+    path = config(tmp_path / "c.yaml", "random", "Hash")
+    run = RunDirectory.create(tmp_path / "run", load_config(path, ["budget.trials=2"]))
+    (run.path / "journal.unfinished").write_bytes(b"half a journal")
+    result = hwnas("resume", run.path)
+    assert result.code == 0, result.stderr
+    assert sum(record.status == "ok" for record in records(run.path)) == 2
