@@ -15,6 +15,7 @@ import numpy as np
 from export.errors import BundleError
 from export.manifest import (
     HASH_FIELD,
+    INT8_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     README_FILE,
@@ -45,6 +46,7 @@ def write_bundle(
     inputs: npt.NDArray[np.float32],
     outputs: npt.NDArray[np.float32],
     raw_inputs: npt.NDArray[np.uint8],
+    int8: bytes | None = None,
 ) -> Path:
     """Write a bundle, or replace the one that is there: nobody ever sees half of one.
 
@@ -58,6 +60,7 @@ def write_bundle(
         inputs: real inputs after preprocessing, (N, C, H, W).
         outputs: what the trained network gave for them, (N, classes).
         raw_inputs: the same images before preprocessing, (N, H, W, C).
+        int8: the quantised model, where there is one; stored as model.int8.onnx.
 
     Returns:
         The directory.
@@ -73,7 +76,8 @@ def write_bundle(
     except (TypeError, ValueError) as error:
         raise BundleError(directory, f"the manifest can't be stored as JSON ({error})") from error
     try:
-        return _write(directory, _as_bytes(model), content, inputs, outputs, raw_inputs)
+        models = {MODEL_FILE: _as_bytes(model)} | ({INT8_FILE: int8} if int8 is not None else {})
+        return _write(directory, models, content, inputs, outputs, raw_inputs)
     except OSError as error:
         raise BundleError(directory, f"can't be written ({error})") from error
 
@@ -112,7 +116,7 @@ def _as_bytes(model: onnx.ModelProto | bytes) -> bytes:
 
 def _write(
     directory: Path,
-    model: bytes,
+    models: Mapping[str, bytes],
     content: dict[str, Any],
     inputs: npt.NDArray[np.float32],
     outputs: npt.NDArray[np.float32],
@@ -122,10 +126,13 @@ def _write(
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
     try:
         staged.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
-        (staged / MODEL_FILE).write_bytes(model)
+        for name, model in models.items():
+            (staged / name).write_bytes(model)
         np.savez(staged / SAMPLES_FILE, inputs=inputs, outputs=outputs, images=raw_inputs)
-        (staged / README_FILE).write_text(_readme(content, raw_inputs.shape, len(model)), encoding="utf-8")
-        names = (MODEL_FILE, SAMPLES_FILE, README_FILE)
+        (staged / README_FILE).write_text(
+            _readme(content, raw_inputs.shape, {name: len(model) for name, model in models.items()}), encoding="utf-8"
+        )
+        names = (*models, SAMPLES_FILE, README_FILE)
         content |= {
             "schema_version": SCHEMA_VERSION,
             "files": {name: file_record(staged / name) for name in names},
@@ -170,7 +177,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _readme(content: Mapping[str, Any], image_shape: tuple[int, ...], model_bytes: int) -> str:
+def _readme(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapping[str, int]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=jinja2.select_autoescape(),
@@ -186,5 +193,6 @@ def _readme(content: Mapping[str, Any], image_shape: tuple[int, ...], model_byte
         preprocessing=content.get("preprocessing") or {},
         resizes=resize is not None and list(resize) != list(image_shape[1:3]),
         samples=image_shape[0],
-        model_bytes=model_bytes,
+        model_bytes=sizes[MODEL_FILE],
+        int8_bytes=sizes.get(INT8_FILE),
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
 SAMPLES_FILE = "samples.npz"
 README_FILE = "README.md"
 HASH_FIELD = "manifest_sha256"

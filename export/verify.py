@@ -14,6 +14,7 @@ from export import onnx_file
 from export.errors import BundleError, InvalidFileError, PreprocessingError
 from export.manifest import (
     HASH_FIELD,
+    INT8_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     SAMPLES_FILE,
@@ -152,7 +153,8 @@ def verify_bundle(
         skipped = ("preprocessing", "parity", "accuracy", *(f"limit {name}" for name in _limits(manifest)))
         return checks + [Check(name, None, "skipped: the model can't be trusted to load") for name in skipped]
     checks += _check_samples(directory, manifest)
-    checks.append(_check_accuracy(model_path, manifest, evaluate))
+    checks.append(_check_accuracy("accuracy", model_path, manifest, _section(manifest, "metrics"), evaluate))
+    checks += _check_int8(directory, manifest, evaluate)
     limits = _limits(manifest)
     measured = measure(model_path, manifest) if measure is not None and limits else {}
     checks += [_check_limit(name, limit, measured.get(name)) for name, limit in limits.items()]
@@ -296,15 +298,29 @@ def _check_preprocessing(
     return Check("preprocessing", bool(difference <= _PREPROCESSING_TOLERANCE), detail)
 
 
-def _check_accuracy(path: Path, manifest: dict[str, Any], evaluate: Evaluate | None) -> Check:
-    recorded = _metric(manifest, "accuracy_test")
-    if recorded is None:
-        return Check("accuracy", None, "skipped: the manifest records no accuracy_test")
+def _check_int8(directory: Path, manifest: Mapping[str, Any], evaluate: Evaluate | None) -> list[Check]:
+    """Form and accuracy of the quantised model, where the bundle has one."""
+    if INT8_FILE not in _section(manifest, "files"):
+        return []
+    path = directory / INT8_FILE
+    form, usable = _check_form(path, manifest)
+    checks = [Check(f"int8 {check.name}", check.ok, check.detail) for check in form]
+    if usable:
+        checks.append(_check_accuracy("int8 accuracy", path, manifest, _section(manifest, "int8"), evaluate))
+    return checks
+
+
+def _check_accuracy(
+    title: str, path: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], evaluate: Evaluate | None
+) -> Check:
+    recorded = metrics.get("accuracy_test")
+    if not _is_number(recorded):
+        return Check(title, None, "skipped: the manifest records no accuracy_test")
     found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"
     if isinstance(found, str):
-        return Check("accuracy", None, f"skipped: {found} (recorded is {recorded:.4f})")
+        return Check(title, None, f"skipped: {found} (recorded is {recorded:.4f})")
     ok = abs(found - recorded) <= ACCURACY_TOLERANCE + 1e-9
-    return Check("accuracy", ok, f"{found:.4f} on the test data, recorded is {recorded:.4f}")
+    return Check(title, ok, f"{found:.4f} on the test data, recorded is {recorded:.4f}")
 
 
 def _check_limit(name: str, limit: float, measured: Interval | str | None) -> Check:
@@ -321,11 +337,6 @@ def _check_limit(name: str, limit: float, measured: Interval | str | None) -> Ch
 
 def _limits(manifest: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in _section(manifest, "limits").items() if _is_number(value)}
-
-
-def _metric(manifest: Mapping[str, Any], name: str) -> float | None:
-    value = _section(manifest, "metrics").get(name)
-    return float(value) if _is_number(value) else None
 
 
 def _section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -179,7 +179,8 @@ class ExportOptions(Strict):
     """The file that is deployed."""
 
     opset: Annotated[int, Field(ge=18, le=23)] = 20
-    quantize: Literal["never"] = "never"
+    quantize: Literal["auto", "never"] = "auto"
+    max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 SECTIONS: dict[str, dict[str, type[Strict]]] = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from latency_models.energy import Unavailable
+from latency_models.energy import Unavailable, read_gpu
 
 if TYPE_CHECKING:
     from latency_models.profile import Profile, StaticCosts
@@ -50,3 +51,14 @@ def measured_metrics(measured: Profile) -> dict[str, float]:
 
 def _scaled(size_bytes: int | Unavailable) -> float | Unavailable:
     return size_bytes if isinstance(size_bytes, Unavailable) else size_bytes / MEGABYTE
+
+
+def gpu_facts() -> dict[str, Any]:
+    """What NVML says of the GPU, field by field; a reason in place of what it can't say."""
+    readings = read_gpu()
+    if isinstance(readings, Unavailable):
+        return {"unavailable": readings.reason}
+    return {
+        name: f"unavailable: {value['reason']}" if isinstance(value, dict) else value
+        for name, value in asdict(readings).items()
+    }

@@ -17,12 +17,12 @@ from export.graph_builder import quick_graph
 from export.onnx_export import export_model
 from export.verify import accuracy, parity, verify_bundle
 from latency_models.device import resolve_device
-from latency_models.energy import Unavailable, read_gpu
 from latency_models.profile import profile
 from latency_models.timing import LatencyMeter
 from pipeline import checkpoint
-from pipeline.costs import measured_metrics
+from pipeline.costs import gpu_facts, measured_metrics
 from pipeline.errors import NothingFeasibleError
+from pipeline.int8 import Int8, try_int8
 from pipeline.picks import activations_of, front_of, ranked
 from pipeline.training import DeviceData, accuracy_of, train
 from pipeline.trial import trial_seed
@@ -195,7 +195,8 @@ class Finisher:
             raise BundleError(self._run.bundle, f"the ONNX file isn't the trained network: {check.detail}")
         test = self._data.load_test()
         metrics = self._metrics(winner, content, test)
-        manifest = self._manifest(winner, records, pick, metrics, check.detail)
+        int8 = self._int8(winner, test)
+        manifest = self._manifest(winner, records, pick, metrics, check.detail) | {"int8": int8.facts}
         write_bundle(
             self._run.bundle,
             model=content,
@@ -203,6 +204,7 @@ class Finisher:
             inputs=inputs,
             outputs=outputs,
             raw_inputs=samples,
+            int8=int8.model,
         )
         checks = verify_bundle(self._run.bundle)
         bad = [c for c in checks if c.ok is False]
@@ -222,6 +224,18 @@ class Finisher:
             **{k: v for k, v in winner.profile.as_dict().items() if k not in ("model", "device", "environment")},
         }
 
+    def _int8(self, winner: _Winner, test: Split) -> Int8:
+        settings = self._run.config.export
+        if settings.quantize == "never":
+            return Int8(None, {"kept": False, "reason": "the config asks for none"})
+        self._reporter.stage("Quantising to INT8, to see whether that pays")
+        int8 = try_int8(winner.graph, self._data, self._meter, settings.max_accuracy_loss)
+        self._reporter.note(f"{'kept' if int8.model else 'not kept'}: {int8.facts['reason']}")
+        if int8.model is not None:
+            images = self._data.preprocessing.apply(test.images)
+            int8.facts["accuracy_test"] = accuracy(int8.model, images, test.labels)
+        return int8
+
     def _manifest(
         self,
         winner: _Winner,
@@ -231,7 +245,6 @@ class Finisher:
         parity_detail: str,
     ) -> dict[str, Any]:
         config, record = self._run.config, winner.record
-        gpu = read_gpu()
         return {
             "name": config.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -256,7 +269,7 @@ class Finisher:
                 "epochs": winner.facts.epochs,
             },
             "environment": winner.profile.latency.environment.as_dict(),
-            "gpu": {"unavailable": gpu.reason} if isinstance(gpu, Unavailable) else {"name": str(gpu.name)},
+            "gpu": gpu_facts(),
             "versions": {name: version(name) for name in ("hwnas", "nni", "torch", "onnx", "onnxruntime")},
         }
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from latency_models.device import resolve_device
 from latency_models.profile import profile
+from pipeline.config import DeviceOptions
 from pipeline.config_file import parse_section
 from pipeline.costs import measured_metrics
 from pipeline.data import load_data
 from pipeline.errors import HwnasError
+from pipeline.registry import is_dotted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +26,11 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
     """Accuracy on the whole test split of the data that the manifest names, or why it isn't at hand."""
     from export.verify import accuracy
 
+    section = manifest.get("data")
+    if isinstance(section, dict) and is_dotted(str(section.get("name"))):
+        return "its data set is a third party's, whose code isn't imported on a manifest's word"
     try:
-        data = load_data(parse_section("data", manifest.get("data"), "manifest.json"))
+        data = load_data(parse_section("data", section, "manifest.json"))
         test = data.load_test()
     except HwnasError as error:
         return str(error)
@@ -38,16 +45,19 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
     Raises:
         CostError: the model can't be run, or the manifest's device isn't there.
     """
-    recorded = manifest.get("device", {})
-    keys = ("name", "threads", "batch_size", "precision")
-    device = resolve_device(**{key: recorded[key] for key in keys if key in recorded})
+    try:
+        recorded = DeviceOptions.model_validate(manifest.get("device"))
+    except ValidationError:
+        return dict.fromkeys(manifest["limits"], "the manifest names no device to measure on")
+    device = resolve_device(recorded.name, recorded.threads, recorded.batch_size, recorded.precision)
     found = profile(model, device, budget_s=_BUDGET_S)
     intervals: dict[str, tuple[float, float, float] | str] = {
         name: (value, value, value) for name, value in measured_metrics(found).items()
     }
     latency = found.latency
     intervals["latency_ms"] = (latency.latency_ms, latency.low_ms, latency.high_ms)
-    before = manifest.get("environment", {})
+    environment = manifest.get("environment")
+    before = environment if isinstance(environment, dict) else {}
     if before.get("fingerprint") != latency.environment.fingerprint:
         intervals["latency_ms"] = (
             f"{latency.latency_ms:.4g} ms on this {latency.environment.cpu_model};"

@@ -65,7 +65,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        same = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
+        same = (
+            isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
+        )
         result[key] = {**old, **value} if same and key != "constraints" else value
     return result
 
@@ -94,9 +96,7 @@ def spawn(*arguments: str, cwd: Path, stdout: int = subprocess.PIPE) -> subproce
     )
 
 
-def in_process(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> Outcome:
+def in_process(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Outcome:
     from pipeline import cli
 
     monkeypatch.setattr(sys, "argv", ["hwnas", *map(str, arguments)])

@@ -97,7 +97,9 @@ def test_an_error_carries_its_source_and_problems() -> None:
 
 def test_a_key_that_is_given_twice_is_told(tmp_path: Path) -> None:
     """YAML forbids it; the first value would be lost in silence."""
-    (tmp_path / "c.yaml").write_text("data: {name: digits}\nspace: {name: convnet}\nseed: 1\nseed: 2\n", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text(
+        "data: {name: digits}\nspace: {name: convnet}\nseed: 1\nseed: 2\n", encoding="utf-8"
+    )
     with pytest.raises(ConfigError, match="seed"):
         load_config(tmp_path / "c.yaml")
 
@@ -114,7 +116,13 @@ def test_every_name_of_a_section_is_a_row_of_its_table(kind: str) -> None:
 
     from pipeline.commands import LISTED
 
-    plural = {"data": "data", "space": "spaces", "strategy": "strategies", "evaluator": "evaluators", "engine": "engines"}
+    plural = {
+        "data": "data",
+        "space": "spaces",
+        "strategy": "strategies",
+        "evaluator": "evaluators",
+        "engine": "engines",
+    }
     module, _, attribute = LISTED[plural[kind]].partition(":")
     assert set(SECTIONS[kind]) == set(getattr(importlib.import_module(module), attribute))
 

@@ -39,7 +39,9 @@ class TestDigits:
         assert sorted(rows(*splits)) == every
 
     def test_classes_have_equal_shares(self, digits: Any) -> None:
-        shares = [np.bincount(s.labels, minlength=10) / len(s) for s in (digits.train, digits.validation, digits.load_test())]
+        shares = [
+            np.bincount(s.labels, minlength=10) / len(s) for s in (digits.train, digits.validation, digits.load_test())
+        ]
         assert np.ptp(shares, axis=0).max() < 0.01
 
     def test_labels_belong_to_their_images(self, digits: Any) -> None:
@@ -97,7 +99,9 @@ class TestFashionMnist:
         with pytest.raises(DataError, match="t10k-images"):
             load_data(TorchvisionOptions(name="fashion_mnist", root=str(tmp_path)))
 
-    def test_test_data_is_read_only_when_asked_for(self, fashion_mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_test_data_is_read_only_when_asked_for(
+        self, fashion_mnist_root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from pipeline.compat import import_torchvision
 
         datasets = import_torchvision().datasets
@@ -109,7 +113,9 @@ class TestFashionMnist:
             original(self, root, train=train, **options)
 
         monkeypatch.setattr(datasets.FashionMNIST, "__init__", spy)
-        options = TorchvisionOptions(name="fashion_mnist", root=str(fashion_mnist_root), train_samples=20, validation_samples=10)
+        options = TorchvisionOptions(
+            name="fashion_mnist", root=str(fashion_mnist_root), train_samples=20, validation_samples=10
+        )
         data = load_data(options)
         assert asked == [True]
         data.load_test()

@@ -83,7 +83,9 @@ def test_a_wrong_config_is_told_before_a_run_is_made(
     assert not (tmp_path / "run").exists()
 
 
-FILE_NAMED = [c for c in WRONG_CONFIGS if c[0] in ("unknown key", "wrong type", "misspelt strategy", "unknown activation")]
+FILE_NAMED = [
+    c for c in WRONG_CONFIGS if c[0] in ("unknown key", "wrong type", "misspelt strategy", "unknown activation")
+]
 
 
 @pytest.mark.parametrize("changes", [case[1] for case in FILE_NAMED], ids=[c[0] for c in FILE_NAMED])
@@ -99,7 +101,9 @@ def test_every_mistake_of_a_config_is_told_at_once(hwnas: Any, tmp_path: Path) -
 
 def test_data_and_space_are_required(hwnas: Any, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("name: empty\n", encoding="utf-8")
-    check_message(hwnas("search", tmp_path / "c.yaml"), 2, "data: is required", "digits", "space: is required", "convnet")
+    check_message(
+        hwnas("search", tmp_path / "c.yaml"), 2, "data: is required", "digits", "space: is required", "convnet"
+    )
 
 
 WRONG_FILES: list[tuple[str, bytes, tuple[str, ...]]] = [
@@ -156,7 +160,12 @@ class TestFashionMnist:
 
     @staticmethod
     def search(hwnas: Any, folder: Path, **options: Any) -> Any:
-        config = small_config(folder / "c.yaml", data={"name": "fashion_mnist", "root": str(folder), **options}, budget={"trials": 1}, final={"epochs": 1})
+        config = small_config(
+            folder / "c.yaml",
+            data={"name": "fashion_mnist", "root": str(folder), **options},
+            budget={"trials": 1},
+            final={"epochs": 1},
+        )
         return hwnas("search", config, "--run-dir", folder / "run")
 
     def test_a_root_without_files(self, hwnas: Any, tmp_path: Path) -> None:
@@ -513,9 +522,7 @@ class TestVerify:
         checks = {check["name"]: check["ok"] for check in result.document()["checks"]}
         assert checks["parity"] is checks["files"] is checks["accuracy"] is True
 
-    def test_a_bundle_runs_no_code_of_its_own(
-        self, hwnas: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_bundle_runs_no_code_of_its_own(self, hwnas: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its README says to run `hwnas verify .` in it: what lies there must not be imported."""
         (bundle / "loader_of_a_stranger.py").write_text(
             "from pathlib import Path\nPath('ran').touch()\nload = print\n", encoding="utf-8"

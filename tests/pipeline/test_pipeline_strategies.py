@@ -106,7 +106,9 @@ class TestContract:
         assert [record.id for record in resumed] == [record.id for record in whole]
 
     def test_ends_when_everything_fails_or_breaks_a_limit(self, tmp_path: Path, name: str) -> None:
-        failed, _ = search(tmp_path / "f", self.config(name, trials=12), judge=lambda _: TrialResult("failed", error="x"))
+        failed, _ = search(
+            tmp_path / "f", self.config(name, trials=12), judge=lambda _: TrialResult("failed", error="x")
+        )
         assert [record.status for record in failed] == ["failed"] * 12
 
         def over(_: object) -> TrialResult:

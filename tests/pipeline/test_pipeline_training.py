@@ -85,7 +85,9 @@ def test_listening_to_progress_changes_nothing(data: DeviceData) -> None:
 def test_patience_stops_and_keeps_the_best_weights(data: DeviceData) -> None:
     heard: list[float] = []
     model = network(0)
-    recipe = TrainOptions(learning_rate=0.3, batch_size=64, optimizer="sgd")  # restless, so that the best is not the last
+    recipe = TrainOptions(
+        learning_rate=0.3, batch_size=64, optimizer="sgd"
+    )  # restless, so that the best is not the last
     result = train(model, data, recipe, epochs=30, patience=2, progress=lambda _, __, accuracy: heard.append(accuracy))
     assert result.best == max(heard)
     assert accuracy_of(model, *data.validation) == result.best
@@ -158,9 +160,7 @@ def test_photographs_are_mirrored_half_the_time() -> None:
     digits = load_data(DigitsOptions(name="digits"))
     colour = [dataclasses.replace(s, images=s.images.repeat(3, axis=3)) for s in (digits.train, digits.validation)]
     record = Preprocessing(channels=3, height=8, width=8, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
-    photographs = DeviceData(
-        dataclasses.replace(digits, train=colour[0], validation=colour[1], preprocessing=record)
-    )
+    photographs = DeviceData(dataclasses.replace(digits, train=colour[0], validation=colour[1], preprocessing=record))
     image = torch.zeros(1, 3, 8, 8)
     image[:, :, :, :2] = 5.0
     torch.manual_seed(0)
