@@ -72,15 +72,23 @@ class Preprocessing:
         Raises:
             PreprocessingError: wrong type, rank or number of channels.
         """
+        scaled = self.resize(images).astype(np.float32) * np.float32(self.scale)
+        normalised = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+
+    def resize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Bring images (uint8; N, H, W, C) to the network's size: (N, height, width, C), still uint8.
+
+        Raises:
+            PreprocessingError: wrong type, rank or number of channels.
+        """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != self.channels:
             raise PreprocessingError(
                 f"images are {images.dtype} of shape {images.shape}, not uint8 of (N, H, W, {self.channels})"
             )
-        if images.shape[1:3] != (self.height, self.width):
-            images = _resize(images, self.height, self.width)
-        scaled = images.astype(np.float32) * np.float32(self.scale)
-        normalised = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+        if images.shape[1:3] == (self.height, self.width):
+            return images
+        return _resize(images, self.height, self.width)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as it stands in a bundle's manifest (JSON types only)."""

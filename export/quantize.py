@@ -45,11 +45,13 @@ def quantize_int8(model: onnx.ModelProto, calibration: npt.NDArray[np.float32]) 
         QuantizationError: the quantiser refuses the model.
     """
     name = model.graph.input[0].name
+    copy = onnx.ModelProto()  # the quantiser moves the weights of what it is given into a file of its own
+    copy.CopyFrom(model)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         target = Path(folder) / "int8.onnx"
         try:
             quantize_static(
-                model,
+                copy,
                 target,
                 _Inputs(name, calibration),
                 quant_format=QuantFormat.QDQ,

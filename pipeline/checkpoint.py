@@ -35,6 +35,7 @@ class Checkpoint:
 
 def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
     """Write weights and facts, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     metadata = {key: str(value) for key, value in vars(facts).items()}
     save_model(model, str(unfinished), metadata=metadata)

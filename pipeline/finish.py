@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from pipeline.costs import gpu_facts, measured_metrics
 from pipeline.errors import NothingFeasibleError
 from pipeline.int8 import Int8, try_int8
 from pipeline.picks import activations_of, front_of, ranked
-from pipeline.training import DeviceData, accuracy_of, train
+from pipeline.training import DeviceData, train
 from pipeline.trial import trial_seed
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Finisher:
         self._device = resolve_device(device.name, device.threads, device.batch_size, device.precision)
         self._meter = LatencyMeter(self._device)
         self._limits: dict[str, float] = dict(cast("dict[str, float]", run.config.constraints))
+
+    @cached_property
+    def _on_device(self) -> DeviceData:
+        return DeviceData(self._data)
 
     def finish(self, records: list[TrialRecord], pick: str) -> Outcome:
         """Try trials in the pick's order until one keeps the limits as a finished file.
@@ -157,7 +162,7 @@ class Finisher:
         self._reporter.stage(f"Training {record.id} to the end (at most {config.final.epochs} epochs)")
         result = train(
             model,
-            DeviceData(self._data),
+            self._on_device,
             config.train,
             epochs=config.final.epochs,
             patience=config.final.patience,
@@ -214,12 +219,12 @@ class Finisher:
         return Outcome(winner.record.id, objectives, manifest, self._limits)
 
     def _metrics(self, winner: _Winner, content: bytes, test: Split) -> dict[str, Any]:
-        images = self._data.preprocessing.apply(test.images)
-        tensors = torch.from_numpy(images), torch.from_numpy(test.labels)
+        on_device = self._on_device
+        winner.model.to(on_device.device)
         return {
             "accuracy_validation": winner.facts.accuracy,
-            "accuracy_test": accuracy(content, images, test.labels),
-            "accuracy_test_torch": accuracy_of(winner.model, *tensors),
+            "accuracy_test": accuracy(content, self._data.preprocessing.apply(test.images), test.labels),
+            "accuracy_test_torch": on_device.accuracy(winner.model, *on_device.tensors(test)),
             "test_images": len(test),
             **{k: v for k, v in winner.profile.as_dict().items() if k not in ("model", "device", "environment")},
         }

@@ -29,6 +29,9 @@ _CHANGEABLE = {"budget", "final", "export", "engine"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
 
 
+_UNFINISHED = "config.unfinished"
+
+
 class RunDirectory:
     """One search, whole.
 
@@ -52,12 +55,12 @@ class RunDirectory:
         Raises:
             RunDirectoryError: the directory isn't empty, or can't be made.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.name != _UNFINISHED for p in path.iterdir())):
             going = f"; go on with it: hwnas resume {path}" if (path / "config.yaml").is_file() else ""
             raise RunDirectoryError(f"{path} exists and isn't empty{going}")
         resolved = config.model_copy(update={"strategy": resolve(config.strategy, config.budget.trials)})
         try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             _write_whole(path / "config.yaml", dump_config(resolved))
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
@@ -140,7 +143,7 @@ def default_path(config: RunConfig) -> Path:
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file so that it is whole or not there."""
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_name(_UNFINISHED)
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -45,21 +45,38 @@ class Trained:
 
 
 class DeviceData:
-    """A data set, preprocessed once, as tensors on the training device (CUDA where torch has it)."""
+    """A data set as tensors on the training device (CUDA where torch has it).
+
+    Images stay uint8, (N, C, H, W), resized once; `network_input` normalises a batch, as deployment does.
+    """
 
     def __init__(self, data: DataSet) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._preprocess = data.preprocessing
-        self.images, self.labels = self._tensors(data.train)
-        self.validation = self._tensors(data.validation)
-        # What a black pixel becomes: shifted images are padded with it.
-        self.padding = torch.from_numpy(self._preprocess.apply(np.zeros_like(data.train.images[:1])))[0, :, :1, :1]
-        self.padding = self.padding.to(self.device)
+        self._preprocessing = data.preprocessing
+        self._mean, self._std = (
+            torch.tensor(values, device=self.device).view(1, -1, 1, 1)
+            for values in (data.preprocessing.mean, data.preprocessing.std)
+        )
+        self.images, self.labels = self.tensors(data.train)
+        self.validation = self.tensors(data.validation)
         self.mirrored = data.train.images.shape[3] == 3  # photographs may be mirrored, digits and grey shapes not
 
-    def _tensors(self, split: Split) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(self._preprocess.apply(split.images)).to(self.device)
-        return images, torch.from_numpy(split.labels).to(self.device)
+    def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Images (uint8) and labels of a split on the device."""
+        images = np.ascontiguousarray(self._preprocessing.resize(split.images).transpose(0, 3, 1, 2))
+        return torch.from_numpy(images).to(self.device), torch.from_numpy(split.labels).to(self.device)
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) → float32 of the same shape; what `Preprocessing.apply` computes."""
+        return (images.float() * self._preprocessing.scale - self._mean) / self._std
+
+    def accuracy(self, model: nn.Module, images: Tensor, labels: Tensor) -> float:
+        """Share of images (uint8) whose largest logit is the label's, 0 to 1."""
+        model.eval()
+        with torch.inference_mode():
+            batches = torch.split(images, _EVALUATION_BATCH)
+            found = [model(self.network_input(batch)).argmax(1) for batch in batches]
+        return float((torch.cat(found) == labels).double().mean())
 
 
 def train(
@@ -101,7 +118,7 @@ def train(
             optimizer.step()
             schedule.step()
         if patience is not None or progress is not None or epoch == epochs:
-            accuracy = accuracy_of(model, *data.validation)
+            accuracy = data.accuracy(model, *data.validation)
         if progress is not None:
             progress(epoch, epochs, accuracy)
         if patience is not None and accuracy > best:
@@ -111,14 +128,6 @@ def train(
     if best_state is not None:
         model.load_state_dict(best_state)
     return Trained(last=accuracy, best=best if best_state is not None else accuracy, epochs=epoch)
-
-
-def accuracy_of(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is the label's, 0 to 1."""
-    model.eval()
-    with torch.inference_mode():
-        found = [model(batch).argmax(1) for batch in torch.split(images, _EVALUATION_BATCH)]
-    return float((torch.cat(found) == labels).double().mean())
 
 
 def _optimizer(model: nn.Module, recipe: TrainOptions) -> torch.optim.Optimizer:
@@ -152,17 +161,18 @@ def _batches(data: DeviceData, recipe: TrainOptions, count: int) -> Iterator[tup
     # Equal parts: a batch of a single image would break batch norm.
     for index in order.tensor_split(count):
         images = data.images[index]
-        yield (_augmented(images, data) if recipe.augment == "light" else images), data.labels[index]
+        shown = _augmented(images, mirrored=data.mirrored) if recipe.augment == "light" else images
+        yield data.network_input(shown), data.labels[index]
 
 
-def _augmented(images: Tensor, data: DeviceData) -> Tensor:
-    """The batch shifted by up to an eighth in both directions, and half the time mirrored where that is natural."""
+def _augmented(images: Tensor, *, mirrored: bool) -> Tensor:
+    """Images (uint8) shifted by up to an eighth both ways, black moving in; half the time mirrored where told."""
     _, _, height, width = images.shape
     reach = max(1, min(height, width) // 8)
     down, right = (int(v) for v in torch.randint(-reach, reach + 1, (2,)))
     shifted = torch.roll(images, (down, right), (2, 3))
     if down:
-        shifted[:, :, slice(0, down) if down > 0 else slice(down, None), :] = data.padding
+        shifted[:, :, slice(0, down) if down > 0 else slice(down, None), :] = 0
     if right:
-        shifted[:, :, :, slice(0, right) if right > 0 else slice(right, None)] = data.padding
-    return shifted.flip(3) if data.mirrored and bool(torch.rand(()) < 0.5) else shifted
+        shifted[:, :, :, slice(0, right) if right > 0 else slice(right, None)] = 0
+    return shifted.flip(3) if mirrored and bool(torch.rand(()) < 0.5) else shifted

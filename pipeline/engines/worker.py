@@ -8,6 +8,7 @@ noticed by the parent.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -59,6 +60,7 @@ def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
         _answer(answers, {"fatal": f"{type(error).__name__}: {error}", "exit_code": 1})
         return None
     _limit_memory(setup["memory_bytes"])
+    gc.freeze()  # half a million objects of the libraries needn't be looked through in the middle of a trial
     _answer(answers, {"ready": True})
     return runner
 

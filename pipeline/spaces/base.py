@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import HwnasError, nearest
@@ -82,25 +82,61 @@ class SearchSpace(ABC):
         active = self.canonical(architecture)
         return {choice.label: active.get(choice.label, choice.values[0]) for choice in self.choices}
 
+    def size(self) -> int:
+        """The exact number of architectures."""
+        return self._count(0, ())
+
     def architectures(self) -> Iterator[Architecture]:
         """Every architecture once, the last choice varying fastest."""
+        return map(self.at, range(self.size()))
 
-        def extend(index: int, active: Architecture) -> Iterator[Architecture]:
-            if index == len(self.choices):
-                yield dict(active)
-                return
-            choice = self.choices[index]
+    def at(self, rank: int) -> Architecture:
+        """The architecture of a rank, 0 to size() - 1, the last choice varying fastest.
+
+        Raises:
+            IndexError: there are fewer architectures.
+        """
+        if not 0 <= rank < self.size():
+            raise IndexError(f"rank {rank} of {self.size()} architectures")
+        active: Architecture = {}
+        for index, choice in enumerate(self.choices):
             if not choice.is_active(active):
-                yield from extend(index + 1, active)
-                return
+                continue
             for value in choice.values:
-                yield from extend(index + 1, {**active, choice.label: value})
+                below = self._count(index + 1, self._conditions(index + 1, {**active, choice.label: value}))
+                if rank < below:
+                    active[choice.label] = value
+                    break
+                rank -= below
+        return active
 
-        return extend(0, {})
+    def _count(self, index: int, conditions: tuple[tuple[str, Value], ...]) -> int:
+        """Ways to complete the first `index` choices, of which only those named in later conditions matter."""
+        if index == len(self.choices):
+            return 1
+        key = (index, conditions)
+        if key not in self._counts:
+            choice, active = self.choices[index], dict(conditions)
+            values = choice.values if choice.is_active(active) else ()
+            branches = [{**active, choice.label: value} for value in values] or [active]
+            self._counts[key] = sum(self._count(index + 1, self._conditions(index + 1, b)) for b in branches)
+        return self._counts[key]
 
-    def sample_count(self) -> int:
-        """Number of NNI samples, inactive differences counted: an upper bound of the number of architectures."""
-        return math.prod(len(choice.values) for choice in self.choices)
+    def _conditions(self, index: int, active: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+        """The part of the earlier choices that a choice from `index` on depends on."""
+        return tuple((label, active[label]) for label in self._asked_from[index] if label in active)
+
+    @cached_property
+    def _counts(self) -> dict[tuple[int, tuple[tuple[str, Value], ...]], int]:
+        return {}
+
+    @cached_property
+    def _asked_from(self) -> list[list[str]]:
+        """For each place in `choices`: the labels that conditions from there on name, in order."""
+        asked: list[list[str]] = [[]]
+        for choice in reversed(self.choices):
+            asked.append(list(dict.fromkeys([label for label, _ in choice.requires] + asked[-1])))
+        return asked[::-1]
 
 
 def architecture_id(architecture: Mapping[str, Value]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, cast
 
 from pipeline.nni_types import ExecutableModelSpace, GridSearch, Strategy
@@ -15,20 +16,37 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import SearchSpace
 
 
+_LARGEST_SHUFFLE = 1_000_000
+
+
 class CanonicalGrid(GridSearch):  # type: ignore[misc]  # NNI has no types
-    """NNI's grid search, but over the space's architectures.
+    """NNI's grid search, but over the space's architectures, and shuffled as a whole.
 
     NNI's own grid runs through every combination of labels, of which most differ only in choices that the depth
-    leaves out.
+    leaves out, and shuffles them a hundred at a time, which in a large space varies only the last labels.
     """
 
     def __init__(self, space: SearchSpace, *, shuffle: bool, seed: int) -> None:
-        super().__init__(shuffle=shuffle, seed=seed, dedup=False)
-        self._space = space
+        super().__init__(shuffle=False, seed=seed, dedup=False)
+        self._space, self._shuffled, self._generator = space, shuffle, Random(seed)  # noqa: S311 - no secret
 
     def _grid_generator(self, model_space: ExecutableModelSpace) -> Iterator[ExecutableModelSpace]:
-        for architecture in self._space.architectures():
+        order = map(self._space.at, self._ranks()) if self._shuffled else self._space.architectures()
+        for architecture in order:
             yield model_space.freeze(self._space.complete(architecture))
+
+    def _ranks(self) -> Iterator[int]:
+        """All ranks in a random order."""
+        size = self._space.size()
+        if size <= _LARGEST_SHUFFLE:
+            yield from self._generator.sample(range(size), size)
+            return
+        seen: set[int] = set()  # too many to hold: drawn without replacement, and no search gets far enough to repeat
+        while len(seen) < size:
+            rank = self._generator.randrange(size)
+            if rank not in seen:
+                seen.add(rank)
+                yield rank
 
 
 def grid(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:

@@ -20,6 +20,12 @@ def structure_accuracy(model: nn.Module) -> float:
     return int.from_bytes(hashlib.sha256(str(model).encode()).digest()[:6], "big") / 2**48
 
 
+def _tell_pid() -> None:
+    unfinished = Path("worker.unfinished")
+    unfinished.write_text(str(os.getpid()), encoding="utf-8")
+    unfinished.replace("worker.pid")
+
+
 class Hash(CandidateEvaluator):
     """The base of the others: the structure's hash is the accuracy."""
 
@@ -31,6 +37,7 @@ class SlowHash(Hash):
     """Takes a moment, so that a test can end the process in the middle of a trial."""
 
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
+        _tell_pid()
         time.sleep(0.15)
         return structure_accuracy(model)
 
@@ -39,9 +46,7 @@ class Pid(Hash):
     """Tells its process, then takes for ever."""
 
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
-        unfinished = Path("worker.unfinished")
-        unfinished.write_text(str(os.getpid()), encoding="utf-8")
-        unfinished.replace("worker.pid")
+        _tell_pid()
         time.sleep(3600)
         return 0.0
 
@@ -77,9 +82,6 @@ class Mishaps(Hash):
 
     def _exit(self, progress: Progress | None) -> None:
         sys.exit(7)
-
-    def _hard_exit(self, progress: Progress | None) -> None:
-        os._exit(9)
 
     def _interrupt(self, progress: Progress | None) -> None:
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pipeline_cli import HWNAS, Finished, Outcome, command, journal_ids, small_config
+from pipeline_cli import HWNAS, Finished, Outcome, command, journal_ids, records, small_config
 
 PROFILE_FIELDS = {
     "latency_ms",
@@ -43,9 +43,6 @@ def readings(finished: Finished) -> dict[str, Outcome]:
     calls = {
         "trials": ["trials", run, "--json"],
         "verify": ["verify", f"{run}/bundle", "--json"],
-        "profile": ["profile", f"{run}/bundle/model.onnx", "--seconds", "0.3", "--json"],
-        "report": ["report", run, "--json"],
-        "list": ["list", "strategies", "--json"],
         "doctor": ["doctor", "--json"],
     }
     with ThreadPoolExecutor(2) as pool:
@@ -56,8 +53,7 @@ def readings(finished: Finished) -> dict[str, Outcome]:
 def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Another pick exported from a copy of the run, then the first pick again, then the run resumed."""
     run = Path(shutil.copytree(finished.run, tmp_path_factory.mktemp("exported") / "run with space"))
-    trials = {trial["id"]: trial for trial in command("trials", str(run), "--json").document()}
-    other = next(id_ for id_ in trials if id_ != finished.result.document()["picked"])
+    other = next(id_ for id_ in journal_ids(run) if id_ != finished.result.document()["picked"])
     found: dict[str, Any] = {"run": run, "other": other, "ids": journal_ids(run)}
     for name, call in {
         "export": ["export", str(run), "--pick", other, "--json"],
@@ -194,9 +190,10 @@ class TestReading:
         assert all(check["ok"] is True for check in checks.values())
         assert all(check["detail"] for check in checks.values())
 
-    def test_profile(self, finished: Finished, readings: dict[str, Outcome]) -> None:
-        assert readings["profile"].code == 0
-        document = readings["profile"].document()
+    def test_profile(self, hwnas: Any, finished: Finished) -> None:
+        result = hwnas("profile", finished.run / "bundle" / "model.onnx", "--seconds", "0.3", "--json")
+        assert result.code == 0
+        document = result.document()
         assert document.keys() >= PROFILE_FIELDS
         assert document["latency_low_ms"] <= document["latency_ms"] <= document["latency_high_ms"]
         assert document["size_bytes"] == (finished.run / "bundle" / "model.onnx").stat().st_size
@@ -205,13 +202,12 @@ class TestReading:
             if document[name] is None:
                 assert document[f"{name}_unavailable"]
 
-    def test_report(self, finished: Finished, readings: dict[str, Outcome]) -> None:
-        assert readings["report"].code == 0
-        assert readings["report"].document() == {"report": str(finished.run / "report.html")}
-
-    def test_list(self, readings: dict[str, Outcome]) -> None:
-        assert readings["list"].code == 0
-        assert readings["list"].document().keys() >= {"random", "evolution", "grid"}
+    def test_report(self, hwnas: Any, run_copy: Path) -> None:
+        (run_copy / "report.html").unlink()
+        result = hwnas("report", run_copy, "--json")
+        assert result.code == 0
+        assert result.document() == {"report": str(run_copy / "report.html")}
+        assert journal_ids(run_copy)[0] in (run_copy / "report.html").read_text(encoding="utf-8")
 
     def test_doctor(self, readings: dict[str, Outcome]) -> None:
         assert readings["doctor"].code == 0
@@ -247,8 +243,6 @@ class TestExport:
         assert f"The winner: <code>{exported['other']}</code>" in exported["export report"]
 
     def test_resuming_a_finished_run_changes_no_trial(self, finished: Finished, exported: dict[str, Any]) -> None:
-        from pipeline_cli import records
-
         assert exported["resume"].code == 0, exported["resume"].stderr
         assert records(exported["run"]) == records(finished.run)
         assert exported["resume"].document().keys() >= OUTCOME_FIELDS
@@ -262,15 +256,13 @@ class TestExport:
 
 
 class TestOtherTerms:
-    def test_limits_that_nothing_keeps_name_the_nearest_miss(self, tmp_path: Path) -> None:
+    def test_limits_that_nothing_keeps_name_the_nearest_miss(self, hwnas: Any, tmp_path: Path) -> None:
         config = small_config(tmp_path / "c.yaml", constraints={"macs": 1}, budget={"infeasible": 3})
-        result = command("search", str(config), "--run-dir", str(tmp_path / "run"), "--json", cwd=tmp_path)
+        result = hwnas("search", config, "--run-dir", tmp_path / "run", "--json")
         assert result.code == 3, result.stderr
         assert result.stdout == ""
         rows = [line for line in result.stderr.splitlines() if line.startswith("hwnas: ")]
         assert len(rows) == 1
-        from pipeline_cli import records
-
         found = records(tmp_path / "run")
         assert [record.status for record in found] == ["infeasible"] * 3
         nearest = min(found, key=lambda record: record.objectives["macs"])

@@ -44,7 +44,15 @@ def test_documented_commands_exist(page: Path | None) -> None:
 
 
 def test_the_reader_of_this_test_finds_mistakes() -> None:
-    page = "```bash\n$ hwnas search c.yaml \\\n  --set a=1  # why\nhwnas serach c.yaml\n.venv/bin/hwnas trials r --cvs\n```\n"
+    lines = [
+        "```bash",
+        "$ hwnas search c.yaml \\",
+        "  --set a=1  # why",
+        "hwnas serach c.yaml",
+        "bin/hwnas trials r --cvs",
+        "```",
+    ]
+    page = "\n".join(lines) + "\n"
     calls = documented(page)
     assert calls == [["search", "c.yaml", "--set", "a=1"], ["serach", "c.yaml"], ["trials", "r", "--cvs"]]
     assert mistake(calls[0]) is None
