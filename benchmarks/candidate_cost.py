@@ -26,7 +26,7 @@ from export.graph_builder import quick_graph
 from latency_models.device import resolve_device
 from latency_models.profile import static_costs
 from latency_models.timing import LatencyMeter
-from pipeline.costs import counted
+from pipeline.costs import SEARCH_MEASURE_S, counted
 from pipeline.objectives import excess
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _judge(space: Any, architecture: dict[str, Any], meter: LatencyMeter, store:
     laps.append(clock.lap_ms())
     excess(counted(static_costs(content, meter.device.batch_size)), {})
     laps.append(clock.lap_ms())
-    latency = meter.measure(content)
+    latency = meter.measure(content, budget_s=SEARCH_MEASURE_S)
     laps.append(clock.lap_ms())
     wall, processor = zip(*laps, strict=True)
     return Judged(wall, processor, built_by, latency.latency_ms, store.stat().st_size != known)

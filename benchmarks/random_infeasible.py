@@ -24,7 +24,7 @@ from latency_models.device import resolve_device
 from latency_models.profile import static_costs
 from latency_models.timing import LatencyMeter
 from pipeline.config_file import load_config
-from pipeline.costs import counted
+from pipeline.costs import SEARCH_MEASURE_S, counted
 from pipeline.data import load_data
 from pipeline.objectives import excess
 from pipeline.registry import load
@@ -93,7 +93,7 @@ def _costs(
         content = graph.SerializeToString()
         costs = counted(static_costs(content, device.batch_size))
         if timed:
-            costs["latency_ms"] = meter.measure(content).latency_ms
+            costs["latency_ms"] = meter.measure(content, budget_s=SEARCH_MEASURE_S).latency_ms
         found.append(costs)
     return found
 

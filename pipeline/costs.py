@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from latency_models.timing import Latency
 
 MEGABYTE = 10**6
+SEARCH_MEASURE_S = 0.06
+"""For a candidate's latency: enough for about ±1 % on a quiet machine; what may win is measured again at length."""
 
 
 def counted(costs: StaticCosts) -> dict[str, float]:

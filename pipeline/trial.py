@@ -12,7 +12,7 @@ from export.graph_builder import quick_graph
 from latency_models.device import resolve_device
 from latency_models.profile import static_costs
 from latency_models.timing import LatencyMeter
-from pipeline.costs import counted, interval
+from pipeline.costs import SEARCH_MEASURE_S, counted, interval
 from pipeline.data import load_data
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.objectives import excess
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pipeline.data import DataSet
     from pipeline.evaluators.base import CandidateEvaluator, Progress
     from pipeline.spaces.base import SearchSpace, Value
-
-_MEASURE_S = 0.06  # enough for ±1 % on a quiet machine; what may win is measured again at length
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class TrialRunner:
         objectives = counted(static_costs(content, self.device.batch_size))
         details: dict[str, Any] = {"graph": built_by}
         if not excess(objectives, cast("Mapping[str, float]", self.config.constraints)):
-            latency = self.meter.measure(content, budget_s=_MEASURE_S)
+            latency = self.meter.measure(content, budget_s=SEARCH_MEASURE_S)
             objectives["latency_ms"] = latency.latency_ms
             details["latency"] = interval(latency)
         return objectives, details
