@@ -72,6 +72,7 @@ def _go_on(run: RunDirectory, pick: str, reporter: Reporter, *, with_search: boo
         "objectives": outcome.objectives,
         "limits": outcome.limits,
         "metrics": outcome.manifest["metrics"],
+        "int8": outcome.manifest["int8"],
     }
 
 

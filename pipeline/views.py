@@ -29,9 +29,10 @@ def outcome(result: dict[str, Any]) -> str:
             if name == "latency_ms":
                 shown += f"  ({number(metrics['latency_low_ms'])} to {number(metrics['latency_high_ms'])}, 95 %)"
             table.add_row(name, shown, f"≤ {number(limits[name])}" if name in limits else "")
+    int8 = f"INT8 file: {'kept' if result['int8']['kept'] else 'none'}: {result['int8']['reason']}\n"
     warned = "".join(f"warning: {text}\n" for text in metrics.get("warnings", ()))
     where = f"bundle:  {result['bundle_dir']}\nreport:  {result['report']}\nrun:     {result['run_dir']}"
-    return f"Picked {result['picked']}\n{_render(table)}{warned}{where}"
+    return f"Picked {result['picked']}\n{_render(table)}{int8}{warned}{where}"
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
