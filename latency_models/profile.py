@@ -113,7 +113,7 @@ def profile(
         size_bytes=own_bytes + graph_cost.external_bytes(proto),
         macs=_of(shapes, graph_cost.macs),
         params=_of(shapes, lambda known: graph_cost.params(proto, known)),
-        energy_mj=_energy_mj(model, device),
+        energy_mj=energy_of(model, device),
     )
 
 
@@ -155,7 +155,8 @@ def _of(shapes: Shapes | Unavailable, cost: Callable[[Shapes], int]) -> int | Un
         return Unavailable(str(error))
 
 
-def _energy_mj(model: Path | bytes, device: Device) -> float | Unavailable:
+def energy_of(model: Path | bytes, device: Device) -> float | Unavailable:
+    """Energy of one inference in mJ, from the device's counter over a loop of seconds."""
     if isinstance(counter := energy_counter(device), Unavailable):
         return counter
     with OnnxRuntimeRunner(model, device) as runner:

@@ -58,6 +58,10 @@ class Budget:
         """The strategy asked for a known architecture: free, but not for ever."""
         self._repeats += 1
 
+    def count_replayed(self) -> None:
+        """The strategy of a resumed run asked for the next recorded architecture: progress, not a repeat."""
+        self._repeats = 0
+
     def exhausted(self) -> str | None:
         """Why the search is over; None while it may go on."""
         if self.trials >= self._options.trials:

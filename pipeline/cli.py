@@ -79,7 +79,7 @@ def trials(
 
     rows = commands.trials(run_dir)
     if as_csv:
-        sys.stdout.write(views.trials_csv(rows))
+        _print(views.trials_csv(rows), end="")
     else:
         _show(rows, as_json, views.trials)
 
@@ -159,9 +159,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
-        raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -174,4 +171,12 @@ def main() -> None:
 
 
 def _show(result: Any, as_json: bool, view: Any) -> None:
-    print(json.dumps(result, indent=2, allow_nan=False) if as_json else view(result))
+    _print(json.dumps(result, indent=2, allow_nan=False) if as_json else view(result))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config_file import load_config
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
 def search(config_path: Path, overrides: list[str], run_dir: Path | None, reporter: Reporter) -> dict[str, Any]:
     """The whole job: a new run from a config to a bundle and a report."""
-    from pipeline.picks import check_pick
     from pipeline.search import prepare
 
     config = load_config(config_path, overrides)
-    check_pick(config.final.pick)
-    prepare(config)  # what is wrong with data, space or device is told before a directory is made
+    prepare(config, str(config_path))  # what is wrong with data, space or device is told before a directory is made
     run = RunDirectory.create(run_dir or default_path(config), config)
     return _go_on(run, config.final.pick, reporter)
 
@@ -44,14 +42,14 @@ def export(path: Path, pick: str | None, reporter: Reporter) -> dict[str, Any]:
 
 
 def _go_on(run: RunDirectory, pick: str, reporter: Reporter, *, with_search: bool = True) -> dict[str, Any]:
-    with run.locked(), _interruptible(run):
+    with run.locked(), closing(reporter), _interruptible(run):
         run.log_chatter()
         from pipeline.finish import Finisher
         from pipeline.report.page import write_report
         from pipeline.search import prepare, run_search
 
         reporter.stage(f"Run directory: {run.path}")
-        data, space = prepare(run.config)
+        data, space = prepare(run.config, str(run.path / "config.yaml"))
         journal = run.open_journal()
         try:
             if with_search:

@@ -108,6 +108,15 @@ class EvolutionOptions(Strict):
     mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
     crossover: bool = False
 
+    def resolved(self, trials: int) -> EvolutionOptions:
+        """With the population written out, so that a longer budget later changes nothing before.
+
+        A quarter of the trials within 8 to 50: with NNI's own 100 a short search would be a random one.
+        """
+        if self.population is not None:
+            return self
+        return self.model_copy(update={"population": max(8, min(50, trials // 4), self.sample or 0)})
+
 
 # --- the rest ----------------------------------------------------------------------------------------------
 
@@ -133,7 +142,7 @@ class TrainOptions(Strict):
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 0.002
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     batch_size: Annotated[int, Field(ge=2)] = 128
     augment: Literal["none", "light"] = "light"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -143,7 +152,7 @@ class RewardOptions(Strict):
     """accuracy × (cost / target)^exponent, for strategies that take one number (Tan et al., MnasNet, 2019)."""
 
     target_ms: Positive | None = None
-    exponent: Annotated[float, Field(le=0)] = -0.07
+    exponent: Annotated[float, Field(le=0, allow_inf_nan=False)] = -0.07
 
 
 class BudgetOptions(Strict):

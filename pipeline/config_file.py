@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -103,11 +104,13 @@ def dump_config(config: RunConfig) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(str(path), ["no such file" + _near_file(path)]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"can't be read: {error}"]) from None
+    except RecursionError:
+        raise ConfigError(str(path), ["is nested too deeply to be read as YAML"]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -116,6 +119,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(str(path), [f"needs a mapping of keys to values, found {found}"])
     return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win in silence; here that is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _near_file(path: Path) -> str:

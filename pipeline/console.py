@@ -44,6 +44,9 @@ class Reporter:
     def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
         """An epoch of the final training ended."""
 
+    def close(self) -> None:
+        """No more news, for whatever reason."""
+
 
 class TerminalReporter(Reporter):
     """Best so far, size of the front and time left, on stderr."""
@@ -105,7 +108,7 @@ class TerminalReporter(Reporter):
             self.note(f"epoch {epoch}/{epochs}: validation accuracy {accuracy:.4f}")
 
     def close(self) -> None:
-        """Give the terminal back after an interruption."""
+        """Give the terminal back, also after an interruption."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latency_models.energy import Unavailable, read_gpu
+from pipeline.errors import ReadingError
 
 if TYPE_CHECKING:
     from latency_models.profile import Profile, StaticCosts
@@ -53,6 +54,17 @@ def measured_metrics(measured: Profile) -> dict[str, float]:
 
 def _scaled(size_bytes: int | Unavailable) -> float | Unavailable:
     return size_bytes if isinstance(size_bytes, Unavailable) else size_bytes / MEGABYTE
+
+
+def available(value: float | Unavailable) -> float:
+    """A reading that a trial can't do without.
+
+    Raises:
+        ReadingError: the device didn't give it this time.
+    """
+    if isinstance(value, Unavailable):
+        raise ReadingError(value.reason)
+    return value
 
 
 def gpu_facts() -> dict[str, Any]:

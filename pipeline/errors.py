@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,8 +66,12 @@ class CheckpointError(HwnasError):
     exit_code = EXIT_CHECK_FAILED
 
 
-class UnavailableObjectiveError(HwnasError):
-    """An objective or limit that the device can't give."""
+class EvaluatorError(HwnasError):
+    """An evaluator that answers with something other than an accuracy."""
+
+
+class ReadingError(HwnasError):
+    """A cost that the device gives, but didn't give this time."""
 
 
 class UnknownTrialError(HwnasError):
@@ -85,7 +90,7 @@ class NothingFeasibleError(HwnasError):
 
     def __init__(self, reason: str, run_dir: Path) -> None:
         self.reason, self.run_dir = reason, run_dir
-        super().__init__(f"{reason}\nThe trials: hwnas trials {run_dir}")
+        super().__init__(f"{reason}\nThe trials: hwnas trials {shlex.quote(str(run_dir))}")
 
 
 class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no error
@@ -95,7 +100,7 @@ class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no e
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        super().__init__(f"interrupted; go on with: hwnas resume {run_dir}")
+        super().__init__(f"interrupted; go on with: hwnas resume {shlex.quote(str(run_dir))}")
 
 
 def nearest(found: str, valid: Iterable[str]) -> str:

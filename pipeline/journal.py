@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pipeline.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pipeline.spaces.base import Architecture
@@ -75,15 +76,21 @@ class Journal:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, meta: Mapping[str, str]) -> Journal:
-        """An empty journal with its facts: config digest, versions. Whole or not there, whatever happens."""
+    def create(cls, path: Path, meta: Mapping[str, str], objectives: Sequence[str] = ()) -> Journal:
+        """An empty journal, whole or not there, whatever happens.
+
+        Args:
+            path: the file.
+            meta: its facts: config digest, versions.
+            objectives: what every trial with status ok must have.
+        """
         unfinished = path.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
         connection = sqlite3.connect(unfinished, isolation_level=None)
         with _transaction(connection):
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
-            rows = {**meta, "schema_version": str(_SCHEMA_VERSION)}
+            rows = {**meta, "schema_version": str(_SCHEMA_VERSION), "objectives": json.dumps(list(objectives))}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
         connection.close()
         unfinished.replace(path)
@@ -121,6 +128,8 @@ class Journal:
         Raises:
             JournalError: the architecture is already there, or the disk refuses.
         """
+        if not all(math.isfinite(value) for value in [record.score, *record.objectives.values()]):
+            raise JournalError(f"{self.path}: trial {record.id} has a score or an objective that is no number")
         row = (
             record.number,
             record.id,
@@ -151,7 +160,12 @@ class Journal:
                 "SELECT number, id, architecture, status, score, objectives, details, error, started, seconds,"
                 " elapsed_s FROM trials ORDER BY number"
             ).fetchall()
-            return [_record(row) for row in rows]
+            records = [_record(row) for row in rows]
+            wanted = set(json.loads(self.meta().get("objectives", "[]")))
+            for record in records:
+                if record.status == "ok" and not wanted <= record.objectives.keys():
+                    raise ValueError(f"trial {record.id} lacks {', '.join(sorted(wanted - record.objectives.keys()))}")
+            return records
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise JournalError(f"{self.path}: the journal is damaged: {error}") from error
 
@@ -186,14 +200,20 @@ def _record(row: tuple[Any, ...]) -> TrialRecord:
     number, identity, architecture, status, score, objectives, details, error, started, seconds, elapsed_s = row
     if status not in get_args(Status):
         raise ValueError(f"trial {identity} has status {status!r}")
+    parsed = {"architecture": architecture, "objectives": objectives, "details": details}
+    values = {name: json.loads(text) for name, text in parsed.items()}
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} of trial {identity} is no mapping")
+    known = values["objectives"]
+    if not all(isinstance(v, float | int) and math.isfinite(v) for v in known.values()):
+        raise ValueError(f"an objective of trial {identity} is no number")
     return TrialRecord(
         number=number,
         id=identity,
-        architecture=json.loads(architecture),
         status=status,
         score=score,
-        objectives=json.loads(objectives),
-        details=json.loads(details),
+        **values,
         error=error,
         started=started,
         seconds=seconds,

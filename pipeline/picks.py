@@ -52,7 +52,7 @@ def check_pick(pick: str) -> None:
     """
     is_id = 4 <= len(pick) <= 12 and all(c in "0123456789abcdef" for c in pick)
     if pick not in RULES and not is_id:
-        raise UnknownTrialError(f"final.pick: found {pick!r}{nearest(pick, RULES)}, or a trial's id")
+        raise UnknownTrialError(f"found {pick!r}{nearest(pick, RULES)}, or a trial's id")
 
 
 def activations_of(architecture: Mapping[str, Any]) -> dict[str, str]:

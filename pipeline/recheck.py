@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from latency_models.device import resolve_device
+from latency_models.errors import DeviceError
 from latency_models.profile import profile
 from pipeline.config import DeviceOptions
 from pipeline.config_file import parse_section
@@ -43,13 +44,16 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
     A latency is judged only where it was measured; elsewhere the limit was never asked for.
 
     Raises:
-        CostError: the model can't be run, or the manifest's device isn't there.
+        CostError: the model can't be run.
     """
     try:
         recorded = DeviceOptions.model_validate(manifest.get("device"))
     except ValidationError:
         return dict.fromkeys(manifest["limits"], "the manifest names no device to measure on")
-    device = resolve_device(recorded.name, recorded.threads, recorded.batch_size, recorded.precision)
+    try:
+        device = resolve_device(recorded.name, recorded.threads, recorded.batch_size, recorded.precision)
+    except DeviceError as error:
+        return dict.fromkeys(manifest["limits"], str(error))
     found = profile(model, device, budget_s=_BUDGET_S)
     intervals: dict[str, tuple[float, float, float] | str] = {
         name: (value, value, value) for name, value in measured_metrics(found).items()

@@ -56,5 +56,5 @@ def _import(kind: str, path: str) -> Any:
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise HwnasError(f"{kind} {path!r} can't be imported: {error}") from error
+    except Exception as error:  # a third party's module may raise anything while it is imported
+        raise HwnasError(f"{kind} {path!r} can't be imported: {type(error).__name__}: {error}") from error

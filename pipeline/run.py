@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import warnings
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,15 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
+from pipeline.config import EvolutionOptions, RunConfig
 from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
-from pipeline.strategies.nni_own import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.config import RunConfig
 
 _CHANGEABLE = {"budget", "final", "export", "engine"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
@@ -56,9 +56,14 @@ class RunDirectory:
             RunDirectoryError: the directory isn't empty, or can't be made.
         """
         if path.exists() and (not path.is_dir() or any(p.name != _UNFINISHED for p in path.iterdir())):
-            going = f"; go on with it: hwnas resume {path}" if (path / "config.yaml").is_file() else ""
+            going = (
+                f"; go on with it: hwnas resume {shlex.quote(str(path))}" if (path / "config.yaml").is_file() else ""
+            )
             raise RunDirectoryError(f"{path} exists and isn't empty{going}")
-        resolved = config.model_copy(update={"strategy": resolve(config.strategy, config.budget.trials)})
+        strategy = config.strategy
+        if isinstance(strategy, EvolutionOptions):
+            strategy = strategy.resolved(config.budget.trials)
+        resolved = config.model_copy(update={"strategy": strategy})
         try:
             path.mkdir(parents=True, exist_ok=True)
             _write_whole(path / "config.yaml", dump_config(resolved))
@@ -107,7 +112,8 @@ class RunDirectory:
             RunDirectoryError: the config was changed in what decides the search.
         """
         if not self.journal_path.exists() and not read_only:
-            Journal.create(self.journal_path, {"config": self.digest(), "hwnas": version("hwnas")}).close()
+            facts = {"config": self.digest(), "hwnas": version("hwnas")}
+            Journal.create(self.journal_path, facts, [*self.config.objectives, "latency_ms"]).close()
         journal = Journal.open(self.journal_path, read_only=read_only)
         if journal.meta().get("config") != self.digest():
             journal.close()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from export.errors import UnknownActivationError
 from latency_models.device import resolve_device
+from latency_models.energy import require_energy
+from latency_models.errors import CostError
 from pipeline.budget import Budget
 from pipeline.data import load_data
 from pipeline.engines.table import ENGINES
-from pipeline.errors import ConfigError, UnavailableObjectiveError
+from pipeline.errors import ConfigError, HwnasError
+from pipeline.evaluators.table import EVALUATORS
 from pipeline.nni_types import SimplifiedModelSpace
+from pipeline.picks import check_pick
 from pipeline.registry import load
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import make_space
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.config import RunConfig
     from pipeline.console import Reporter
     from pipeline.data import DataSet
@@ -24,36 +31,44 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import SearchSpace
 
 
-def prepare(config: RunConfig) -> tuple[DataSet, SearchSpace]:
+def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     """Everything that can be wrong before the first trial is found here.
 
-    Raises:
-        HwnasError: data, space, device or an objective can't be had.
-        CostError: the device is unknown or not available.
-    """
-    device = config.device
-    resolve_device(device.name, device.threads, device.batch_size, device.precision)
-    check_objectives(config)
-    data = load_data(config.data)
-    try:
-        space = make_space(config, data)
-    except UnknownActivationError as error:
-        raise ConfigError("the config", [f"space.activations: {error}"]) from error
-    return data, space
-
-
-def check_objectives(config: RunConfig) -> None:
-    """Every objective and limit must be one that the device gives.
+    Args:
+        config: of a run, or of one that is to begin.
+        source: what errors name as the place of the mistake.
 
     Raises:
-        UnavailableObjectiveError: names the first that it doesn't.
+        HwnasError: data, space, device, an objective or somebody else's code can't be had.
     """
+    with _told_as(source, "device"):
+        device = config.device
+        resolved = resolve_device(device.name, device.threads, device.batch_size, device.precision)
     if "energy_mj" in config.metrics():
         where = "objectives" if "energy_mj" in config.objectives else "constraints"
-        raise UnavailableObjectiveError(
-            f"{where}: device {config.device.name!r} can't give energy_mj: its runtime has no energy counter;"
-            " valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"
-        )
+        with _told_as(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
+            require_energy(resolved)
+    with _told_as(source, "final.pick"):
+        check_pick(config.final.pick)
+    for kind, table in (("evaluator", EVALUATORS), ("strategy", STRATEGIES), ("engine", ENGINES)):
+        load(kind, _name(getattr(config, kind)), table)
+    with _told_as(source, "data"):
+        data = load_data(config.data)
+    with _told_as(source, "space"):
+        return data, make_space(config, data)
+
+
+@contextmanager
+def _told_as(source: str, key: str, more: str = "") -> Iterator[None]:
+    """Errors of other packages, told with the place and the key that they come from."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except UnknownActivationError as error:
+        raise ConfigError(source, [f"{key}.activations: {error}"]) from error
+    except (CostError, HwnasError) as error:
+        raise ConfigError(source, [f"{key}: {error}{more}"]) from error
 
 
 def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter: Reporter) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from export.graph_builder import quick_graph
 from latency_models.device import resolve_device
-from latency_models.profile import static_costs
+from latency_models.profile import energy_of, static_costs
 from latency_models.timing import LatencyMeter
-from pipeline.costs import SEARCH_MEASURE_S, counted, interval
+from pipeline.costs import SEARCH_MEASURE_S, available, counted, interval
 from pipeline.data import load_data
+from pipeline.errors import EvaluatorError
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.objectives import excess
 from pipeline.registry import load
@@ -77,7 +79,7 @@ class TrialRunner:
         broken = excess(objectives, cast("Mapping[str, float]", self.config.constraints))
         if broken:
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
-        accuracy = self.evaluator.evaluate(model, progress)
+        accuracy = checked_accuracy(self.evaluator.evaluate(model, progress))
         return TrialResult("ok", {"accuracy": accuracy, **objectives}, details)
 
     def cost(self, model: nn.Module) -> tuple[dict[str, float], dict[str, Any]]:
@@ -90,7 +92,20 @@ class TrialRunner:
             latency = self.meter.measure(content, budget_s=SEARCH_MEASURE_S)
             objectives["latency_ms"] = latency.latency_ms
             details["latency"] = interval(latency)
+            if "energy_mj" in self.config.metrics():
+                objectives["energy_mj"] = available(energy_of(content, self.device))
         return objectives, details
+
+
+def checked_accuracy(value: object) -> float:
+    """An evaluator's answer as a plain number.
+
+    Raises:
+        EvaluatorError: it is no number from 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise EvaluatorError(f"the evaluator returned {value!r}, not an accuracy from 0 to 1")
+    return float(value)
 
 
 def make_space(config: RunConfig, data: DataSet) -> SearchSpace:

@@ -86,7 +86,11 @@ def channel_statistics(images: npt.NDArray[np.uint8], scale: float) -> tuple[tup
 def stratified(
     labels: npt.NDArray[np.int64], first: int, second: int | None, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Two disjoint index sets of the given sizes (the second: all the rest when None) with equal class shares."""
+    """Two disjoint index sets of the given sizes (the second: all the rest when None) with equal class shares.
+
+    Raises:
+        ValueError: a size is smaller than the number of classes, or too large.
+    """
     from sklearn.model_selection import train_test_split
 
     index = np.arange(len(labels))

@@ -6,6 +6,7 @@ this module: no other file of that name is ever unpickled.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,11 +31,18 @@ _SCALE = 1 / 255
 class _Source:
     class_name: str
     label: str
+    training_labels: str
+    test_labels: str
 
 
 _SOURCES = {
-    "fashion_mnist": _Source("FashionMNIST", "Fashion-MNIST"),
-    "cifar10": _Source("CIFAR10", "CIFAR-10"),
+    "fashion_mnist": _Source(
+        "FashionMNIST",
+        "Fashion-MNIST",
+        "FashionMNIST/raw/train-labels-idx1-ubyte",
+        "FashionMNIST/raw/t10k-labels-idx1-ubyte",
+    ),
+    "cifar10": _Source("CIFAR10", "CIFAR-10", "cifar-10-batches-py", "cifar-10-batches-py/test_batch"),
 }
 
 
@@ -71,7 +79,13 @@ def _indices(source: _Source, section: TorchvisionOptions, labels: Any) -> tuple
             f"{source.label} has {len(labels)} training images: too few for data.train_samples"
             f" {section.train_samples} and data.validation_samples {section.validation_samples}"
         )
-    validation, train = stratified(labels, section.validation_samples, section.train_samples, _SPLIT_SEED)
+    try:
+        validation, train = stratified(labels, section.validation_samples, section.train_samples, _SPLIT_SEED)
+    except ValueError as error:
+        raise DataError(
+            f"data.train_samples {section.train_samples} and data.validation_samples {section.validation_samples}"
+            f" don't fit the {len(labels)} training images of {source.label}: {error}"
+        ) from error
     return train, validation
 
 
@@ -95,6 +109,20 @@ def _check_files(source: _Source, root: Path) -> None:
         if not unpacked.is_file():
             _check(source, packed, unpacked, digest, check)
             datasets.utils.extract_archive(str(packed), str(folder))
+        _check_idx(source, unpacked)
+
+
+def _check_idx(source: _Source, path: Path) -> None:
+    """An unpacked file has no published MD5, but a header that says how long it must be.
+
+    IDX: two zero bytes, the type (8: uint8), the number of dimensions, each dimension as a big-endian uint32.
+    """
+    content = path.read_bytes()
+    rank = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
+    header = 4 + 4 * rank
+    expected = header + math.prod(int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4))
+    if rank not in (1, 3) or len(content) != expected:
+        raise DataError(f"{source.label}: {path} is damaged (its header doesn't fit its content); delete it")
 
 
 def _check(source: _Source, path: Path, wanted: Path, digest: str, check: Any) -> None:
@@ -113,4 +141,9 @@ def _read(source: _Source, root: Path, *, train: bool) -> tuple[Any, Any, tuple[
     images = np.asarray(data.data, dtype=np.uint8)
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    return images, np.asarray(data.targets, dtype=np.int64), tuple(data.classes)
+    labels = np.asarray(data.targets, dtype=np.int64)
+    classes = tuple(data.classes)
+    if len(labels) != len(images) or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(classes):
+        file = root / (source.training_labels if train else source.test_labels)
+        raise DataError(f"{source.label}: {file} is damaged: its labels don't fit the images and classes")
+    return images, labels, classes

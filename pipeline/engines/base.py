@@ -75,6 +75,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             return self._known[identity]
         if self._replay:
             self._check_replay(identity)
+            self._budget.count_replayed()
         self._seen.add(identity)
         if identity not in self._known:
             self._known[identity] = self._run(identity, architecture)

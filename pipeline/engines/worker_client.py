@@ -61,8 +61,9 @@ class WorkerClient:
             self._start()
         try:
             self._send(request)
+            deadline = time.monotonic() + self._limit_s  # one for the whole trial, however much it reports
             while True:
-                answer = self._receive(time.monotonic() + self._limit_s)
+                answer = self._receive(deadline)
                 if "progress" not in answer:
                     break
                 on_progress(answer["progress"])

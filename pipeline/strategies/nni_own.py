@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pipeline.nni_types import Random, RegularizedEvolution, Strategy
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pipeline.config import EvolutionOptions
     from pipeline.spaces.base import SearchSpace
 
-_SMALLEST, _LARGEST = 8, 50
 _TOURNAMENT_SHARE = 0.25  # Real et al. use 25 of 100
 
 
@@ -24,7 +23,8 @@ def random(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
 def evolution(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
     """Aging evolution (Real et al., Regularized evolution for image classifier architecture search, 2019)."""
     section = cast("EvolutionOptions", options)
-    population = section.population or _SMALLEST
+    population = section.population
+    assert population is not None, "a run's config is resolved"
     sample = section.sample or max(2, round(population * _TOURNAMENT_SHARE))
     return RegularizedEvolution(
         population_size=population,
@@ -33,15 +33,3 @@ def evolution(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
         crossover=section.crossover,
         seed=seed,
     )
-
-
-def default_population(trials: int) -> int:
-    """A quarter of the budget: NNI's 100 would make a short search a random one."""
-    return max(_SMALLEST, min(_LARGEST, trials // 4))
-
-
-def resolve(options: Any, trials: int) -> Any:
-    """Evolution's options with the population written out, so that a longer budget later changes nothing before."""
-    if options.name != "evolution" or options.population is not None:
-        return options
-    return options.model_copy(update={"population": max(default_population(trials), options.sample or 0)})

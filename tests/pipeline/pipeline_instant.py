@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget import Budget
-from pipeline.config import RunConfig
+from pipeline.config import EvolutionOptions, RunConfig
 from pipeline.config_file import parse_config
 from pipeline.console import Reporter
 from pipeline.engines.base import JournaledEngine
@@ -16,7 +16,6 @@ from pipeline.journal import Journal, TrialRecord
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
-from pipeline.strategies.nni_own import resolve
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import TrialResult
 
@@ -65,7 +64,8 @@ def config_of(strategy: dict[str, Any], trials: int, seed: int = 0, **space: Any
         },
         "the test's config",
     )
-    return config.model_copy(update={"strategy": resolve(config.strategy, trials)})
+    strategy = config.strategy.resolved(trials) if isinstance(config.strategy, EvolutionOptions) else config.strategy
+    return config.model_copy(update={"strategy": strategy})
 
 
 def space_of(config: RunConfig) -> SearchSpace:

@@ -126,7 +126,7 @@ def untrained_model(run: Path) -> bytes:
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
 
-    data, space = prepare(RunDirectory.open(run).config)
+    data, space = prepare(RunDirectory.open(run).config, "config.yaml")
     graph, _ = quick_graph(space.build(records(run)[0].architecture), data.input_shape)
     return bytes(graph.SerializeToString())
 
@@ -137,7 +137,7 @@ def _another_checkpoint(run: Path, weights: Path, *, renamed: bool) -> str:
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
 
-    _, space = prepare(RunDirectory.open(run).config)
+    _, space = prepare(RunDirectory.open(run).config, "config.yaml")
     found = {record.id: record for record in records(run)}
     picked = found[weights.stem]
     other = next(r for r in found.values() if r.objectives["params"] != picked.objectives["params"])

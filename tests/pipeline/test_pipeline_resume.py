@@ -46,7 +46,7 @@ def unbroken(strategy: str, folder: Path) -> list[str]:
     from pipeline.trial import TrialResult, TrialRunner
 
     loaded = load_config(config(folder / "unbroken.yaml", strategy, "Hash"))
-    _, space = prepare(loaded)
+    _, space = prepare(loaded, "config.yaml")
     runner = TrialRunner(loaded)
     runner.meter.measure = lambda *_, **__: _Latency()  # type: ignore[method-assign,assignment]  # no clock is needed
 

@@ -41,7 +41,7 @@ def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
     )
     values["budget"] = {"trials": len(mishaps) + UNHARMED, "minutes": 5}
     config = parse_config(values, "the test's config")
-    _, space = prepare(config)
+    _, space = prepare(config, "config.yaml")
     _time_references(config, space)
     journal = Journal.create(folder / "journal.sqlite", {})
     engine_ = InlineEngine(config, space, journal, Budget(config.budget, []), Reporter(), folder / "worker.log")

@@ -18,7 +18,6 @@ from pipeline.training import (
     _batches,
     _one_cycle,
     _optimizer,
-    accuracy_of,
     train,
 )
 
@@ -90,7 +89,7 @@ def test_patience_stops_and_keeps_the_best_weights(data: DeviceData) -> None:
     )  # restless, so that the best is not the last
     result = train(model, data, recipe, epochs=30, patience=2, progress=lambda _, __, accuracy: heard.append(accuracy))
     assert result.best == max(heard)
-    assert accuracy_of(model, *data.validation) == result.best
+    assert data.accuracy(model, *data.validation) == result.best
     assert result.last == heard[-1]
     assert result.epochs == len(heard)
     if result.epochs < 30:
@@ -124,50 +123,59 @@ def test_every_image_is_seen_once_an_epoch(data: DeviceData) -> None:
     assert sum(sizes) == 1077
     assert max(sizes) - min(sizes) <= 1
     seen = torch.cat([images.flatten(1) for images, _ in batches])
-    assert torch.equal(seen.sort(0).values, data.images.flatten(1).sort(0).values)
+    every = data.network_input(data.images).flatten(1)
+    assert torch.equal(seen.sort(0).values, every.sort(0).values)
 
 
 def test_a_batch_larger_than_the_data_is_one_batch(data: DeviceData) -> None:
     assert train(network(), data, TrainOptions(batch_size=5000), epochs=1).epochs == 1
 
 
-def test_shifted_images_are_padded_with_black(data: DeviceData) -> None:
-    """Black is what a pixel of 0 becomes, not 0: preprocessed images have a mean of 0."""
-    black = float(data.padding.flatten()[0])
-    assert black < -0.5
-    white = torch.full((5, 1, 8, 8), 9.0)
+def test_shifted_images_are_padded_with_black() -> None:
+    white = torch.full((5, 1, 8, 8), 9, dtype=torch.uint8)
     torch.manual_seed(0)
     shapes = set()
     for _ in range(60):
-        shifted = _augmented(white, data)
-        assert set(shifted.unique().tolist()) <= {9.0, black}
-        rows, columns = (int((shifted[0, 0] != 9.0).all(dim=axis).sum()) for axis in (1, 0))
+        shifted = _augmented(white, mirrored=False)
+        assert set(shifted.unique().tolist()) <= {9, 0}
+        rows, columns = (int((shifted[0, 0] == 0).all(dim=axis).sum()) for axis in (1, 0))
         shapes.add((rows, columns))
         assert (shifted == shifted[:1]).all()
     assert shapes == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert torch.all(white == 9.0)  # the data itself isn't changed
+    assert torch.all(white == 9)  # the data itself isn't changed
 
 
-def test_a_shift_moves_the_image(data: DeviceData) -> None:
-    images = torch.zeros(1, 1, 8, 8)
-    images[0, 0, 4, 4] = 5.0
+def test_a_shift_moves_the_image() -> None:
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    images[0, 0, 4, 4] = 5
     torch.manual_seed(0)
-    places = {tuple(int(v) for v in (_augmented(images, data)[0, 0] == 5.0).nonzero()[0]) for _ in range(200)}
+    shifted = (_augmented(images, mirrored=False) for _ in range(200))
+    places = {tuple(int(v) for v in (image[0, 0] == 5).nonzero()[0]) for image in shifted}
     assert places == {(4 + down, 4 + right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
 
 
 def test_photographs_are_mirrored_half_the_time() -> None:
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    image[:, :, :, :2] = 5
+    torch.manual_seed(0)
+    mirrored = sum(bool((_augmented(image, mirrored=True)[..., 5:] == 5).any()) for _ in range(200))
+    assert 60 < mirrored < 140
+    assert not any(bool((_augmented(image, mirrored=False)[..., 5:] == 5).any()) for _ in range(50))
+
+
+def test_only_colour_images_are_mirrored(data: DeviceData) -> None:
     digits = load_data(DigitsOptions(name="digits"))
     colour = [dataclasses.replace(s, images=s.images.repeat(3, axis=3)) for s in (digits.train, digits.validation)]
     record = Preprocessing(channels=3, height=8, width=8, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
     photographs = DeviceData(dataclasses.replace(digits, train=colour[0], validation=colour[1], preprocessing=record))
-    image = torch.zeros(1, 3, 8, 8)
-    image[:, :, :, :2] = 5.0
-    torch.manual_seed(0)
-    mirrored = sum(bool((_augmented(image, photographs)[..., 5:] == 5.0).any()) for _ in range(200))
-    assert 60 < mirrored < 140
-    grey = DeviceData(digits)
-    assert not any(bool((_augmented(image[:, :1], grey)[..., 5:] == 5.0).any()) for _ in range(50))
+    assert photographs.mirrored
+    assert not data.mirrored
+
+
+def test_a_batch_is_normalised_as_in_deployment(data: DeviceData) -> None:
+    digits = load_data(DigitsOptions(name="digits"))
+    deployed = digits.preprocessing.apply(digits.train.images[:50])
+    np.testing.assert_allclose(data.network_input(data.images[:50]).numpy(), deployed, atol=1e-6)
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
@@ -180,13 +188,14 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     assert all(np.isfinite(_one_cycle(steps)(step)) for steps in (1, 2, 3) for step in range(steps + 1))
 
 
-def test_accuracy_is_the_share_of_right_answers() -> None:
+def test_accuracy_is_the_share_of_right_answers(data: DeviceData) -> None:
     logits = torch.eye(4)
+    shades = data.network_input(torch.arange(4, dtype=torch.uint8).reshape(4, 1, 1, 1)).flatten()
 
-    class Fixed(nn.Module):
+    class ByShade(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return logits[images[:, 0].long()]
+            return logits[torch.searchsorted(shades, images.flatten())]
 
-    images = torch.arange(4.0).reshape(4, 1).repeat(300, 1)
+    images = torch.arange(4, dtype=torch.uint8).reshape(4, 1, 1, 1).repeat(300, 1, 1, 1)
     labels = torch.tensor([0, 1, 2, 0]).repeat(300)
-    assert accuracy_of(Fixed(), images, labels) == 0.75
+    assert data.accuracy(ByShade(), images, labels) == 0.75
