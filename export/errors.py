@@ -71,8 +71,8 @@ class UnknownActivationError(ExportError):
         self.valid = tuple(sorted(valid))
         near = difflib.get_close_matches(name, self.valid, n=1)
         self.nearest = near[0] if near else None
-        hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
-        super().__init__(f"unknown activation {name!r}: {hint}valid are {', '.join(self.valid)}")
+        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ";"
+        super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}")
 
 
 def _one_line(text: str) -> str:

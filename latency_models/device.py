@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latency_models.environment import usable_cores
 from latency_models.errors import DeviceError, unknown_name
 
 
@@ -67,6 +68,8 @@ def resolve_device(name: str, threads: int = 1, batch_size: int = 1, precision: 
     for setting, value in (("threads", threads), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise DeviceError(f"device {name!r}: {setting} is {value!r}; it has to be a whole number from 1 on")
+    if threads > usable_cores():
+        raise DeviceError(f"device {name!r}: threads is {threads}, but this machine has {usable_cores()} cores for it")
     provider = DEVICES[name].provider
     if name != "cpu" and provider not in (installed := installed_providers()):
         raise DeviceError(

@@ -47,4 +47,4 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     names = sorted(valid)
     nearest = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {kind} {name!r}; valid: {', '.join(names)}{hint}"
+    return f"unknown {kind} {name!r}{hint}; valid: {', '.join(names)}"

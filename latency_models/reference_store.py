@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,11 @@ class ReferenceStore:
             raise
 
 
+def one_by_one(device: Device) -> Device:
+    """The device as references are run on it: their input is one image, whatever the target's batch."""
+    return replace(device, batch_size=1)
+
+
 def calibrate(name: str, device: Device) -> ReferenceTime:
     """Time a reference: several fresh sessions of it in turn, about half a second in all.
 
@@ -133,7 +138,7 @@ def calibrate(name: str, device: Device) -> ReferenceTime:
     """
     in_thread = stays_in_thread(device)
     model = reference_model(name)
-    runners = [OnnxRuntimeRunner(model, device) for _ in range(_SESSIONS)]
+    runners = [OnnxRuntimeRunner(model, one_by_one(device)) for _ in range(_SESSIONS)]
     samples: list[list[np.ndarray]] = [[] for _ in runners]
     budget = Budget(_CALIBRATION_S, in_thread=in_thread)
     while len(samples[0]) < _MIN_CYCLES or not budget.over:

@@ -128,6 +128,8 @@ def check_readable(model: bytes | Path) -> None:
         if not model:
             raise InvalidModelError(label, "not a loadable ONNX model: it is empty (0 bytes)")
         return
+    if model.exists() and not model.is_file():
+        raise InvalidModelError(label, "can't be read: it is no regular file")
     try:
         with model.open("rb") as file:
             empty = not file.read(1)

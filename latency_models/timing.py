@@ -18,7 +18,7 @@ import numpy as np
 from latency_models.clock import Budget, burst, stays_in_thread
 from latency_models.environment import Environment, capture
 from latency_models.reference import REFERENCES, ReferenceSpec, reference_model
-from latency_models.reference_store import ReferenceStore, ReferenceTime, calibrate
+from latency_models.reference_store import ReferenceStore, ReferenceTime, calibrate, one_by_one
 from latency_models.runner import OnnxRuntimeRunner, Runner
 from latency_models.statistics import Ratio, low_time, ratio_of_repeats, ratio_of_rounds
 
@@ -36,6 +36,8 @@ _MIN_ROUNDS = 5
 _FIRST_LOOK_ROUNDS = 16
 _WARM_UP_RUNS = 10
 _LEAST_WARM_UP_RUNS = 2
+_MOST_WARM_UP_RUNS = 200
+_WARM_UP_NS = 2_000_000
 _WARM_UP_SHARE = 0.1
 _COMPARED_SESSIONS = 6
 _SAME_SIZE = 3.0  # a reference within this factor is of about the target's size
@@ -198,7 +200,7 @@ class LatencyMeter:
     def _load(self, name: str, environment: Environment) -> float:
         if name not in self._runners:
             self._times[name] = self._store.get(name, environment, lambda: calibrate(name, self.device))
-            self._runners[name] = OnnxRuntimeRunner(reference_model(name), self.device)
+            self._runners[name] = OnnxRuntimeRunner(reference_model(name), one_by_one(self.device))
         return _warm_up(self._runners[name], 0.01, in_thread=self._in_thread)
 
     def _latency(self, rounds: _Rounds, name: str, environment: Environment, target_half_width: float) -> Latency:
@@ -233,9 +235,14 @@ def _warm_up(runner: Runner, budget_s: float, *, in_thread: bool) -> float:
     """Run until warm, within a share of the budget; the fastest run in ns."""
     budget = Budget(budget_s * _WARM_UP_SHARE, in_thread=in_thread)
     runs: list[float] = []
-    while len(runs) < _LEAST_WARM_UP_RUNS or (len(runs) < _WARM_UP_RUNS and not budget.over):
+    while len(runs) < _LEAST_WARM_UP_RUNS or (_still_cold(runs) and not budget.over):
         runs.append(float(burst(runner.run, 1, in_thread=in_thread)[1, 0]))
     return max(min(runs), 1.0)
+
+
+def _still_cold(runs: list[float]) -> bool:
+    """A few runs are enough, but of a model of microseconds it takes many to fill the caches."""
+    return len(runs) < _WARM_UP_RUNS or (sum(runs) < _WARM_UP_NS and len(runs) < _MOST_WARM_UP_RUNS)
 
 
 def _alternate(
@@ -307,5 +314,8 @@ def _doubts(rounds: _Rounds, reference: ReferenceTime, device: Device, target_ha
         )
     size = target_ns / (now_ms * 1e6)
     if not 1 / _SAME_SIZE < size < _SAME_SIZE:
-        doubts.append(f"no reference is of about its size: the nearest takes {1 / size:.2g} of its time")
+        doubts.append(
+            f"the reference that it was timed against takes {1 / size:.2g} times its time; one of about its size "
+            "would make the interval more trustworthy"
+        )
     return doubts

@@ -34,11 +34,18 @@ class Checkpoint:
 
 
 def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
-    """Write weights and facts, whole or not at all."""
+    """Write weights and facts, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     metadata = {key: str(value) for key, value in vars(facts).items()}
-    save_model(model, str(unfinished), metadata=metadata)
+    try:
+        save_model(model, str(unfinished), metadata=metadata)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} can't be written: {error}") from error
     unfinished.replace(path)
 
 

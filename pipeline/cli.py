@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -22,6 +24,23 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, logs on stderr.")]
 RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        _print(version("hwnas"))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -78,6 +97,8 @@ def trials(
     from pipeline import commands, views
 
     rows = commands.trials(run_dir)
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json exclude each other")
     if as_csv:
         _print(views.trials_csv(rows), end="")
     else:
@@ -154,13 +175,22 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run a command; turn what it raises into a message and an exit code."""
-    # On a busy machine OpenMP threads that wait by spinning take the cores that the others need: training small
-    # nets was seen 8 times slower. It has to be said before torch is imported; child processes inherit it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP threads that wait by spinning take the cores that others need: on a busy machine training a small net
+    # was seen 10 times slower. Spinning briefly before they sleep costs nothing on an idle one
+    # (benchmarks/busy_training.py). It has to be said before torch is imported; child processes inherit it.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except KeyboardInterrupt:
+        print("hwnas: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except OSError as error:
+        print(f"hwnas: {_system_said(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
     except Exception as error:
         if not hasattr(error, "exit_code"):
             traceback.print_exc()
@@ -168,6 +198,17 @@ def main() -> None:
             raise SystemExit(1) from None
         print(f"hwnas: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM stops like Ctrl-C: in good order."""
+    raise KeyboardInterrupt
+
+
+def _system_said(error: OSError) -> str:
+    """What the system refused: no room, no permission, a folder where a file should be."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def _show(result: Any, as_json: bool, view: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import signal
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.console import Reporter
+    from pipeline.data import DataSet
     from pipeline.journal import TrialRecord
+    from pipeline.spaces.base import SearchSpace
 
 
 def search(config_path: Path, overrides: list[str], run_dir: Path | None, reporter: Reporter) -> dict[str, Any]:
@@ -24,70 +25,115 @@ def search(config_path: Path, overrides: list[str], run_dir: Path | None, report
     from pipeline.search import prepare
 
     config = load_config(config_path, overrides)
-    prepare(config, str(config_path))  # what is wrong with data, space or device is told before a directory is made
+    prepared = prepare(config, str(config_path))  # what is wrong is told before a directory is made
     run = RunDirectory.create(run_dir or default_path(config), config)
-    return _go_on(run, config.final.pick, reporter)
+    return _search_and_finish(run, prepared, reporter)
 
 
 def resume(path: Path, reporter: Reporter) -> dict[str, Any]:
-    """Go on with a run wherever it stopped."""
+    """Go on with a run wherever it stopped; a finished one is left as it is."""
     run = RunDirectory.open(path)
-    return _go_on(run, run.config.final.pick, reporter)
+    return _search_and_finish(run, None, reporter)
 
 
 def export(path: Path, pick: str | None, reporter: Reporter) -> dict[str, Any]:
     """A bundle of one of the run's trials, without searching any further."""
     run = RunDirectory.open(path)
-    return _go_on(run, pick or run.config.final.pick, reporter, with_search=False)
+    with _held(run, reporter):
+        data, space = _prepared(run)
+        records = _records(run)
+        return _finish(run, data, space, records, run.config.final.pick if pick is None else pick, reporter)
 
 
-def _go_on(run: RunDirectory, pick: str, reporter: Reporter, *, with_search: bool = True) -> dict[str, Any]:
-    with run.locked(), closing(reporter), _interruptible(run):
-        run.log_chatter()
-        from pipeline.finish import Finisher
-        from pipeline.report.page import write_report
-        from pipeline.search import prepare, run_search
+def _search_and_finish(
+    run: RunDirectory, prepared: tuple[DataSet, SearchSpace] | None, reporter: Reporter
+) -> dict[str, Any]:
+    with _held(run, reporter):
+        from pipeline.search import run_search
 
-        reporter.stage(f"Run directory: {run.path}")
-        data, space = prepare(run.config, str(run.path / "config.yaml"))
+        data, space = prepared or _prepared(run)
         journal = run.open_journal()
         try:
-            if with_search:
-                reporter.stage("Searching")
-                run_search(run, journal, space, reporter)
+            before = len(journal.trials())
+            reporter.stage("Searching")
+            run_search(run, journal, space, reporter)
             records = journal.trials()
         finally:
             journal.close()
-        try:
-            outcome = Finisher(run, data, space, reporter).finish(records, pick)
-        finally:
-            write_report(run, records)
+        if len(records) == before and (manifest := _finished(run)) is not None:
+            reporter.note("the run is finished, nothing is left to do; `hwnas export` makes another bundle")
+            return _result(run, manifest)
+        return _finish(run, data, space, records, run.config.final.pick, reporter)
+
+
+def _finish(
+    run: RunDirectory, data: DataSet, space: SearchSpace, records: list[TrialRecord], pick: str, reporter: Reporter
+) -> dict[str, Any]:
+    from pipeline.finish import Finisher
+    from pipeline.report.page import write_report
+
+    try:
+        manifest = Finisher(run, data, space, reporter).finish(records, pick)
+    finally:
+        write_report(run, records)
+    return _result(run, manifest)
+
+
+def _finished(run: RunDirectory) -> dict[str, Any] | None:
+    """The manifest of the run's bundle, where that is whole and made as the config asks now."""
+    from export.errors import BundleError
+    from export.manifest import read_manifest
+    from export.verify import verify_bundle
+    from pipeline.finish import asked
+
+    try:
+        manifest = read_manifest(run.bundle)
+    except BundleError:
+        return None
+    same_run = manifest.get("run", {}).get("config_sha256") == run.digest()
+    if not same_run or manifest.get("asked") != asked(run.config):
+        return None
+    whole = all(check.ok is not False for check in verify_bundle(run.bundle))
+    return manifest if whole and run.report.is_file() else None
+
+
+def _result(run: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "run_dir": str(run.path),
         "bundle_dir": str(run.bundle),
         "report": str(run.report),
-        "picked": outcome.picked,
-        "objectives": outcome.objectives,
-        "limits": outcome.limits,
-        "metrics": outcome.manifest["metrics"],
-        "int8": outcome.manifest["int8"],
+        "picked": manifest["architecture_id"],
+        "objectives": manifest["won"],
+        "limits": manifest["limits"],
+        "metrics": manifest["metrics"],
+        "int8": manifest["int8"],
     }
 
 
-@contextmanager
-def _interruptible(run: RunDirectory) -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C: in good order, with the command to go on."""
+def _prepared(run: RunDirectory) -> tuple[DataSet, SearchSpace]:
+    from pipeline.search import prepare
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    return prepare(run.config, str(run.path / "config.yaml"))
 
-    before = signal.signal(signal.SIGTERM, stop)
+
+def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]:
+    journal = run.open_journal(read_only=read_only)
     try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(run.path) from None
+        return journal.trials()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        journal.close()
+
+
+@contextmanager
+def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
+    """The run locked, its libraries' chatter in its log, and an interruption told with the way to go on."""
+    with run.locked(), closing(reporter):
+        run.log_chatter()
+        reporter.stage(f"Run directory: {run.path}")
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(run.path) from None
 
 
 def trials(path: Path) -> list[dict[str, Any]]:
@@ -95,11 +141,7 @@ def trials(path: Path) -> list[dict[str, Any]]:
     from pipeline.picks import front_of
 
     run = RunDirectory.open(path)
-    journal = run.open_journal(read_only=True)
-    try:
-        records = journal.trials()
-    finally:
-        journal.close()
+    records = _records(run, read_only=True)
     front = {record.id for record in front_of(records, run.config.objectives)}
     return [_trial(record, record.id in front) for record in records]
 
@@ -124,11 +166,7 @@ def report(path: Path) -> Path:
     from pipeline.report.page import write_report
 
     run = RunDirectory.open(path)
-    journal = run.open_journal(read_only=True)
-    try:
-        write_report(run, journal.trials())
-    finally:
-        journal.close()
+    write_report(run, _records(run, read_only=True))
     return run.report
 
 
@@ -144,11 +182,14 @@ def profile(
 
 def verify(bundle: Path) -> dict[str, Any]:
     """Check a bundle again: hashes, form, parity, accuracy on the test set, limits measured on this machine."""
+    from export.manifest import MANIFEST_FILE, MODEL_FILE
     from export.verify import verify_bundle
     from pipeline.recheck import evaluate, measure
 
     if not bundle.is_dir():
         raise HwnasError(f"there is no bundle directory {bundle}")
+    if not any((bundle / name).exists() for name in (MANIFEST_FILE, MODEL_FILE)):
+        raise HwnasError(f"{bundle} is no bundle: it has neither {MANIFEST_FILE} nor {MODEL_FILE}")
     checks = verify_bundle(bundle, measure=measure, evaluate=evaluate)
     return {
         "ok": all(check.ok is not False for check in checks),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -46,6 +47,10 @@ class DigitsOptions(Strict):
 class TorchvisionOptions(Strict):
     """A torchvision set under a local root; nothing is downloaded."""
 
+    def resolved(self) -> TorchvisionOptions:
+        """With an absolute root, so that a run and a bundle can be used from any directory."""
+        return self.model_copy(update={"root": str(Path(self.root).expanduser().absolute())})
+
     name: Literal["fashion_mnist", "cifar10"]
     root: str
     train_samples: Count | None = None
@@ -62,7 +67,7 @@ class ConvNetOptions(Strict):
     name: Literal["convnet"]
     stages: Annotated[int, Field(ge=1, le=6)] | None = None
     width: Annotated[int, Field(ge=8, le=256)] = 16
-    width_multipliers: list[Positive] = [0.5, 1.0, 1.5, 2.0]
+    width_multipliers: list[Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]] = [0.5, 1.0, 1.5, 2.0]
     depths: list[Annotated[int, Field(ge=1, le=8)]] = [1, 2, 3]
     blocks: list[Literal["residual", "fused", "inverted"]] = ["residual", "fused", "inverted"]
     kernels: list[Literal[3, 5, 7]] = [3, 5]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import SECTIONS, RunConfig, ThirdParty
 from pipeline.errors import ConfigError, nearest
-from pipeline.registry import is_dotted
+from pipeline.registry import is_dotted, third_party
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -80,10 +82,13 @@ class _Wrong(Exception):  # noqa: N818 - carries sentences from a section to the
 def _read_section(kind: str, value: Any) -> BaseModel:
     """A section by its `name`, so that its errors speak of that one's options only."""
     table = SECTIONS[kind]
+    default = RunConfig.model_fields[kind].default
+    if isinstance(value, dict) and "name" not in value and isinstance(default, BaseModel):
+        value = {"name": default.model_dump()["name"], **value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise _Wrong([f"{kind}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
     name = value["name"]
-    if name not in table and not is_dotted(name):
+    if name not in table and not is_dotted(name) and name not in third_party(kind):
         raise _Wrong([f"{kind}.name: unknown {kind} {name!r}{nearest(name, table)}"])
     model = table.get(name, ThirdParty)
     try:
@@ -104,7 +109,7 @@ def dump_config(config: RunConfig) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(str(path), ["no such file" + _near_file(path)]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -115,14 +120,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(str(path), [f"{where}no valid YAML: {getattr(error, 'problem', error)}"]) from None
+    except ValueError as error:  # a date in the thirteenth month, a number of thousands of digits
+        raise ConfigError(str(path), [f"no valid YAML: {error}"]) from None
     if not isinstance(values, dict):
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(str(path), [f"needs a mapping of keys to values, found {found}"])
     return values
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence; here that is a mistake."""
+class _Yaml(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2, and a key that is given twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -136,11 +143,17 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
 def _near_file(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent}"
     others = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
-    return nearest(str(path), others) if others else ""
+    close = difflib.get_close_matches(str(path), others, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _override(values: dict[str, Any], text: str) -> None:
@@ -148,8 +161,8 @@ def _override(values: dict[str, Any], text: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {text}", ["needs the form key.path=value"])
     try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+        value = yaml.load(raw, _Yaml)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {text}", [f"the value is no valid YAML: {error}"]) from None
     *parents, last = key.split(".")
     node = values
@@ -175,6 +188,8 @@ def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetai
         case "literal_error":
             valid = [v.strip(" '") for v in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
             return f"{path}: found {found!r}{nearest(str(found), valid)}"
+        case "model_type":
+            return f"{path}: needs a mapping of keys to values, found {found!r}"
         case _:
             message = error["msg"][:1].lower() + error["msg"][1:]
             return f"{path}: {message}" + ("" if isinstance(found, (dict, BaseModel)) else f", found {found!r}")

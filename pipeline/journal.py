@@ -109,6 +109,8 @@ class Journal:
             connection = _connect(path, read_only=read_only)
             version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError as error:  # the disk is full, the file can't be opened: nothing is damaged
+            raise JournalError(f"{path}: the journal can't be used: {error}") from error
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal is damaged: {error}") from error
         if fault != "ok":

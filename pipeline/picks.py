@@ -38,7 +38,9 @@ def ranked(run: RunDirectory, records: list[TrialRecord], pick: str) -> list[Tri
     found = [record for record in records if len(pick) >= 4 and record.id.startswith(pick)]
     if len(found) != 1:
         valid = [*RULES, *(r.id for r in front_of(records, run.config.objectives))]
-        raise UnknownTrialError(f"no single trial {pick!r} in {run.path}{nearest(pick, valid)}")
+        raise UnknownTrialError(
+            f"no single trial {pick!r} in {run.path} (an id, or at least its first 4 characters){nearest(pick, valid)}"
+        )
     if found[0].status != "ok":
         raise UnknownTrialError(f"trial {found[0].id} is {found[0].status} and can't be exported")
     return found

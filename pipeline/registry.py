@@ -32,6 +32,28 @@ def is_dotted(name: str) -> bool:
     return ":" in name
 
 
+def third_party(kind: str) -> list[str]:
+    """The names that installed packages add to a table."""
+    return sorted(point.name for point in entry_points(group=f"hwnas.{kind}"))
+
+
+def make(kind: str, name: str, table: Mapping[str, Entry], *arguments: Any) -> Any:
+    """Call what a name stands for; a third party's failure is told as such.
+
+    Raises:
+        HwnasError: the name is unknown, or the third party's object can't be made with these arguments.
+    """
+    factory = load(kind, name, table)
+    if name in table:
+        return factory(*arguments)
+    try:
+        return factory(*arguments)
+    except HwnasError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise HwnasError(f"{kind} {name!r} can't be made: {type(error).__name__}: {error}") from error
+
+
 def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
     """The object that a name stands for.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import EvolutionOptions, RunConfig
+from pipeline.config import EvolutionOptions, RunConfig, TorchvisionOptions
 from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
@@ -63,7 +63,8 @@ class RunDirectory:
         strategy = config.strategy
         if isinstance(strategy, EvolutionOptions):
             strategy = strategy.resolved(config.budget.trials)
-        resolved = config.model_copy(update={"strategy": strategy})
+        data = config.data.resolved() if isinstance(config.data, TorchvisionOptions) else config.data
+        resolved = config.model_copy(update={"strategy": strategy, "data": data})
         try:
             path.mkdir(parents=True, exist_ok=True)
             _write_whole(path / "config.yaml", dump_config(resolved))
@@ -119,7 +120,7 @@ class RunDirectory:
             journal.close()
             raise RunDirectoryError(
                 f"{self.path}: config.yaml was changed since the run began; only {', '.join(sorted(_CHANGEABLE))}"
-                " may change"
+                " and data.root may change"
             )
         return journal
 
@@ -129,6 +130,7 @@ class RunDirectory:
 
     def _deciding(self) -> dict[str, Any]:
         values = cast("dict[str, Any]", json.loads(self.config.model_dump_json()))
+        values["data"].pop("root", None)  # a data set may be moved
         return {key: value for key, value in values.items() if key not in _CHANGEABLE}
 
     def log_chatter(self) -> None:

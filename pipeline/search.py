@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, HwnasError
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.picks import check_pick
-from pipeline.registry import load
+from pipeline.registry import load, make
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import make_space
 
@@ -81,9 +81,8 @@ def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter
     records = journal.trials()
     budget = Budget(config.budget, records)
     reporter.search_started(config, budget, records)
-    strategy = load("strategy", _name(config.strategy), STRATEGIES)(config.strategy, space, config.seed)
-    engine_factory = load("engine", _name(config.engine), ENGINES)
-    engine = engine_factory(config, space, journal, budget, reporter, run.log)
+    strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, space, config.seed)
+    engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)
     try:
         if budget.exhausted() is None:
             strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)

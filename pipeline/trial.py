@@ -18,7 +18,7 @@ from pipeline.data import load_data
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.objectives import excess
-from pipeline.registry import load
+from pipeline.registry import make
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.table import SPACES
 
@@ -63,8 +63,9 @@ class TrialRunner:
         device = config.device
         self.device = resolve_device(device.name, device.threads, device.batch_size, device.precision)
         self.meter = LatencyMeter(self.device)
-        evaluator = load("evaluator", cast("Any", config.evaluator).name, EVALUATORS)
-        self.evaluator: CandidateEvaluator = evaluator(config.evaluator, self.data, config.train)
+        self.evaluator: CandidateEvaluator = make(
+            "evaluator", cast("Any", config.evaluator).name, EVALUATORS, config.evaluator, self.data, config.train
+        )
 
     def run(self, architecture: Mapping[str, Value], progress: Progress | None = None) -> TrialResult:
         """Judge one architecture; limits that are known to be broken spare it the training.
@@ -110,8 +111,8 @@ def checked_accuracy(value: object) -> float:
 
 def make_space(config: RunConfig, data: DataSet) -> SearchSpace:
     """The search space that a config names, for its data."""
-    factory = load("space", cast("Any", config.space).name, SPACES)
-    return cast("SearchSpace", factory(config.space, data.input_shape, len(data.classes)))
+    name = cast("Any", config.space).name
+    return cast("SearchSpace", make("space", name, SPACES, config.space, data.input_shape, len(data.classes)))
 
 
 def trial_seed(run_seed: int, identity: str) -> int:

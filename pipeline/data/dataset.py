@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.table import DATA
-from pipeline.registry import load
+from pipeline.errors import DataError
+from pipeline.registry import make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +72,11 @@ def load_data(options: BaseModel) -> DataSet:
     Raises:
         DataError: it is missing, incomplete or damaged.
     """
-    section = cast("Any", options)
-    loader = load("data", section.name, DATA)
-    return cast("DataSet", loader(section))
+    name = cast("Any", options).name
+    data = make("data", name, DATA, options)
+    if not isinstance(data, DataSet):
+        raise DataError(f"data {name!r} gave a {type(data).__name__}, not a pipeline.data.DataSet")
+    return data
 
 
 def channel_statistics(images: npt.NDArray[np.uint8], scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -97,5 +100,8 @@ def stratified(
     one, rest = train_test_split(index, train_size=first, stratify=labels, random_state=seed)
     if second is None or second == len(rest):
         return np.sort(one), np.sort(rest)
-    two, _ = train_test_split(rest, train_size=second, stratify=labels[rest], random_state=seed)
+    # The few that are left over may be too few to have equal shares themselves.
+    left = len(rest) - second
+    shares = labels[rest] if left >= len(np.unique(labels)) else None
+    two, _ = train_test_split(rest, train_size=second, stratify=shares, random_state=seed)
     return np.sort(one), np.sort(two)

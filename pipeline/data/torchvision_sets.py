@@ -6,7 +6,11 @@ this module: no other file of that name is ever unpickled.
 
 from __future__ import annotations
 
+import gzip
 import math
+import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +23,8 @@ from pipeline.data.dataset import DataSet, Split, channel_statistics, stratified
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
 
     from pipeline.config import TorchvisionOptions
@@ -55,7 +61,6 @@ def load(options: BaseModel) -> DataSet:
     section = cast("TorchvisionOptions", options)
     source = _SOURCES[section.name]
     root = Path(section.root).expanduser()
-    _check_files(source, root)
     images, labels, classes = _read(source, root, train=True)
     train, validation = _indices(source, section, labels)
     size = section.image_size or images.shape[1]
@@ -89,27 +94,38 @@ def _indices(source: _Source, section: TorchvisionOptions, labels: Any) -> tuple
     return train, validation
 
 
-def _check_files(source: _Source, root: Path) -> None:
-    """Every file is there and is the published one."""
+@contextmanager
+def _readable(source: _Source, root: Path) -> Iterator[Path]:
+    """A root that torchvision reads: every file there and the published one; the given folder is left as it is."""
     datasets = import_torchvision().datasets
     check = datasets.utils.check_integrity
     if not root.is_dir():
         raise DataError(f"data.root: there is no folder {root} to read {source.label} from")
     if source.class_name == "CIFAR10":
-        folder = root / datasets.CIFAR10.base_folder
-        meta = datasets.CIFAR10.meta
+        folder, meta = root / datasets.CIFAR10.base_folder, datasets.CIFAR10.meta
         files = [*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list, (meta["filename"], meta["md5"])]
         for name, digest in files:
-            _check(source, folder / name, folder / name, digest, check)
+            _check(source, folder / name, digest, check)
+        yield root
         return
-    folder = root / "FashionMNIST" / "raw"
-    for name, digest in datasets.FashionMNIST.resources:
-        packed = folder / name
-        unpacked = packed.with_suffix("")
-        if not unpacked.is_file():
-            _check(source, packed, unpacked, digest, check)
-            datasets.utils.extract_archive(str(packed), str(folder))
-        _check_idx(source, unpacked)
+    with tempfile.TemporaryDirectory() as unpacked:
+        place = Path(unpacked) / "FashionMNIST" / "raw"
+        place.mkdir(parents=True)
+        for name, digest in datasets.FashionMNIST.resources:
+            _unpack(source, root / "FashionMNIST" / "raw" / name, digest, check, place)
+        yield Path(unpacked)
+
+
+def _unpack(source: _Source, archive: Path, digest: str, check: Any, place: Path) -> None:
+    """Put an archive's file into a folder, or the file that lies unpacked where the archive should be."""
+    loose = archive.with_suffix("")
+    if archive.is_file() or not loose.is_file():
+        _check(source, archive, digest, check)
+        with gzip.open(archive) as packed, (place / loose.name).open("wb") as target:
+            shutil.copyfileobj(packed, target)
+    else:
+        _check_idx(source, loose)
+        (place / loose.name).symlink_to(loose.absolute())
 
 
 def _check_idx(source: _Source, path: Path) -> None:
@@ -122,12 +138,12 @@ def _check_idx(source: _Source, path: Path) -> None:
     header = 4 + 4 * rank
     expected = header + math.prod(int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4))
     if rank not in (1, 3) or len(content) != expected:
-        raise DataError(f"{source.label}: {path} is damaged (its header doesn't fit its content); delete it")
+        raise DataError(f"{source.label}: {path} is damaged (its header doesn't fit its content)")
 
 
-def _check(source: _Source, path: Path, wanted: Path, digest: str, check: Any) -> None:
+def _check(source: _Source, path: Path, digest: str, check: Any) -> None:
     if not path.is_file():
-        raise DataError(f"{source.label} isn't at data.root: {wanted} is missing (nothing is downloaded)")
+        raise DataError(f"{source.label} isn't at data.root: {path} is missing (nothing is downloaded)")
     if not check(str(path), digest):
         raise DataError(f"{source.label}: {path} is damaged (its MD5 is not the published one)")
 
@@ -135,7 +151,8 @@ def _check(source: _Source, path: Path, wanted: Path, digest: str, check: Any) -
 def _read(source: _Source, root: Path, *, train: bool) -> tuple[Any, Any, tuple[str, ...]]:
     datasets = import_torchvision().datasets
     try:
-        data = getattr(datasets, source.class_name)(str(root), train=train, download=False)
+        with _readable(source, root) as readable:
+            data = getattr(datasets, source.class_name)(str(readable), train=train, download=False)
     except (RuntimeError, ValueError, AssertionError, OSError) as error:
         raise DataError(f"{source.label} at {root} can't be read: {error}") from error
     images = np.asarray(data.data, dtype=np.uint8)

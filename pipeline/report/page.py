@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,14 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         config=dump_config(run.config),
         version=version("hwnas"),
     )
-    unfinished = run.report.with_suffix(".unfinished")
+    unfinished = run.report.with_suffix(f".{os.getpid()}.unfinished")  # another process may write it, too
     unfinished.write_text(page, encoding="utf-8")
     unfinished.replace(run.report)
 
 
 def _manifest(run: RunDirectory) -> tuple[dict[str, Any] | None, str]:
+    if not run.bundle.exists():
+        return None, "no candidate was finished, or not yet."
     try:
         manifest = read_manifest(run.bundle)
     except BundleError as error:
@@ -64,10 +67,17 @@ def _summary(run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[
     data, space, strategy = (getattr(run.config, key).name for key in ("data", "space", "strategy"))
     minutes = max((record.elapsed_s for record in records), default=0.0) / 60
     limits = ", ".join(f"{name} ≤ {number(limit)}" for name, limit in run.config.constraints.items()) or "no limits"
+    count = f"{len(records)} candidate{'s' if len(records) != 1 else ''}"
     return (
-        f"Data {data}, space {space}, strategy {strategy}; {' against '.join(run.config.objectives)} under {limits}."
-        f" {len(records)} candidates in {minutes:.1f} minutes, {len(front)} on the front."
+        f"Data {data}, space {space}, strategy {strategy}; {_trade_off(run.config.objectives)} under {limits}."
+        f" {count} in {minutes:.1f} minutes, {len(front)} on the front."
     )
+
+
+def _trade_off(objectives: Sequence[str]) -> str:
+    """As in: accuracy against a, b and c."""
+    costs = [name for name in objectives if name != "accuracy"]
+    return f"accuracy against {', '.join(costs[:-1]) + ' and ' if costs[1:] else ''}{costs[-1]}"
 
 
 def _cards(manifest: dict[str, Any]) -> list[dict[str, str]]:
@@ -103,7 +113,7 @@ def _plots(
     costs = [name for name in run.config.objectives if name != "accuracy"]
     limits: dict[str, float] = dict(run.config.constraints)  # type: ignore[arg-type]  # keys are metric names
     return [
-        *(front_plot(records, front, cost, limits.get(cost), picked) for cost in costs),
+        *(front_plot(records, front, cost, limits.get(cost), picked, joined=len(costs) == 1) for cost in costs),
         progress_plot(records),
     ]
 

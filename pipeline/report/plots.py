@@ -22,13 +22,27 @@ def front_plot(
     cost: str,
     limit: float | None,
     picked: str | None,
+    *,
+    joined: bool,
 ) -> str:
-    """Accuracy over one cost: every trained candidate, the front as a line, the pick, and the limit."""
+    """Accuracy over one cost: every trained candidate, the front, the pick, and the limit.
+
+    The front's members are joined only where this cost is the only one: seen from the side, a front of more
+    objectives is no line.
+    """
     figure, axes = _figure()
     feasible = [record for record in records if record.status == "ok" and cost in record.objectives]
     axes.scatter(*_points(feasible, cost), s=22, color=_OK, label="trained")
     on_front = sorted((r for r in front if cost in r.objectives), key=lambda r: r.objectives[cost])
-    axes.plot(*_points(on_front, cost), "o-", ms=5, lw=1.2, drawstyle="steps-post", color=_FRONT, label="front")
+    axes.plot(
+        *_points(on_front, cost),
+        "o-" if joined else "o",
+        ms=5,
+        lw=1.2,
+        drawstyle="steps-post",
+        color=_FRONT,
+        label="front",
+    )
     chosen = [record for record in feasible if record.id == picked]
     axes.scatter(*_points(chosen, cost), s=110, facecolors="none", edgecolors=_PICKED, linewidths=2, label="picked")
     if limit is not None:

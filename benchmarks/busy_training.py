@@ -1,0 +1,79 @@
+"""How OpenMP's way of waiting decides what training costs on an idle and on a busy machine.
+
+Trains one small net on the digits for three epochs in fresh processes: with OpenMP's default, with the spin count that
+`hwnas` sets, and with passive waiting; idle, and beside one busy process for each core. Run it as
+`.venv/bin/python benchmarks/busy_training.py` on an idle machine; it takes about two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from common import at_least_one, heading, spread, summary
+
+POLICIES = {
+    "OpenMP's default": {},
+    "GOMP_SPINCOUNT=20000 (hwnas)": {"GOMP_SPINCOUNT": "20000"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+BUSY = "import time; end = time.time() + 600\nwhile time.time() < end: pass"
+
+
+def train_once() -> None:
+    """In a child process: print the seconds of three epochs."""
+    import torch
+
+    from pipeline.config import ConvNetOptions, DigitsOptions, TrainOptions
+    from pipeline.data import load_data
+    from pipeline.spaces.convnet import ConvNetSpace
+    from pipeline.training import DeviceData, train
+
+    data = load_data(DigitsOptions(name="digits"))
+    space = ConvNetSpace(ConvNetOptions(name="convnet", width=8), data.input_shape, len(data.classes))
+    torch.manual_seed(0)
+    model = space.build(space.at(space.size() // 3))
+    on_device = DeviceData(data)
+    began = time.perf_counter()
+    train(model, on_device, TrainOptions(batch_size=32), epochs=3)
+    print(time.perf_counter() - began)
+
+
+def seconds(policy: dict[str, str]) -> float:
+    """Of one training in a fresh process."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    command = [sys.executable, __file__, "--child"]
+    done = subprocess.run(command, env={**clean, **policy}, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        train_once()
+        return
+    heading(__doc__)
+    for state in ("idle", "busy"):
+        hogs = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1) if state == "busy"]
+        try:
+            found = {name: [] for name in POLICIES}
+            for _ in range(options.repeats):
+                for name, policy in POLICIES.items():
+                    found[name].append(seconds(policy))
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        for name, values in found.items():
+            summary(f"{state}, {name}", f"{spread(values, 2)} s", "none set")
+
+
+if __name__ == "__main__":
+    main()
