@@ -207,7 +207,8 @@ def _interrupt(*_: object) -> None:
 
 def _system_said(error: OSError) -> str:
     """What the system refused: no room, no permission, a folder where a file should be."""
-    where = f"{error.filename}: " if error.filename else ""
+    place = error.filename2 or error.filename  # of a renaming that failed, the place it was for
+    where = f"{place}: " if place else ""
     return f"{where}{error.strerror or error}"
 
 

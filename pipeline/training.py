@@ -63,7 +63,9 @@ class DeviceData:
 
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
         """Images (uint8) and labels of a split on the device."""
-        images = np.ascontiguousarray(self._preprocessing.resize(split.images).transpose(0, 3, 1, 2))
+        # A copy, because with one channel a mere view would have strides that torch takes for channels-last; its
+        # convolutions were seen to overwrite memory on such inputs.
+        images = self._preprocessing.resize(split.images).transpose(0, 3, 1, 2).copy(order="C")
         return torch.from_numpy(images).to(self.device), torch.from_numpy(split.labels).to(self.device)
 
     def network_input(self, images: Tensor) -> Tensor:

@@ -69,3 +69,8 @@ def test_importing_the_package_and_its_errors_loads_no_runtime() -> None:
     code = "import sys, latency_models.errors, latency_models.device; print('onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    with pytest.raises(DeviceError, match=r"threads is 100000, but this machine has \d+ cores"):
+        resolve_device("cpu", threads=100_000)

@@ -112,3 +112,10 @@ def test_real_models(onnx_models: Path, name: str, store: Path) -> None:
     row = profile(path, Device(), budget_s=0.05, meter=LatencyMeter(Device(), store=store)).as_dict()
     assert {key for key, entry in row.items() if entry is None} == {"energy_mj"}
     assert row["size_bytes"] == path.stat().st_size
+
+
+def test_a_batch_is_measured_against_references_of_one_image(tmp_path: Path) -> None:
+    meter = LatencyMeter(Device(batch_size=4), store=tmp_path / "references.json")
+    whole = profile(NET, Device(batch_size=4), budget_s=0.2, meter=meter)
+    assert whole.latency.latency_ms > 0
+    assert whole.macs == 4 * (64 * 4 * 27 + 4 * 5)

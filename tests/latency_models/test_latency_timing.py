@@ -153,7 +153,7 @@ def rounds_of(target_ns: float, reference_ns: float, *, slow: float = 1.0, share
         (rounds_of(1e6, 1e6, share=0.5), "a core for 50%"),
         (rounds_of(1e6, 1e6, slow=2.0), "100% longer"),
         (rounds_of(2e6, 2e6), "100% slower than when its reference was timed"),
-        (rounds_of(2e5, 1e6), "the nearest takes 5 of its time"),
+        (rounds_of(2e5, 1e6), "takes 5 times its time"),
     ],
     ids=["none", "busy", "spread", "drift", "size"],
 )

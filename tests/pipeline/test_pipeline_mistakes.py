@@ -218,7 +218,6 @@ class TestFashionMnist:
             ({"train_samples": 59_000}, ("60000 training images", "data.train_samples 59000")),
             ({"train_samples": 3}, ("data.train_samples", "3")),
             ({"validation_samples": 5}, ("data.validation_samples", "5")),
-            ({"train_samples": 54_995}, ("54995",)),
             ({"image_size": 500}, ("data.image_size", "224", "500")),
             ({"train_sample": 100}, ("data.train_sample: unknown key", "'train_samples'")),
         ],

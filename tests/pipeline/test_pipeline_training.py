@@ -163,6 +163,13 @@ def test_photographs_are_mirrored_half_the_time() -> None:
     assert not any(bool((_augmented(image, mirrored=False)[..., 5:] == 5).any()) for _ in range(50))
 
 
+def test_grey_images_have_the_strides_of_nchw(data: DeviceData) -> None:
+    """With those of a view torch takes one channel for channels-last, and its kernels overwrote memory."""
+    assert data.images.stride() == data.network_input(data.images).stride() == (64, 64, 8, 1)
+    digits = load_data(DigitsOptions(name="digits"))
+    assert digits.preprocessing.apply(digits.train.images[:2]).strides == (256, 256, 32, 4)
+
+
 def test_only_colour_images_are_mirrored(data: DeviceData) -> None:
     digits = load_data(DigitsOptions(name="digits"))
     colour = [dataclasses.replace(s, images=s.images.repeat(3, axis=3)) for s in (digits.train, digits.validation)]
