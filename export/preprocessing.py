@@ -75,7 +75,7 @@ class Preprocessing:
         scaled = self.resize(images).astype(np.float32) * np.float32(self.scale)
         normalised = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         # A copy, so that the strides are those of N,C,H,W also with one channel, where a view would do.
-        return normalised.transpose(0, 3, 1, 2).copy(order="C")
+        return np.array(normalised.transpose(0, 3, 1, 2), dtype=np.float32, order="C", copy=True)
 
     def resize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Bring images (uint8; N, H, W, C) to the network's size: (N, height, width, C), still uint8.
