@@ -109,10 +109,12 @@ class Journal:
             connection = _connect(path, read_only=read_only)
             version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.OperationalError as error:  # the disk is full, the file can't be opened: nothing is damaged
-            raise JournalError(f"{path}: the journal can't be used: {error}") from error
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal is damaged: {error}") from error
+            # A full disk or a file that can't be opened is no damage; a table that isn't there is.
+            refused = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
+            raise JournalError(
+                f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}"
+            ) from error
         if fault != "ok":
             raise JournalError(f"{path}: the journal is damaged: {fault}")
         if version is None or version[0] != str(_SCHEMA_VERSION):

@@ -51,13 +51,14 @@ def readings(finished: Finished) -> dict[str, Outcome]:
 
 @pytest.fixture(scope="module")
 def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Another pick exported from a copy of the run, then the first pick again, then the run resumed."""
+    """Another pick exported from a copy of the run, then the run resumed, then the config's own pick again."""
     run = Path(shutil.copytree(finished.run, tmp_path_factory.mktemp("exported") / "run with space"))
     other = next(id_ for id_ in journal_ids(run) if id_ != finished.result.document()["picked"])
     found: dict[str, Any] = {"run": run, "other": other, "ids": journal_ids(run)}
     for name, call in {
         "export": ["export", str(run), "--pick", other, "--json"],
         "resume": ["resume", str(run), "--json"],
+        "again": ["export", str(run), "--json"],
     }.items():
         found[name] = command(*call)
         found[f"{name} manifest"] = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))
@@ -247,12 +248,17 @@ class TestExport:
         assert records(exported["run"]) == records(finished.run)
         assert exported["resume"].document().keys() >= OUTCOME_FIELDS
 
-    def test_resuming_returns_to_the_configs_pick_and_its_weights(
+    def test_resuming_a_finished_run_leaves_the_bundle_that_was_asked_for(self, exported: dict[str, Any]) -> None:
+        assert exported["resume"].document()["picked"] == exported["other"]
+        assert "nothing is left to do" in exported["resume"].stderr
+        assert exported["resume model"] == exported["export model"]
+
+    def test_exporting_returns_to_the_configs_pick_and_its_weights(
         self, finished: Finished, exported: dict[str, Any]
     ) -> None:
-        assert exported["resume"].document()["picked"] == finished.result.document()["picked"]
-        assert "are taken from" in exported["resume"].stderr
-        assert exported["resume model"] == (finished.run / "bundle" / "model.onnx").read_bytes()
+        assert exported["again"].document()["picked"] == finished.result.document()["picked"]
+        assert "are taken from" in exported["again"].stderr
+        assert exported["again model"] == (finished.run / "bundle" / "model.onnx").read_bytes()
 
 
 class TestOtherTerms:
