@@ -16,19 +16,6 @@ class ExportError(Exception):
     exit_code = 3
 
 
-class ParityError(ExportError):
-    """The exported file does not compute what the trained network computes."""
-
-    def __init__(self, max_difference: float, tolerance: float, detail: str = "") -> None:
-        self.max_difference = max_difference
-        self.tolerance = tolerance
-        self.detail = detail
-        more = f" ({detail})" if detail else ""
-        super().__init__(
-            f"the exported model differs from the network by {max_difference:.3g}, more than {tolerance:.3g}{more}"
-        )
-
-
 class InvalidFileError(ExportError):
     """A model file that can't be read, or that the checker or ONNX Runtime refuses."""
 
