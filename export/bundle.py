@@ -195,4 +195,5 @@ def _readme(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Map
         samples=image_shape[0],
         model_bytes=sizes[MODEL_FILE],
         int8_bytes=sizes.get(INT8_FILE),
+        int8_deployed=content.get("deployed") == INT8_FILE,
     )

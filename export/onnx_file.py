@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     value for value in vars(ort_state).values() if isinstance(value, type) and issubclass(value, Exception)
 )
-_RUN_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, RuntimeError, ValueError, TypeError)
+RUN_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, RuntimeError, ValueError, TypeError)
 _ERRORS_ONLY = 3
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -92,7 +92,7 @@ def run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.N
         raise InvalidFileError("the model", f"it takes {len(wanted)} inputs, not one")
     try:
         return np.asarray(session.run(None, {wanted[0].name: inputs})[0])
-    except _RUN_ERRORS as error:
+    except RUN_ERRORS as error:
         raise InvalidFileError("the model", str(error)) from error
 
 

@@ -101,6 +101,7 @@ def accuracy(
     images: npt.NDArray[np.float32],
     labels: npt.NDArray[np.integer[Any]],
     batch_size: int = 256,
+    threads: int = 1,
 ) -> float:
     """Share of images (preprocessed float32, (N, C, H, W)) that ONNX Runtime classifies as labelled, 0 to 1.
 
@@ -110,7 +111,7 @@ def accuracy(
     """
     if len(images) != len(labels) or not len(images):
         raise ValueError(f"{len(images)} images and {len(labels)} labels: one label for each image is needed")
-    session = onnx_file.open_session(model)
+    session = onnx_file.open_session(model, threads=threads)
     correct = 0
     for start in range(0, len(images), batch_size):
         outputs = onnx_file.run(session, images[start : start + batch_size])
@@ -128,7 +129,8 @@ def verify_bundle(
 
     Args:
         directory: of the bundle.
-        measure: from model file and manifest to each metric's (point, low, high), or why it can't be judged here.
+        measure: from model file (the one that is deployed) and manifest to each metric's (point, low, high), or why
+            it can't be judged here.
             What it raises passes through.
         evaluate: from model file and manifest to the accuracy on the test data, or why that data is not at hand.
             What it raises passes through.
@@ -153,12 +155,29 @@ def verify_bundle(
         skipped = ("preprocessing", "parity", "accuracy", *(f"limit {name}" for name in _limits(manifest)))
         return checks + [Check(name, None, "skipped: the model can't be trusted to load") for name in skipped]
     checks += _check_samples(directory, manifest)
-    checks.append(_check_accuracy("accuracy", model_path, manifest, _section(manifest, "metrics"), evaluate))
+    deployed = manifest.get("deployed", MODEL_FILE)
+    metrics = _section(manifest, "metrics")
+    own = "accuracy_test" if deployed == MODEL_FILE else "accuracy_test_fp32"
+    checks.append(_check_accuracy("accuracy", model_path, manifest, metrics.get(own), evaluate))
     checks += _check_int8(directory, manifest, evaluate)
     limits = _limits(manifest)
-    measured = measure(model_path, manifest) if measure is not None and limits else {}
+    if (problem := _deployment_problem(deployed, checks)) is not None:
+        checks.append(Check("deployed", False, problem))
+        return checks + [Check(f"limit {name}", None, "skipped: nothing to judge") for name in limits]
+    measured = measure(directory / deployed, manifest) if measure is not None and limits else {}
     checks += [_check_limit(name, limit, measured.get(name)) for name, limit in limits.items()]
     return checks
+
+
+def _deployment_problem(deployed: Any, checks: list[Check]) -> str | None:
+    """Why the file that the manifest calls the deployed one can't be that; None where it can."""
+    if deployed == MODEL_FILE:
+        return None
+    if deployed != INT8_FILE:
+        return f"the manifest says {deployed!r}; valid: {MODEL_FILE}, {INT8_FILE}"
+    if not any(check.name == "int8 model" and check.ok for check in checks):
+        return f"{INT8_FILE}, which the limits were asked for, is missing or can't be loaded"
+    return None
 
 
 def _check_manifest_hash(manifest: Mapping[str, Any]) -> Check:
@@ -306,14 +325,14 @@ def _check_int8(directory: Path, manifest: Mapping[str, Any], evaluate: Evaluate
     form, usable = _check_form(path, manifest)
     checks = [Check(f"int8 {check.name}", check.ok, check.detail) for check in form]
     if usable:
-        checks.append(_check_accuracy("int8 accuracy", path, manifest, _section(manifest, "int8"), evaluate))
+        recorded = _section(manifest, "int8").get("accuracy_test")
+        checks.append(_check_accuracy("int8 accuracy", path, manifest, recorded, evaluate))
     return checks
 
 
 def _check_accuracy(
-    title: str, path: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any], evaluate: Evaluate | None
+    title: str, path: Path, manifest: Mapping[str, Any], recorded: Any, evaluate: Evaluate | None
 ) -> Check:
-    recorded = metrics.get("accuracy_test")
     if not _is_number(recorded):
         return Check(title, None, "skipped: the manifest records no accuracy_test")
     found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"

@@ -4,109 +4,93 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from latency_models import timer
+from latency_models.timer import load_average as load_average
+from latency_models.timer import usable_cores as usable_cores
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from latency_models.device import Device
 
 # How busy the machine was, and what doesn't decide how fast a model runs.
-_NOT_IN_FINGERPRINT = ("load_at_start", "onnx", "python")
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-_CPUINFO = Path("/proc/cpuinfo")
+_NOT_IN_FINGERPRINT = ("load_at_start", "python", "cores")
+_TORCH = "torch"
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Hardware, software and settings of a measurement. `load_at_start` is the 1-minute load average."""
+    """Hardware, software and settings of a measurement, of the machine that the model ran on.
+
+    `load_at_start` is the 1-minute load average; `gpu` the NVIDIA GPU's model where the device isn't the CPU alone;
+    `torch` its version where that is what ran the model.
+    """
 
     cpu_model: str
     cpu_flags_digest: str
+    l2_cache_bytes: int | None
     cores: int
     governor: str
+    gpu: str | None
     load_at_start: float | None
     threads: int
     provider: str
+    provider_options: tuple[tuple[str, str], ...]
     precision: str
     onnxruntime: str
-    onnx: str
+    torch: str | None
     numpy: str
     python: str
     platform: str
 
     def as_dict(self) -> dict[str, object]:
         """All fields and the fingerprint, as JSON takes them."""
-        return {**asdict(self), "fingerprint": self.fingerprint}
+        return {**asdict(self), "provider_options": dict(self.provider_options), "fingerprint": self.fingerprint}
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all that decides speed; the load is not in it."""
+        """16 hex digits over all that decides speed: the machine's kind, not its name, and neither load nor batch."""
         deciding = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_FINGERPRINT}
+        deciding["provider_options"] = sorted(self.provider_options)
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def capture(device: Device) -> Environment:
-    """The environment of a measurement on `device` that starts now."""
-    import numpy
-    import onnx
-    import onnxruntime
+    """The environment of a measurement on `device` in this process or another one of this machine, from now on."""
+    return environment_of(timer.facts(), device)
 
-    cpu_model, flags_digest = _cpu()
+
+def environment_of(facts: Mapping[str, Any], device: Device) -> Environment:
+    """The environment of a measurement on `device`; `facts` are `Timer.facts()` of the machine that models run on."""
+    gpus = facts["gpus"]
+    index = dict(device.provider_options).get("device_id", "0")
+    gpu = gpus[int(index)] if index.isdigit() and int(index) < len(gpus) else ", ".join(gpus)
     return Environment(
-        cpu_model=cpu_model,
-        cpu_flags_digest=flags_digest,
-        cores=usable_cores(),
-        governor=_governor(),
-        load_at_start=load_average(),
+        cpu_model=facts["cpu_model"],
+        cpu_flags_digest=facts["cpu_flags_digest"],
+        l2_cache_bytes=facts["l2_cache_bytes"],
+        cores=facts["cores"],
+        governor=facts["governor"],
+        gpu=(gpu or None) if device.provider != timer.CPU_PROVIDER else None,
+        load_at_start=facts["load"],
         threads=device.threads,
         provider=device.provider,
+        provider_options=device.provider_options,
         precision=device.precision,
-        onnxruntime=onnxruntime.__version__,
-        onnx=onnx.__version__,
-        numpy=numpy.__version__,
-        python=platform.python_version(),
-        platform=platform.platform(),
+        onnxruntime=facts["onnxruntime"],
+        torch=_torch_version() if device.runtime == _TORCH else None,
+        numpy=facts["numpy"],
+        python=facts["python"],
+        platform=facts["platform"],
     )
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def load_average() -> float | None:
-    """The 1-minute load average, None where the system keeps none."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):
-        return None
-
-
 @cache
-def _cpu() -> tuple[str, str]:
-    """The CPU's name and a digest of its instruction sets, which choose ONNX Runtime's kernels."""
-    try:
-        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine(), ""
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(key.strip(), value.strip())
-    name = fields.get("model name") or fields.get("Model") or platform.machine()
-    flags = " ".join(sorted((fields.get("flags") or fields.get("Features") or "").split()))
-    return name, hashlib.sha256(flags.encode()).hexdigest()[:12]
+def _torch_version() -> str:
+    import torch
 
-
-def _governor() -> str:
-    try:
-        return _GOVERNOR.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        return f"unavailable: {error.strerror or type(error).__name__}"
+    return str(torch.__version__)

@@ -32,6 +32,14 @@ class DeviceError(CostError):
     """An unknown device, or a setting that the device doesn't have."""
 
 
+class TimerError(CostError):
+    """What runs models under the clock can't be started or reached, or ended in the middle."""
+
+
+class MixedEnvironmentsError(CostError):
+    """Measurements of different environments, which can't be compared or put together."""
+
+
 class ObjectiveUnavailableError(CostError):
     """The device can't give an objective that was asked for."""
 

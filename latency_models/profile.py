@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency_models import graph_cost
-from latency_models.energy import Unavailable, energy_counter, energy_per_run_mj
+from latency_models.device import TORCH
+from latency_models.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
 from latency_models.errors import InvalidModelError, UnknownShapeError
+from latency_models.footprint import Footprint, footprint_of, smallest_model
 from latency_models.memory import peak_bytes
-from latency_models.runner import OnnxRuntimeRunner, check_readable, model_label
+from latency_models.nvml import memory_taken_bytes
+from latency_models.readings import Unavailable
+from latency_models.runner import OnnxRuntimeRunner, Runner, check_readable, model_label
 from latency_models.shapes import Shapes, infer, one_line
 from latency_models.timing import Latency, LatencyMeter
 
@@ -41,7 +45,8 @@ class Profile:
     """A model's costs on a device; what can't be had is `Unavailable` with its reason.
 
     `peak_memory_bytes` is the most that activations take at one time, weights not counted; `size_bytes` the
-    file's and its external data's; `energy_mj` one inference's.
+    file's and its external data's; `energy_mj` one inference's, above idle; `gpu_memory_bytes` what a GPU's memory
+    grows by; `footprint` a fresh process's memory, None where nobody asked for it.
     """
 
     model: str
@@ -52,18 +57,26 @@ class Profile:
     macs: int | Unavailable
     params: int | Unavailable
     energy_mj: float | Unavailable
+    gpu_memory_bytes: int | Unavailable
+    footprint: Footprint | Unavailable | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON takes them: null and `<field>_unavailable` in place of what can't be had."""
         document: dict[str, object] = {"model": self.model, "device": self.device.as_dict()}
         document.update(self.latency.as_dict())
-        costs = {
+        costs: dict[str, float | Unavailable] = {
             "peak_memory_bytes": self.peak_memory_bytes,
             "size_bytes": self.size_bytes,
             "macs": self.macs,
             "params": self.params,
             "energy_mj": self.energy_mj,
+            "gpu_memory_bytes": self.gpu_memory_bytes,
         }
+        if isinstance(self.footprint, Footprint):
+            costs["footprint_bytes"] = self.footprint.bytes
+            costs["footprint_model_bytes"] = self.footprint.model_bytes
+        elif self.footprint is not None:
+            costs["footprint_bytes"] = costs["footprint_model_bytes"] = self.footprint
         for name, cost in costs.items():
             document[name] = None if isinstance(cost, Unavailable) else cost
             if isinstance(cost, Unavailable):
@@ -90,11 +103,18 @@ def static_costs(model: bytes, batch_size: int = 1) -> StaticCosts:
 
 
 def profile(
-    model: Path | bytes, device: Device, *, budget_s: float = 2.0, meter: LatencyMeter | None = None
+    model: Path | bytes,
+    device: Device,
+    *,
+    budget_s: float = 2.0,
+    meter: LatencyMeter | None = None,
+    latency: Latency | None = None,
+    footprint: bool = False,
 ) -> Profile:
-    """Measure and count `model`'s costs on `device`, within about `budget_s`.
+    """Measure and count `model`'s costs on `device`, within about `budget_s`; energy takes some seconds more.
 
-    `meter` is one for the same device, where the caller has it: its references are loaded already.
+    `meter` is one for the same device, where the caller has it: its references are loaded already. `latency` is
+    `model`'s, where that was measured before. `footprint` starts fresh processes, about half a second each.
 
     Raises:
         InvalidModelError: no loadable model, or one that can't be run.
@@ -102,8 +122,9 @@ def profile(
     label = model_label(model)
     proto = parse(model)
     shapes = _shapes(proto, device.batch_size, label)
-    meter = meter if meter is not None else LatencyMeter(device)
-    latency = meter.measure(model, budget_s=budget_s, target_half_width=_PROFILE_HALF_WIDTH, min_runs=_PROFILE_RUNS)
+    if latency is None:
+        meter = meter if meter is not None else LatencyMeter(device)
+        latency = meter.measure(model, budget_s=budget_s, target_half_width=_PROFILE_HALF_WIDTH, min_runs=_PROFILE_RUNS)
     own_bytes = len(model) if isinstance(model, bytes) else model.stat().st_size
     return Profile(
         model=label,
@@ -114,6 +135,8 @@ def profile(
         macs=_of(shapes, graph_cost.macs),
         params=_of(shapes, lambda known: graph_cost.params(proto, known)),
         energy_mj=energy_of(model, device),
+        gpu_memory_bytes=gpu_memory_of(model, device),
+        footprint=footprint_of(model, device) if footprint else None,
     )
 
 
@@ -156,8 +179,26 @@ def _of(shapes: Shapes | Unavailable, cost: Callable[[Shapes], int]) -> int | Un
 
 
 def energy_of(model: Path | bytes, device: Device) -> float | Unavailable:
-    """Energy of one inference in mJ, from the device's counter over a loop of seconds."""
-    if isinstance(counter := energy_counter(device), Unavailable):
+    """Energy of one inference in mJ above idle, from the device's counter over loops of seconds."""
+    counter = energy_counter(device)
+    if isinstance(counter, Unavailable):
         return counter
-    with OnnxRuntimeRunner(model, device) as runner:
-        return energy_per_run_mj(runner.run)
+    with _runner(model, device) as runner:
+        return energy_per_run_mj(runner.run, counter)
+
+
+def gpu_memory_of(model: Path | bytes, device: Device) -> int | Unavailable:
+    """What the GPU's memory grows by for `model`, in bytes."""
+    if not is_gpu(device):
+        return Unavailable(f"device {device.name!r} is no NVIDIA GPU of this machine")
+    # The runtime's own libraries and context, which every model needs, are on the GPU before the first look.
+    with _runner(smallest_model(), replace(device, batch_size=1)):
+        return memory_taken_bytes(lambda: _runner(model, device), read=lambda: read_gpu(gpu_index(device)))
+
+
+def _runner(model: Path | bytes, device: Device) -> Runner:
+    if device.runtime == TORCH:
+        from latency_models.torch_runner import TorchRunner
+
+        return TorchRunner(model, device)
+    return OnnxRuntimeRunner(model, device)

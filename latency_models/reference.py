@@ -1,6 +1,7 @@
 """Reference models: small convolutional nets of graded sizes that a model is timed against.
 
-They are made on the spot from seeded weights, so that every machine times the same ones.
+They are made on the spot from seeded weights, so that every machine times the same ones. The ladder's are small in
+memory; one more net, the probe, streams its weights from the outer caches, which neighbours share.
 """
 
 from __future__ import annotations
@@ -41,12 +42,27 @@ REFERENCES: tuple[ReferenceSpec, ...] = (
     ReferenceSpec("ref-7", channels=96, side=56, blocks=5, about_ms=28.0),
 )
 
+ANCHOR = "ref-3"
+"""The reference that is timed first in an environment: the others' times are taken against it."""
+
+MEMORY_PROBE = ReferenceSpec("memory", channels=256, side=4, blocks=4, about_ms=0.9)
+PROBE_WORKING_SET_BYTES = 11_900_000
+
 
 @cache
 def reference_model(name: str) -> bytes:
     """The serialised reference model of that name; float32, opset 17, input (1, 3, side, side)."""
-    spec = next(each for each in REFERENCES if each.name == name)
-    rng = np.random.default_rng([ord(letter) for letter in name])
+    return built(spec_of(name))
+
+
+def spec_of(name: str) -> ReferenceSpec:
+    """The reference of that name."""
+    return next(each for each in (*REFERENCES, MEMORY_PROBE) if each.name == name)
+
+
+def built(spec: ReferenceSpec) -> bytes:
+    """The serialised model of a spec; its weights are drawn by its name."""
+    rng = np.random.default_rng([ord(letter) for letter in spec.name])
     builder = _Builder(rng)
     value = builder.conv("image", 3, spec.channels, kernel=3)
     for _ in range(spec.blocks):

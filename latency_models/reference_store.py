@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,30 +20,33 @@ import filelock
 import numpy as np
 import platformdirs
 
-from latency_models.clock import Budget, burst, stays_in_thread
-from latency_models.reference import reference_model
-from latency_models.runner import OnnxRuntimeRunner
-from latency_models.statistics import low_time
+from latency_models.reference import ANCHOR, reference_model
+from latency_models.rotation import Taking, burst_runs, rotate, warm_up
+from latency_models.statistics import low_time, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from latency_models.device import Device
     from latency_models.environment import Environment
+    from latency_models.timers import Timer
 
-FORMAT = 1
-_CALIBRATION_S = 0.5
-_SESSIONS = 8
-_BURST_NS = 2_000_000
-_MIN_CYCLES = 3
+FORMAT = 2
+_OLDER_FORMATS = (1,)
+_CALIBRATION_S = 0.6
+_SESSIONS = 6
+_LONGEST_CYCLE_S = 0.4
 
 
 @dataclass(frozen=True)
 class ReferenceTime:
-    """A reference's time: its undisturbed `ms`, and how far fresh sessions of it differ (relative, 1 sd)."""
+    """A reference's time: its undisturbed `ms`, and how far fresh sessions of it differ (relative, 1 sd).
+
+    `against` is the reference that it was timed beside; None for the first one of an environment.
+    """
 
     ms: float
     session_sd: float
+    against: str | None = None
 
 
 class ReferenceStore:
@@ -101,6 +104,8 @@ class ReferenceStore:
             return empty
         try:
             document = json.loads(text)
+            if document["format"] in _OLDER_FORMATS:
+                return empty
             _check(document)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             self._warn(f"{self.path} is damaged ({type(error).__name__}); references are timed again")
@@ -125,31 +130,37 @@ class ReferenceStore:
             raise
 
 
-def one_by_one(device: Device) -> Device:
-    """The device as references are run on it: their input is one image, whatever the target's batch."""
-    return replace(device, batch_size=1)
+def calibrate(name: str, timer: Timer, anchor: ReferenceTime | None) -> ReferenceTime:
+    """Time a reference: several fresh sessions of it, each beside one of the anchor's, about half a second in all.
 
-
-def calibrate(name: str, device: Device) -> ReferenceTime:
-    """Time a reference: several fresh sessions of it in turn, about half a second in all.
-
-    How fast a session runs depends a little on where its memory happens to lie; the median of several is
-    free of that, and their spread tells how far any other measurement is subject to it.
+    How fast a session runs depends a little on where its memory happens to lie; the median of several is free of that,
+    and their spread tells how far any other measurement is subject to it. The time is the ratio to the anchor's, times
+    that one's stored time: so all references tell of one moment, whatever the clock's speed was later on.
     """
-    in_thread = stays_in_thread(device)
-    model = reference_model(name)
-    runners = [OnnxRuntimeRunner(model, one_by_one(device)) for _ in range(_SESSIONS)]
-    samples: list[list[np.ndarray]] = [[] for _ in runners]
-    budget = Budget(_CALIBRATION_S, in_thread=in_thread)
-    while len(samples[0]) < _MIN_CYCLES or not budget.over:
-        for runner, bursts in zip(runners, samples, strict=True):
-            first = burst(runner.run, 1, in_thread=in_thread)
-            runs = math.ceil(_BURST_NS / max(float(first[1, 0]), 1.0))
-            bursts.append(burst(runner.run, runs, in_thread=in_thread)[1])
-    for runner in runners:
-        runner.close()
-    lows = np.array([low_time(np.concatenate(bursts)) for bursts in samples]) / 1e6
-    return ReferenceTime(ms=float(np.median(lows)), session_sd=float(np.log(lows).std(ddof=1)))
+    names = [name] if anchor is None else [name, ANCHOR]
+    sessions = {each: [timer.load(reference_model(each), 1)] for each in names}
+    pilots_ns = {each: warm_up(timer, handles[0], _CALIBRATION_S / 4) for each, handles in sessions.items()}
+    runs = {each: burst_runs(pilots_ns[each]) for each in names}
+    cycle_s = sum(runs[each] * pilots_ns[each] for each in names) / 1e9
+    for each, handles in sessions.items():
+        more = min(_SESSIONS, max(2, int(_LONGEST_CYCLE_S / cycle_s))) - 1
+        handles += [timer.load(reference_model(each), 1) for _ in range(more)]
+    order = [(each, sessions[each][at]) for at in range(len(sessions[name])) for each in names]
+    taken = rotate(
+        timer,
+        [handle for _, handle in order],
+        [runs[each] for each, _ in order],
+        Taking(budget_s=_CALIBRATION_S, cycle_s=cycle_s * len(sessions[name])),
+    )
+    for _, handle in order:
+        timer.unload(handle)
+    lows = [math.log(low_time(settled(times[:, 1]).ravel()) / 1e6) for times in taken.times_ns]
+    own = np.array([low for low, (each, _) in zip(lows, order, strict=True) if each == name])
+    log_ms = float(np.median(own))
+    if anchor is not None:
+        beside = [low for low, (each, _) in zip(lows, order, strict=True) if each == ANCHOR]
+        log_ms += math.log(anchor.ms) - float(np.median(beside))
+    return ReferenceTime(math.exp(log_ms), float(own.std(ddof=1)), None if anchor is None else ANCHOR)
 
 
 def _check(document: Any) -> None:

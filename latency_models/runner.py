@@ -1,35 +1,21 @@
-"""How a model is run: the one thing that timing needs to know of a runtime."""
+"""How a model is run in this process: the one thing that its users need to know of a runtime."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from latency_models.errors import InvalidModelError
-from latency_models.shapes import batch_sizes, one_line
+from latency_models import timer
+from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from latency_models.device import Device
+    import numpy as np
 
-_SEED = 20240229
-_QUIET = 3  # ONNX Runtime's log level: errors only
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int16)": np.int16,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
+    from latency_models.device import Device
 
 
 class Runner(ABC):
@@ -63,7 +49,7 @@ class Runner(ABC):
 
 
 class OnnxRuntimeRunner(Runner):
-    """Runs a model with ONNX Runtime through `InferenceSession.run`, as a deployment would.
+    """Runs a model with ONNX Runtime in this process: `latency_models.timer.Session`, as every timer runs it.
 
     `model` is a file or its bytes (a file where the weights are beside it). `inputs` are the arrays to feed
     by name; without them every input is made up: floats in [0, 1) from a fixed seed, zeros for all else, an
@@ -71,49 +57,47 @@ class OnnxRuntimeRunner(Runner):
 
     Raises:
         InvalidModelError: no loadable model, or one that can't be run with these inputs.
+        DeviceError: the device's provider can't be used.
     """
 
     def __init__(self, model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None) -> None:
-        import onnxruntime
-
-        self._label = model_label(model)
-        self._errors: tuple[type[Exception], ...] = _runtime_errors()
         check_readable(model)
-        source = model if isinstance(model, bytes) else str(model)
         try:
-            self._session = onnxruntime.InferenceSession(source, _session_options(device), providers=_providers(device))
-        except self._errors as error:
-            raise InvalidModelError(self._label, f"not a loadable ONNX model: {one_line(error)}") from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self._feed = dict(inputs) if inputs is not None else self._made_up(device.batch_size)
-        self._check_first_run()
+            self._session: timer.Session | None = timer.Session(
+                model if isinstance(model, bytes) else str(model),
+                provider=device.provider,
+                provider_options=dict(device.provider_options),
+                threads=device.threads,
+                batch_size=device.batch_size,
+                feed=inputs,
+            )
+        except timer.RefusedError as refused:
+            raise in_words(refused, model, device) from refused
+        self._input_names = self._session.input_names
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """The names of the inputs, in the model's order."""
-        return tuple(declared.name for declared in self._session.get_inputs())
+        return self._input_names
 
     def run(self) -> None:
         """Make one inference; its outputs are dropped."""
-        self._session.run(self._outputs, self._feed)
+        assert self._session is not None
+        self._session.run()
 
     def close(self) -> None:
         """Free the session."""
         self._session = None
 
-    def _check_first_run(self) -> None:
-        """An op may load and yet refuse its input: better known here than under the clock."""
-        refusals: tuple[type[Exception], ...] = (ValueError, *self._errors)
-        try:
-            self.run()
-        except refusals as error:
-            raise InvalidModelError(self._label, f"the model can't be run: {one_line(error)}") from error
 
-    def _made_up(self, batch_size: int) -> dict[str, np.ndarray]:
-        declared = self._session.get_inputs()
-        shapes = batch_sizes({each.name: each.shape for each in declared}, batch_size, self._label)
-        rng = np.random.default_rng(_SEED)
-        return {each.name: _made_up_input(each.type, shapes[each.name], rng, self._label) for each in declared}
+def in_words(refused: timer.RefusedError, model: bytes | Path, device: Device) -> CostError:
+    """The error for the user of what a timer refused."""
+    if refused.kind == "model":
+        return InvalidModelError(model_label(model), refused.reason)
+    place = f"device {device.name!r}" + (f" on {device.host}" if device.host is not None else "")
+    if refused.kind == "device":
+        return DeviceError(f"{place}: {refused.reason}")
+    return TimerError(f"{place}: the timer failed: {refused.reason}")
 
 
 def model_label(model: bytes | Path) -> str:
@@ -139,35 +123,11 @@ def check_readable(model: bytes | Path) -> None:
         raise InvalidModelError(label, "not a loadable ONNX model: the file is empty (0 bytes)")
 
 
-def _made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator, label: str) -> np.ndarray:
-    if kind not in _DTYPES:
-        raise InvalidModelError(label, f"no inputs can be made up for type {kind}; valid: {', '.join(_DTYPES)}")
-    dtype = np.dtype(_DTYPES[kind])
-    if dtype.kind == "f":
-        return rng.random(shape, dtype=np.float32).astype(dtype, copy=False)
-    return np.zeros(shape, dtype)
+def session_options(device: Device) -> object:
+    """ONNX Runtime's options of a session on `device`, as it is timed."""
+    return timer.session_options(device.threads)
 
 
-def _session_options(device: Device) -> object:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = device.threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _QUIET
-    return options
-
-
-def _providers(device: Device) -> list[str]:
-    """The device's provider, and the CPU's for the ops that it lacks."""
-    return list(dict.fromkeys([device.provider, "CPUExecutionProvider"]))
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions: they share no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = (getattr(state, name) for name in dir(state))
-    return tuple(each for each in found if isinstance(each, type) and issubclass(each, Exception))
+def providers(device: Device) -> list[object]:
+    """The device's provider with its options, and the CPU's for the ops that it lacks."""
+    return timer.providers(device.provider, dict(device.provider_options))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, inliner, shape_inference
 
+from latency_models import timer
 from latency_models.errors import InvalidModelError, UnknownShapeError
+from latency_models.timer import one_line as one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -116,23 +118,10 @@ def batch_sizes(
         InvalidModelError: another dimension is open, or every first dimension is fixed at another size than a
             `batch_size` above 1.
     """
-    firsts = [shape[0] for shape in declared.values() if shape]
-    # A file that fixes its batch can't be run with another one; 1 is the default, which nobody asked for.
-    fixed = [first for first in firsts if isinstance(first, int)]
-    if batch_size > 1 and len(fixed) == len(firsts) > 0 and batch_size not in fixed:
-        raise InvalidModelError(model, f"its batch is fixed at {fixed[0]}; it can't be run with {batch_size}")
-    batch_names = {first for first in firsts if isinstance(first, str)}
-    sizes: dict[str, tuple[int, ...]] = {}
-    for name, shape in declared.items():
-        for axis, size in enumerate(shape):
-            if axis > 0 and not isinstance(size, int) and size not in batch_names:
-                raise InvalidModelError(
-                    model,
-                    f"dimension {size or f'at axis {axis}'!r} of input {name!r} is not fixed; "
-                    "only the first, the batch, may be open",
-                )
-        sizes[name] = tuple(size if isinstance(size, int) else batch_size for size in shape)
-    return sizes
+    try:
+        return timer.batch_sizes(declared, batch_size)
+    except timer.RefusedError as refused:
+        raise InvalidModelError(model, refused.reason) from refused
 
 
 def declared_shape(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
@@ -156,12 +145,6 @@ def _fix_batch(inputs: Iterable[onnx.ValueInfoProto], batch_size: int) -> dict[s
                 names[declared] = size
             dim.dim_value = size
     return names
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An error's message as one line."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _without_weights(model: onnx.ModelProto, batch_size: int) -> tuple[onnx.ModelProto, dict[str, int]]:

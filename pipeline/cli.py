@@ -122,19 +122,87 @@ def verify(
 def profile(
     model: Model,
     device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads of one inference.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
-    precision: Annotated[str, typer.Option(help="Precision that the model is run at.")] = "fp32",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on the latency.")] = 2.0,
+    per_node: Annotated[
+        bool, typer.Option("--per-node", help="Where the time goes: by module, activation and operator.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Latency, memory and energy of any ONNX file."""
     from pipeline import commands, views
 
     result = commands.profile(
-        model, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
+        model,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        precision=precision,
+        budget_s=seconds,
+        per_node=per_node,
     )
     _show(result, as_json, views.profile)
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="A.onnx B.onnx …", help="Two ONNX files or more.", show_default=False)
+    ],
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the models have: fp32 or int8.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on all latencies together.")] = 4.0,
+    as_json: Json = False,
+) -> None:
+    """ONNX files against the first of them, timed in alternation."""
+    from pipeline import commands, views
+
+    result = commands.compare(
+        models, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
+    )
+    _show(result, as_json, views.comparison)
+
+
+@app.command()
+def calibrate(
+    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Another device than the config's; see `hwnas list devices`.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A .json file; by default it lies where searches find it.", show_default=False),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=1, max=3600, help="Time for the blocks: 60 s, or 180 s at INT8.", show_default=False),
+    ] = None,
+    nets: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Whole networks: 5, or 60 where blocks can't be timed.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build and save a cost model of a space on a device."""
+    from pipeline import commands, console, views
+
+    result = commands.calibrate(
+        config,
+        overrides or [],
+        device=device,
+        output=output,
+        seconds=seconds,
+        nets=nets,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result, as_json, views.calibration)
 
 
 @app.command()

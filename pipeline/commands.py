@@ -55,6 +55,10 @@ def _search_and_finish(
         journal = run.open_journal()
         try:
             before = len(journal.trials())
+            if run.config.cost_model == "predict":
+                from pipeline.calibration import ensure_cost_model
+
+                ensure_cost_model(run.config, data, space, reporter)
             reporter.stage("Searching")
             run_search(run, journal, space, reporter)
             records = journal.trials()
@@ -171,13 +175,84 @@ def report(path: Path) -> Path:
 
 
 def profile(
-    model: Path, *, device: str, threads: int, batch_size: int, precision: str, budget_s: float
+    model: Path,
+    *,
+    device: str,
+    threads: int | None,
+    batch_size: int | None,
+    precision: str | None,
+    budget_s: float,
+    per_node: bool = False,
 ) -> dict[str, Any]:
-    """Latency, memory and energy of any ONNX file."""
+    """Latency, memory and energy of any ONNX file; at INT8 a float one is quantised for it.
+
+    With `per_node` the result says where the time goes, too.
+    """
     from latency_models.device import resolve_device
     from latency_models.profile import profile as measure
+    from pipeline.int8 import INT8, prepared_file
 
-    return measure(model, resolve_device(device, threads, batch_size, precision), budget_s=budget_s).as_dict()
+    found = resolve_device(device, threads, batch_size, precision)
+    content, notes = prepared_file(model) if found.precision == INT8 else (model, [])
+    result: dict[str, Any] = measure(content, found, budget_s=budget_s, footprint=True).as_dict()
+    if per_node:
+        from latency_models.node_profile import node_profile
+
+        nodes = node_profile(content, found, latency_ms=result["latency_ms"], budget_s=max(budget_s, 1.0))
+        result["per_node"] = nodes.as_dict()
+    return {**result, "model": str(model), "warnings": [*notes, *result["warnings"]]}
+
+
+def compare(
+    models: list[Path],
+    *,
+    device: str,
+    threads: int | None,
+    batch_size: int | None,
+    precision: str | None,
+    budget_s: float,
+) -> list[dict[str, Any]]:
+    """Each file's costs and the ratio of its latency to the first one's; at INT8 float ones are quantised for it.
+
+    Raises:
+        HwnasError: fewer than two files.
+    """
+    if len(models) < 2:
+        raise HwnasError(f"compare takes two ONNX files or more, found {len(models)}")
+    from latency_models.comparison import compare as measure
+    from latency_models.device import resolve_device
+    from pipeline.int8 import INT8, prepared_file
+
+    found = resolve_device(device, threads, batch_size, precision)
+    prepared = [prepared_file(model) if found.precision == INT8 else (model, []) for model in models]
+    rows = measure([content for content, _ in prepared], found, budget_s=budget_s)
+    return [
+        {**(result := row.as_dict()), "model": str(model), "warnings": [*notes, *result["warnings"]]}  # type: ignore[misc]
+        for row, model, (_, notes) in zip(rows, models, prepared, strict=True)
+    ]
+
+
+def calibrate(
+    config_path: Path,
+    overrides: list[str],
+    *,
+    device: str | None,
+    output: Path | None,
+    seconds: float | None,
+    nets: int | None,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Build and save the cost model of a config's space on its device, or on another one."""
+    from pipeline.calibration import Calibrator
+    from pipeline.search import prepare
+
+    if device is not None:
+        overrides = [*overrides, f"device.name={device}"]
+    config = load_config(config_path, overrides)
+    with closing(reporter):
+        data, space = prepare(config, str(config_path))
+        reporter.stage(f"Building a cost model of the space {config.space.name} on the device {config.device.name}")  # type: ignore[attr-defined]  # every section has a name
+        return Calibrator(config, data, space, reporter).run(seconds=seconds, nets=nets, output=output).as_dict()
 
 
 def verify(bundle: Path) -> dict[str, Any]:
@@ -207,6 +282,10 @@ def listing(kind: str) -> dict[str, str]:
         raise UnknownNameError("list", kind, LISTED)
     module, _, attribute = LISTED[kind].partition(":")
     table = getattr(importlib.import_module(module), attribute)
+    if kind == "devices":
+        from latency_models.device_file import defined_devices
+
+        table = {**table, **defined_devices()}
     return {name: row.description for name, row in table.items()}
 
 

@@ -12,14 +12,24 @@ from pydantic import (
     InstanceOf,
     SerializeAsAny,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from latency_models.device import DEVICES
+from latency_models.device_file import NAME_PATTERN, DeviceDefinition
+from pipeline.errors import nearest
+
 Metric = Literal["accuracy", "latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
 Limited = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ImageSize = Annotated[int, Field(ge=8, le=224)]
 Count = Annotated[int, Field(ge=1)]
+
+
+COST_MODELS = ("auto", "measure", "predict")
+"""How a candidate's latency is known, beside the name of a file that `hwnas calibrate` wrote."""
 
 
 class Strict(BaseModel):
@@ -42,6 +52,7 @@ class DigitsOptions(Strict):
     """scikit-learn's 1,797 grey 8×8 digits, embedded in that library."""
 
     name: Literal["digits"]
+    image_size: ImageSize | None = None
 
 
 class TorchvisionOptions(Strict):
@@ -55,7 +66,7 @@ class TorchvisionOptions(Strict):
     root: str
     train_samples: Count | None = None
     validation_samples: Count = 5000
-    image_size: Annotated[int, Field(ge=8, le=224)] | None = None
+    image_size: ImageSize | None = None
 
 
 # --- space -------------------------------------------------------------------------------------------------
@@ -133,13 +144,43 @@ class TrainEvaluatorOptions(Strict):
     epochs: Count = 3
 
 
-class DeviceOptions(Strict):
-    """Hardware + runtime + settings that costs are measured on."""
+class DeviceOptions(DeviceDefinition):
+    """Hardware + runtime + settings that costs are measured on.
 
-    name: str = "cpu"
+    The name is a built-in's, one of the user's file of devices, or a new one with its definition beside it. A
+    config that was read holds the definition in any case, so that a run doesn't depend on the file later.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "cpu"
     threads: Count = 1
     batch_size: Count = 1
-    precision: Literal["fp32"] = "fp32"
+    precision: Literal["fp32", "int8"] = "fp32"
+
+    @model_validator(mode="after")
+    def _keeps_built_ins(self) -> DeviceOptions:
+        if self.name in DEVICES and (keys := [key for key in DeviceDefinition.model_fields if key in self.defined]):
+            raise PydanticCustomError(
+                "device",
+                "{name} is a built-in device and takes no {keys}; give this one a name of its own",
+                {"name": repr(self.name), "keys": " or ".join(keys)},
+            )
+        return self
+
+    @property
+    def defined(self) -> dict[str, Any]:
+        """The keys that define a device, as far as they were given."""
+        given = {key: getattr(self, key) for key in DeviceDefinition.model_fields}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def definition(self) -> DeviceDefinition | None:
+        """The definition, None where the name alone has to do."""
+        return DeviceDefinition(**self.defined) if self.defined else None
+
+    @model_serializer(mode="plain")
+    def _given(self) -> dict[str, Any]:
+        """The settings, and of a definition what it says."""
+        settings = {key: getattr(self, key) for key in ("name", "threads", "batch_size", "precision")}
+        return {**settings, **self.defined}
 
 
 class TrainOptions(Strict):
@@ -221,7 +262,7 @@ class RunConfig(Strict):
     strategy: Section = EvolutionOptions(name="evolution")
     evaluator: Section = TrainEvaluatorOptions(name="train")
     device: DeviceOptions = DeviceOptions()
-    cost_model: Literal["auto", "measure"] = "auto"
+    cost_model: str = "auto"
     train: TrainOptions = TrainOptions()
     reward: RewardOptions = RewardOptions()
     objectives: list[Metric] = ["accuracy", "latency_ms"]
@@ -240,6 +281,17 @@ class RunConfig(Strict):
             raise PydanticCustomError("objectives", "needs accuracy and at least one cost")
         return values
 
+    @field_validator("cost_model")
+    @classmethod
+    def _cost_model(cls, value: str) -> str:
+        if value in COST_MODELS:
+            return value
+        if not value.endswith(".json"):
+            raise PydanticCustomError(
+                "cost_model", "{message}", {"message": f"found {value!r}{nearest(value, COST_MODELS)}, or a .json file"}
+            )
+        return str(Path(value).expanduser().absolute())
+
     @model_validator(mode="after")
     def _strategy_fits(self) -> RunConfig:
         evolution = self.strategy
@@ -250,6 +302,15 @@ class RunConfig(Strict):
             and evolution.sample > evolution.population
         ):
             raise PydanticCustomError("strategy", "strategy.sample must not exceed strategy.population")
+        return self
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> RunConfig:
+        if self.device.precision == "int8" and self.export.quantize == "never":
+            raise PydanticCustomError(
+                "precision",
+                "export.quantize is 'never', but device.precision 'int8' deploys the quantised model; valid: auto",
+            )
         return self
 
     def metrics(self) -> tuple[str, ...]:

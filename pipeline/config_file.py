@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from latency_models.errors import DeviceError
 from pipeline.config import SECTIONS, RunConfig, ThirdParty
+from pipeline.devices import defined
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted, third_party
 
@@ -52,6 +54,12 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
             except _Wrong as wrong:
                 problems += wrong.sentences
                 resolved.pop(kind)
+    if "device" in values:
+        try:
+            resolved["device"] = defined(values["device"])
+        except DeviceError as error:
+            problems.append(f"device.name: {error}")
+            resolved.pop("device")
     try:
         config = RunConfig.model_validate(resolved)
     except ValidationError as error:

@@ -44,6 +44,9 @@ class Reporter:
     def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
         """An epoch of the final training ended."""
 
+    def progress(self, text: str, share: float) -> None:
+        """Long work of one kind goes on; `share` of it, 0 to 1, is done."""
+
     def close(self) -> None:
         """No more news, for whatever reason."""
 
@@ -56,6 +59,7 @@ class TerminalReporter(Reporter):
         self._live: Live | None = None
         self._records: list[TrialRecord] = []
         self._state = ""
+        self._share = 0.0
 
     def stage(self, text: str) -> None:
         """A line of its own."""
@@ -106,6 +110,20 @@ class TerminalReporter(Reporter):
         """A line per tenth of the final training."""
         if epoch == epochs or epoch % max(1, epochs // 10) == 0:
             self.note(f"epoch {epoch}/{epochs}: validation accuracy {accuracy:.4f}")
+
+    def progress(self, text: str, share: float) -> None:
+        """A live line on a terminal; elsewhere a line for each tenth."""
+        line = Text(f"  {text} ({min(share, 1.0):.0%})")
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(line, console=self._console, refresh_per_second=4, transient=True)
+                self._live.start()
+            self._live.update(self._cut(line))
+        elif int(10 * share) != int(10 * self._share):
+            self._print(line)
+        self._share = share
+        if share >= 1.0:
+            self.close()
 
     def close(self) -> None:
         """Give the terminal back, also after an interruption."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ def examine() -> dict[str, Any]:
         _examined("onnxruntime", _providers),
         _examined("latency store", _store),
         _gpu(),
+        _ssh(),
     ]
     return {"ok": all(row["ok"] is not False for row in rows), "checks": rows}
 
@@ -92,3 +95,14 @@ def _gpu() -> dict[str, Any]:
     if isinstance(readings, Unavailable):
         return _row("GPU (NVML)", None, f"unavailable: {readings.reason}")
     return _row("GPU (NVML)", True, str(readings.name))
+
+
+def _ssh() -> dict[str, Any]:
+    """Whether devices on other hosts can be reached from here."""
+    if (path := shutil.which("ssh")) is None:
+        return _row("ssh", None, "not found: devices with a host need OpenSSH's client (package openssh-client)")
+    try:
+        done = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _row("ssh", None, f"{path} can't be run: {error}")
+    return _row("ssh", True, " ".join((done.stdout + done.stderr).split()) or path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -16,15 +16,17 @@ import torch
 from export.bundle import write_bundle
 from export.errors import BundleError
 from export.graph_builder import quick_graph
+from export.manifest import INT8_FILE, MODEL_FILE
 from export.onnx_export import export_model
+from export.quantize import quantize_int8
 from export.verify import accuracy, parity, verify_bundle
-from latency_models.device import resolve_device
-from latency_models.profile import profile
+from latency_models.profile import profile, static_costs
 from latency_models.timing import LatencyMeter
 from pipeline import checkpoint
 from pipeline.costs import gpu_facts, measured_metrics
+from pipeline.devices import device_of
 from pipeline.errors import NothingFeasibleError
-from pipeline.int8 import Int8, try_int8
+from pipeline.int8 import INT8, Int8, calibration, of_device, prepare_of, try_int8
 from pipeline.picks import activations_of, front_of, ranked
 from pipeline.training import DeviceData, train
 from pipeline.trial import trial_seed
@@ -52,10 +54,19 @@ _FINAL_MEASURE_S = 3.0
 
 @dataclass(frozen=True)
 class _Winner:
+    """A trial as a product.
+
+    Attributes:
+        graph: the exported fp32 model.
+        quantized: what an INT8 device runs in its place; None on others.
+        profile: the costs of what is run.
+    """
+
     record: TrialRecord
     model: nn.Module
     facts: checkpoint.Checkpoint
     graph: onnx.ModelProto
+    quantized: bytes | None
     profile: Profile
 
 
@@ -70,8 +81,8 @@ class Finisher:
 
     def __init__(self, run: RunDirectory, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
         self._run, self._data, self._space, self._reporter = run, data, space, reporter
-        device = run.config.device
-        self._device = resolve_device(device.name, device.threads, device.batch_size, device.precision)
+        self._device = device_of(run.config.device)
+        self._prepare = prepare_of(self._device.precision)
         self._meter = LatencyMeter(self._device)
         self._limits: dict[str, float] = dict(cast("dict[str, float]", run.config.constraints))
 
@@ -112,7 +123,7 @@ class Finisher:
                 kept.append((record.objectives["latency_ms"], record))
                 continue
             graph, _ = quick_graph(self._space.build(record.architecture), self._data.input_shape)
-            latency = self._latency(graph.SerializeToString(), limit)
+            latency = self._latency(self._prepare(graph.SerializeToString()), limit)
             doubts = f" ({'; '.join(latency.warnings)})" if latency.warnings else ""
             self._reporter.note(
                 f"{record.id}: {latency.latency_ms:.4g} ms ({latency.low_ms:.4g} to {latency.high_ms:.4g});"
@@ -141,11 +152,22 @@ class Finisher:
         example = torch.zeros(2, *self._data.input_shape)
         metadata = {"run": config.name, "architecture": record.id, "classes": json.dumps(self._data.classes)}
         graph = export_model(model.cpu().eval(), example, opset=config.export.opset, metadata=metadata)
-        content = graph.SerializeToString()
+        plain = graph.SerializeToString()
+        quantized = self._quantized(graph)
+        content = plain if quantized is None else quantized
         measured = profile(content, self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
         if measured.latency.low_ms > self._limits.get("latency_ms", math.inf):  # one look may be disturbed
             measured = profile(content, self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
-        return _Winner(record, model, facts, graph, measured)
+        if quantized is not None:
+            counted = static_costs(plain, self._device.batch_size)  # scales and zero points are no parameters
+            measured = replace(measured, macs=counted.macs, params=counted.params)
+        return _Winner(record, model, facts, graph, quantized, measured)
+
+    def _quantized(self, graph: onnx.ModelProto) -> bytes | None:
+        if self._device.precision != INT8:
+            return None
+        self._reporter.stage("Quantising to INT8, the device's precision")
+        return bytes(quantize_int8(graph, calibration(self._data)).SerializeToString())
 
     def _trained(self, record: TrialRecord) -> tuple[nn.Module, checkpoint.Checkpoint]:
         config = self._run.config
@@ -203,8 +225,8 @@ class Finisher:
         if not check.ok:
             raise BundleError(self._run.bundle, f"the ONNX file isn't the trained network: {check.detail}")
         test = self._data.load_test()
-        metrics = self._metrics(winner, content, test)
         int8 = self._int8(winner, test)
+        metrics = self._metrics(winner, content, test, int8)
         manifest = self._manifest(winner, records, pick, metrics, check.detail) | {"int8": int8.facts}
         write_bundle(
             self._run.bundle,
@@ -221,12 +243,19 @@ class Finisher:
             raise BundleError(self._run.bundle, f"it doesn't verify: {bad[0].name}: {bad[0].detail}")
         return manifest
 
-    def _metrics(self, winner: _Winner, content: bytes, test: Split) -> dict[str, Any]:
+    def _metrics(self, winner: _Winner, content: bytes, test: Split, int8: Int8) -> dict[str, Any]:
+        """Of the file that is deployed; where that is the INT8 one, fp32's accuracies beside its own."""
         on_device = self._on_device
         winner.model.to(on_device.device)
-        return {
+        plain = {
             "accuracy_validation": winner.facts.accuracy,
             "accuracy_test": accuracy(content, self._data.preprocessing.apply(test.images), test.labels),
+        }
+        accuracies = plain
+        if winner.quantized is not None:
+            accuracies = {name: int8.facts[name] for name in plain} | {f"{n}_fp32": v for n, v in plain.items()}
+        return {
+            **accuracies,
             "accuracy_test_torch": on_device.accuracy(winner.model, *on_device.tensors(test)),
             "test_images": len(test),
             **{k: v for k, v in winner.profile.as_dict().items() if k not in ("model", "device", "environment")},
@@ -234,11 +263,14 @@ class Finisher:
 
     def _int8(self, winner: _Winner, test: Split) -> Int8:
         settings = self._run.config.export
-        if settings.quantize == "never":
+        if winner.quantized is not None:
+            int8 = of_device(winner.graph, winner.quantized, self._data, self._meter)
+        elif settings.quantize == "never":
             return Int8(None, {"kept": False, "reason": "the config asks for none"})
-        self._reporter.stage("Quantising to INT8, to see whether that pays")
-        int8 = try_int8(winner.graph, self._data, self._meter, settings.max_accuracy_loss)
-        self._reporter.note(f"{'kept' if int8.model else 'not kept'}: {int8.facts['reason']}")
+        else:
+            self._reporter.stage("Quantising to INT8, to see whether that pays")
+            int8 = try_int8(winner.graph, self._data, self._meter, settings.max_accuracy_loss)
+        self._reporter.note(f"INT8 {'kept' if int8.model else 'not kept'}: {int8.facts['reason']}")
         if int8.model is not None:
             images = self._data.preprocessing.apply(test.images)
             int8.facts["accuracy_test"] = accuracy(int8.model, images, test.labels)
@@ -264,7 +296,8 @@ class Finisher:
             "opset": config.export.opset,
             "device": config.device.model_dump(),
             "limits": self._limits,
-            "won": {"accuracy": winner.facts.accuracy, **measured_metrics(winner.profile)},
+            "deployed": MODEL_FILE if winner.quantized is None else INT8_FILE,
+            "won": {"accuracy": metrics["accuracy_validation"], **measured_metrics(winner.profile)},
             "asked": asked(config),
             "objectives": list(config.objectives),
             "metrics": metrics,

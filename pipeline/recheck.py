@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from latency_models.device import resolve_device
+from export.manifest import INT8_FILE, MODEL_FILE
 from latency_models.errors import DeviceError
-from latency_models.profile import profile
+from latency_models.profile import profile, static_costs
 from pipeline.config import DeviceOptions
 from pipeline.config_file import parse_section
 from pipeline.costs import measured_metrics
 from pipeline.data import load_data
+from pipeline.devices import device_on_a_word
 from pipeline.errors import HwnasError
 from pipeline.registry import is_dotted
 
@@ -41,7 +43,8 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
 def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, float, float] | str]:
     """Metric → (point, low, high) found now, or why it can't be judged here.
 
-    A latency is judged only where it was measured; elsewhere the limit was never asked for.
+    A latency is judged only where it was measured; elsewhere the limit was never asked for. Of a quantised file,
+    operations and parameters are those of the network beside it: its scales and zero points are none.
 
     Raises:
         CostError: the model can't be run.
@@ -51,10 +54,13 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
     except ValidationError:
         return dict.fromkeys(manifest["limits"], "the manifest names no device to measure on")
     try:
-        device = resolve_device(recorded.name, recorded.threads, recorded.batch_size, recorded.precision)
+        device = device_on_a_word(recorded)
     except DeviceError as error:
         return dict.fromkeys(manifest["limits"], str(error))
     found = profile(model, device, budget_s=_BUDGET_S)
+    if model.name == INT8_FILE:
+        counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device.batch_size)
+        found = replace(found, macs=counted.macs, params=counted.params)
     intervals: dict[str, tuple[float, float, float] | str] = {
         name: (value, value, value) for name, value in measured_metrics(found).items()
     }

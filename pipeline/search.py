@@ -6,17 +6,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from export.errors import UnknownActivationError
-from latency_models.device import resolve_device
 from latency_models.energy import require_energy
 from latency_models.errors import CostError
 from pipeline.budget import Budget
 from pipeline.data import load_data
+from pipeline.devices import device_of
 from pipeline.engines.table import ENGINES
 from pipeline.errors import ConfigError, HwnasError
 from pipeline.evaluators.table import EVALUATORS
+from pipeline.int8 import INT8
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.picks import check_pick
 from pipeline.registry import load, make
+from pipeline.space_cost import check_cost_model
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import make_space
 
@@ -42,20 +44,27 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
         HwnasError: data, space, device, an objective or somebody else's code can't be had.
     """
     with _told_as(source, "device"):
-        device = config.device
-        resolved = resolve_device(device.name, device.threads, device.batch_size, device.precision)
+        resolved = device_of(config.device)
     if "energy_mj" in config.metrics():
         where = "objectives" if "energy_mj" in config.objectives else "constraints"
         with _told_as(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
             require_energy(resolved)
     with _told_as(source, "final.pick"):
         check_pick(config.final.pick)
-    for kind, table in (("evaluator", EVALUATORS), ("strategy", STRATEGIES), ("engine", ENGINES)):
+    for kind, table in (("strategy", STRATEGIES), ("engine", ENGINES)):
         load(kind, _name(getattr(config, kind)), table)
+    evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
+    if resolved.precision == INT8 and not getattr(evaluator, "trains", True):
+        problem = "knows accuracies without training, so not those of quantised networks; valid: one that trains"
+        raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem}, or device.precision fp32"])
     with _told_as(source, "data"):
         data = load_data(config.data)
     with _told_as(source, "space"):
-        return data, make_space(config, data)
+        space = make_space(config, data)
+    if config.cost_model.endswith(".json"):
+        with _told_as(source, "cost_model"):
+            check_cost_model(config, data, space, resolved)
+    return data, space
 
 
 @contextmanager

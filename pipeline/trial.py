@@ -1,30 +1,40 @@
-"""One candidate's life: build → quick ONNX graph → cost → limits → train. Runs in a worker process."""
+"""One candidate's life: build → quick ONNX graph → cost → limits → train. Runs in a worker process.
+
+On an INT8 device costs are those of the quantised graph, and the accuracy is the quantised network's, calibrated
+on training images after the training.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from export.graph_builder import quick_graph
-from latency_models.device import resolve_device
+from export.quantize import quantize_int8
 from latency_models.profile import energy_of, static_costs
 from latency_models.timing import LatencyMeter
-from pipeline.costs import SEARCH_MEASURE_S, available, counted, interval
+from pipeline.costs import available, counted
 from pipeline.data import load_data
+from pipeline.devices import device_of
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.table import EVALUATORS
+from pipeline.int8 import INT8, calibration, prepare_of, quantized_accuracy
+from pipeline.latency_source import LatencySource
 from pipeline.objectives import excess
 from pipeline.registry import make
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.table import SPACES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from pipeline.config import RunConfig
@@ -39,7 +49,8 @@ class TrialResult:
 
     Attributes:
         objectives: metric → value, as far as known; a candidate that breaks a limit has no accuracy.
-        details: the latency's interval and warnings, the broken limits, the seed.
+        details: the latency's interval and warnings, the broken limits, the seed; on an INT8 device also the
+            accuracy before quantisation, `accuracy_fp32`.
         error: why it failed.
     """
 
@@ -52,17 +63,21 @@ class TrialResult:
 class TrialRunner:
     """Judges candidates, one after the other; holds what they share.
 
+    `history` are the search's finished trials: `architecture`, `status`, `objectives` and `details` of each.
+
     Raises:
         HwnasError: the data, the space or the device can't be used.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, history: Iterable[Mapping[str, Any]] = ()) -> None:
         self.config = config
         self.data = load_data(config.data)
         self.space = make_space(config, self.data)
-        device = config.device
-        self.device = resolve_device(device.name, device.threads, device.batch_size, device.precision)
+        self.device = device_of(config.device)
+        self.prepare = prepare_of(self.device.precision)
         self.meter = LatencyMeter(self.device)
+        self.latencies = LatencySource(config, self.data, self.space, self.meter)
+        self.latencies.restore(history)
         self.evaluator: CandidateEvaluator = make(
             "evaluator", cast("Any", config.evaluator).name, EVALUATORS, config.evaluator, self.data, config.train
         )
@@ -75,27 +90,56 @@ class TrialRunner:
         seed = trial_seed(self.config.seed, architecture_id(architecture))
         torch.manual_seed(seed)
         model = self.space.build(architecture)
-        objectives, details = self.cost(model)
+        content, objectives, details = self.cost(architecture, model)
         details["seed"] = seed
-        broken = excess(objectives, cast("Mapping[str, float]", self.config.constraints))
-        if broken:
+        if broken := self._broken(objectives):
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
         accuracy = checked_accuracy(self.evaluator.evaluate(model, progress))
-        return TrialResult("ok", {"accuracy": accuracy, **objectives}, details)
+        if self.device.precision == INT8:
+            details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
+        objectives = {"accuracy": accuracy, **objectives}
+        objectives["latency_ms"], details["latency"] = self.latencies.after_training(
+            architecture, objectives, details["latency"], content
+        )
+        if broken := self._broken(objectives):  # a prediction kept the limit, the measurement doesn't
+            return TrialResult("infeasible", objectives, {**details, "excess": broken})
+        return TrialResult("ok", objectives, details)
 
-    def cost(self, model: nn.Module) -> tuple[dict[str, float], dict[str, Any]]:
-        """All that a network costs: first what is counted, then, where no limit is broken yet, its latency."""
+    def _broken(self, objectives: Mapping[str, float]) -> dict[str, float]:
+        return excess(objectives, cast("Mapping[str, float]", self.config.constraints))
+
+    def _quantized_accuracy(self, model: nn.Module) -> float:
+        graph, _ = quick_graph(model.cpu(), self.data.input_shape)
+        threads = torch.get_num_threads()
+        quantized = quantize_int8(graph, self._calibration, threads=threads).SerializeToString()
+        return quantized_accuracy(quantized, self.data, threads)
+
+    @cached_property
+    def _calibration(self) -> npt.NDArray[np.float32]:
+        return calibration(self.data)
+
+    def cost(
+        self, architecture: Mapping[str, Value], model: nn.Module
+    ) -> tuple[bytes, dict[str, float], dict[str, Any]]:
+        """All that a network costs: first what is counted, then, where no limit is broken yet, its latency.
+
+        Returns:
+            The graph as the device runs it, the costs, and what is to be told of them.
+        """
         graph, built_by = quick_graph(model, self.data.input_shape)
-        content = graph.SerializeToString()
+        source = graph.SerializeToString()
+        content = self.prepare(source)
         objectives = counted(static_costs(content, self.device.batch_size))
+        if content is not source:  # a network has the parameters that it has: scales and zero points are none
+            plain = static_costs(source, self.device.batch_size)
+            objectives.update(macs=float(plain.macs), params=float(plain.params))
         details: dict[str, Any] = {"graph": built_by}
-        if not excess(objectives, cast("Mapping[str, float]", self.config.constraints)):
-            latency = self.meter.measure(content, budget_s=SEARCH_MEASURE_S)
-            objectives["latency_ms"] = latency.latency_ms
-            details["latency"] = interval(latency)
+        if not self._broken(objectives):
+            ms, details["latency"] = self.latencies.before_training(architecture, objectives, content)
+            objectives["latency_ms"] = ms
             if "energy_mj" in self.config.metrics():
                 objectives["energy_mj"] = available(energy_of(content, self.device))
-        return objectives, details
+        return content, objectives, details
 
 
 def checked_accuracy(value: object) -> float:

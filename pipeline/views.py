@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _COSTS = ("latency_ms", "macs", "params", "size_mb", "peak_memory_mb", "energy_mj")
 _WIDTH = 120
+_LEAST_SHARE = 0.005
+_MOST_MODULES = 40
+_MOST_OPERATORS = 15
 
 
 def outcome(result: dict[str, Any]) -> str:
@@ -90,13 +93,77 @@ def profile(result: dict[str, Any]) -> str:
         "macs",
         "params",
         "energy_mj",
+        "gpu_memory_bytes",
+        "footprint_bytes",
     ):
         value = result[name]
         table.add_row(name, f"unavailable: {result[f'{name}_unavailable']}" if value is None else number(value))
     environment = result["environment"]
     table.add_row("device", ", ".join(f"{k} {v}" for k, v in result["device"].items()))
     table.add_row("environment", f"{environment['cpu_model']}, onnxruntime {environment['onnxruntime']}")
-    return _render(table) + "\n".join(f"warning: {text}" for text in result["warnings"])
+    shown = _render(table) + "\n".join(f"warning: {text}" for text in result["warnings"])
+    return f"{shown.rstrip()}\n\n{_per_node(result['per_node'])}" if "per_node" in result else shown
+
+
+def _per_node(result: dict[str, Any]) -> str:
+    """Where the time goes: the dearest modules as a tree, activations, operators."""
+    modules = [group for group in result["by_module"] if group["share"] >= _LEAST_SHARE]
+    rows = [{**group, "name": _indented(group["name"])} for group in modules[:_MOST_MODULES]]
+    tables = [_shares("module", rows)]
+    if len(modules) > len(rows):
+        tables.append(f"… {len(modules) - len(rows)} more modules of {_LEAST_SHARE:.1%} or above: --json has all\n")
+    tables += [_shares("activation", result["by_activation"]), _shares("operator", result["by_op"][:_MOST_OPERATORS])]
+    return "\n".join(tables) + (
+        f"\n{result['attributed']:.1%} of the kernels' time could be attributed; "
+        f"the call itself takes {number(result['overhead_ms'])} ms; {result['runs']} profiled runs"
+    )
+
+
+def _shares(kind: str, groups: Sequence[dict[str, Any]]) -> str:
+    table = _table(kind, "share", "ms", "kernels")
+    for group in groups:
+        table.add_row(group["name"], f"{group['share']:6.1%}", number(group["ms"]), str(group["kernels"]))
+    return _render(table)
+
+
+def _indented(module: str) -> str:
+    depth = module.count(".")
+    return "  " * depth + module
+
+
+def comparison(rows: list[dict[str, Any]]) -> str:
+    """Each file beside the first."""
+    table = _table("model", "latency_ms", "95 %", "against the first")
+    for at, row in enumerate(rows):
+        interval = f"{number(row['latency_low_ms'])} to {number(row['latency_high_ms'])}"
+        table.add_row(row["model"], number(row["latency_ms"]), interval, _against(row) if at else "")
+    doubts = dict.fromkeys(f"warning: {row['model']}: {text}" for row in rows for text in row["warnings"])
+    return _render(table) + "\n".join(doubts)
+
+
+def _against(row: dict[str, Any]) -> str:
+    """What a comparison's interval allows to be said."""
+    ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
+    verdict = (
+        f"{abs(ratio - 1):.1%} {'more' if ratio > 1 else 'less'} time" if row["different"] else "no difference seen"
+    )
+    return f"{verdict} (ratio {ratio:.4f}, {low:.4f} to {high:.4f})"
+
+
+def calibration(result: dict[str, Any]) -> str:
+    """A cost model, how good it is on what it was not fitted to, and where it lies."""
+    table = _table("", "")
+    table.add_row("cost model", result["model"])
+    table.add_row("blocks timed in", f"{result['probe_seconds']:.0f} s")
+    if result["held_out_median_error"] is not None:
+        median, p90 = result["held_out_median_error"], result["held_out_p90_error"]
+        table.add_row("error on held-out blocks", f"{median:.1%} median, {p90:.1%} at the 90th percentile")
+    told = [row for row in result["nets"] if "predicted_ms" in row]
+    if told:
+        shown = ", ".join(f"{number(row['predicted_ms'])} → {number(row['latency_ms'])}" for row in told)
+        table.add_row("whole networks, ms", f"{shown} (as predicted before → as measured)")
+    table.add_row("file", result["file"])
+    return _render(table)
 
 
 def listing(rows: dict[str, str]) -> str:

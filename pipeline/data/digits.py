@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ def load(options: BaseModel) -> DataSet:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
+    size = cast("Any", options).image_size or raw.images.shape[1]
     images = raw.images.astype(np.uint8)[..., np.newaxis]
     labels = raw.target.astype(np.int64)
     test, rest = stratified(labels, _TEST, None, _SPLIT_SEED)
@@ -34,6 +35,6 @@ def load(options: BaseModel) -> DataSet:
         classes=tuple(str(name) for name in raw.target_names),
         train=Split(images[train], labels[train]),
         validation=Split(images[validation], labels[validation]),
-        preprocessing=Preprocessing(channels=1, height=8, width=8, scale=scale, mean=mean, std=std),
+        preprocessing=Preprocessing(channels=1, height=size, width=size, scale=scale, mean=mean, std=std),
         load_test=lambda: Split(images[test], labels[test]),
     )

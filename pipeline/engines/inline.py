@@ -38,7 +38,15 @@ class InlineEngine(JournaledEngine):
             log,
             limit_s=options.trial_minutes * 60,
             memory_bytes=memory_allowance(options.memory_gb),
+            history=self._history,
         )
+
+    def _history(self) -> list[dict[str, Any]]:
+        """What a worker has to know of the trials so far."""
+        return [
+            {"architecture": r.architecture, "status": r.status, "objectives": r.objectives, "details": r.details}
+            for r in self._known.values()
+        ]
 
     def _judge(self, architecture: Architecture) -> TrialResult:
         try:

@@ -51,7 +51,7 @@ def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
     try:
         from pipeline.trial import TrialRunner
 
-        runner = TrialRunner(parse_config(setup["setup"], "the run's config"))
+        runner = TrialRunner(parse_config(setup["setup"], "the run's config"), setup["history"])
     except (HwnasError, CostError) as error:
         _answer(answers, {"fatal": str(error), "exit_code": error.exit_code})
         return None

@@ -37,13 +37,22 @@ class WorkerClient:
 
     Args:
         setup: what the child needs to begin: the config, as a mapping.
+        history: the finished trials, asked for whenever a child is started.
         log: file that the child's stdout and stderr are appended to.
         limit_s: seconds that one request may take.
         memory_bytes: resident memory that the child may take.
     """
 
-    def __init__(self, setup: dict[str, Any], log: Path, *, limit_s: float, memory_bytes: int) -> None:
-        self._setup, self._log = setup, log
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        log: Path,
+        *,
+        limit_s: float,
+        memory_bytes: int,
+        history: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
+        self._setup, self._log, self._history = setup, log, history
         self._limit_s, self._memory_bytes = limit_s, memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = -1
@@ -109,7 +118,7 @@ class WorkerClient:
         os.close(child_in)
         os.close(child_out)
         try:
-            self._send({"setup": self._setup, "memory_bytes": self._memory_bytes})
+            self._send({"setup": self._setup, "history": self._history(), "memory_bytes": self._memory_bytes})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()

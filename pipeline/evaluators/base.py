@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.nni_types import Evaluator
 
@@ -25,7 +25,14 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
     Order of calls: one instance per worker process; its constructor gets the config's section, the data and the
     recipe; then `evaluate` once for each candidate that keeps the limits. torch's global generator is seeded with
     the trial's seed before the network is built, so what `evaluate` draws is reproducible.
+
+    Attributes:
+        trains: whether `evaluate` leaves the network with the weights whose accuracy it tells. An INT8 device needs
+            them: its accuracy is taken from the network quantised afterwards. False where the accuracy comes from
+            elsewhere.
     """
+
+    trains: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         self.options, self.data, self.recipe = options, data, recipe

@@ -12,12 +12,13 @@ from export.errors import BundleError
 from export.manifest import read_manifest
 from pipeline.config_file import dump_config
 from pipeline.picks import activations_of, front_of
-from pipeline.report.plots import front_plot, progress_plot
+from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.views import number, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.config import RunConfig
     from pipeline.journal import TrialRecord
     from pipeline.run import RunDirectory
 
@@ -43,6 +44,7 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         front=[_row(record, metrics, on_front=True) for record in front],
         trials=[_row(record, metrics, on_front=record in front) for record in records],
         counts=_counts(records),
+        cost_model=_cost_model(run.config, records),
         config=dump_config(run.config),
         version=version("hwnas"),
     )
@@ -116,6 +118,28 @@ def _plots(
         *(front_plot(records, front, cost, limits.get(cost), picked, joined=len(costs) == 1) for cost in costs),
         progress_plot(records),
     ]
+
+
+def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """How latencies became known, and predicted against measured; None where each was simply measured."""
+    told = [record.details["latency"] for record in records if "source" in record.details.get("latency", {})]
+    measured = [latency for latency in told if latency["source"] == "measured"]
+    pairs = [
+        {"measured_ms": record.objectives["latency_ms"], **record.details["latency"]["predicted"]}
+        for record in records
+        if record.details.get("latency", {}).get("source") == "measured" and "predicted" in record.details["latency"]
+    ]
+    if config.cost_model == "measure" or not told:
+        return None
+    errors = sorted(abs(pair["latency_ms"] / pair["measured_ms"] - 1.0) for pair in pairs)
+    held = sum(pair["low_ms"] <= pair["measured_ms"] <= pair["high_ms"] for pair in pairs)
+    text = f"Of {len(told)} latencies {len(measured)} were measured and {len(told) - len(measured)} only predicted."
+    if pairs:
+        text += (
+            f" {len(pairs)} were predicted first and then measured: the median error is {errors[len(errors) // 2]:.1%},"
+            f" the largest {errors[-1]:.1%}, and {held} of the 90 % intervals hold the measurement."
+        )
+    return {"text": text, "plot": prediction_plot(pairs) if pairs else ""}
 
 
 def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict[str, Any]:

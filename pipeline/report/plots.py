@@ -68,6 +68,25 @@ def progress_plot(records: Sequence[TrialRecord]) -> str:
     return _svg(figure)
 
 
+def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
+    """Measured over predicted latencies, each with its 90 % interval; on the line both are the same.
+
+    Args:
+        pairs: `measured_ms`, `latency_ms`, `low_ms` and `high_ms` (predicted) of each.
+    """
+    figure, axes = _figure()
+    predicted = [pair["latency_ms"] for pair in pairs]
+    measured = [pair["measured_ms"] for pair in pairs]
+    below = [pair["latency_ms"] - pair["low_ms"] for pair in pairs]
+    above = [pair["high_ms"] - pair["latency_ms"] for pair in pairs]
+    axes.errorbar(predicted, measured, xerr=[below, above], fmt="o", ms=4, lw=0.8, color=_FRONT, ecolor=_OK)
+    ends = [min(predicted + measured), max(predicted + measured)]
+    axes.plot(ends, ends, ls="--", lw=1, color=_LIMIT)
+    axes.set_xlabel("predicted latency_ms, 90 % interval")
+    axes.set_ylabel("measured latency_ms")
+    return _svg(figure)
+
+
 def _points(records: Sequence[TrialRecord], cost: str) -> tuple[list[float], list[float]]:
     return [r.objectives[cost] for r in records], [r.objectives["accuracy"] for r in records]
 

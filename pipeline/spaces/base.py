@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from latency_models.operators import Operator
     from pipeline.nni_types import ModelSpace
 
 Value = str | int | float | bool
@@ -47,6 +48,34 @@ class Choice:
         return all(label in earlier and earlier[label] in values for label, values in self.requires)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A part of a network that can be timed on its own.
+
+    Attributes:
+        kind: what it is within its space.
+        settings: what the space needs to build it; hashable.
+        input_shape: (C, H, W).
+        output_shape: (C, H, W).
+        operators: what it does, as a cost model sees it.
+    """
+
+    kind: str
+    settings: tuple[Any, ...]
+    input_shape: tuple[int, int, int]
+    output_shape: tuple[int, int, int]
+    operators: tuple[Operator, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A network that is timed to learn what its operators cost."""
+
+    model: nn.Module
+    input_shape: tuple[int, int, int]
+    operators: tuple[Operator, ...]
+
+
 class SearchSpace(ABC):
     """Base of all spaces.
 
@@ -64,6 +93,21 @@ class SearchSpace(ABC):
     @abstractmethod
     def build(self, architecture: Mapping[str, Value]) -> nn.Module:
         """A freshly initialised network, drawn from torch's global generator."""
+
+    def pieces(self, architecture: Mapping[str, Value]) -> tuple[Piece, ...] | None:
+        """The network's pieces in order, None where the space doesn't tell them.
+
+        A cost model of a space that tells them is learnt from the times of pieces, otherwise from whole networks.
+        """
+        return None
+
+    def probe(self, chain: Sequence[Piece]) -> Probe:
+        """Consecutive pieces of a network as a network of their own; with all pieces, the network itself.
+
+        Raises:
+            NotImplementedError: the space tells no pieces.
+        """
+        raise NotImplementedError
 
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
         """An NNI sample, or an architecture, without its inactive choices.

@@ -1,119 +1,224 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from latency_nvml import CODES, StandInNvml
 
+from latency_models import energy
 from latency_models.device import Device
 from latency_models.energy import (
-    GpuReadings,
+    EnergyCounter,
     Unavailable,
+    energy_counter,
     energy_per_run_mj,
-    read_gpu,
+    gpu_index,
+    is_gpu,
     require_energy,
 )
 from latency_models.errors import ObjectiveUnavailableError
 
-
-class StandInError(Exception):
-    def __init__(self, value: int) -> None:
-        self.value = value
-        super().__init__(f"code {value}")
-
-
-def failing(code: int) -> Callable[..., object]:
-    def ask(*_: object) -> object:
-        raise StandInError(code)
-
-    return ask
+GPU = Device("cuda", provider="CUDAExecutionProvider")
+TORCH_GPU = Device("cuda", runtime="torch", provider="")
+BOARD = Device("board", host="pi@board")
 
 
 @pytest.fixture
-def nvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A pynvml whose GPU answers everything."""
-    module = ModuleType("pynvml")
-    module.calls = []  # type: ignore[attr-defined]
-    module.NVMLError = StandInError  # type: ignore[attr-defined]
-    module.nvmlInit = lambda: module.calls.append("init")  # type: ignore[attr-defined]
-    module.nvmlShutdown = lambda: module.calls.append("shutdown")  # type: ignore[attr-defined]
-    module.nvmlDeviceGetHandleByIndex = lambda index: index  # type: ignore[attr-defined]
-    module.nvmlDeviceGetName = lambda handle: b"A GPU"  # type: ignore[attr-defined]
-    module.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(used=5, total=80)  # type: ignore[attr-defined]
-    module.nvmlDeviceGetPowerUsage = lambda handle: 70_000  # type: ignore[attr-defined]
-    module.nvmlDeviceGetTotalEnergyConsumption = lambda handle: 123  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-    return module
+def nvml(monkeypatch: pytest.MonkeyPatch) -> StandInNvml:
+    stand_in = StandInNvml(idle_w=70, busy_w=270)
+    monkeypatch.setitem(sys.modules, "pynvml", stand_in)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return stand_in
 
 
-def test_readings(nvml: ModuleType) -> None:
-    assert read_gpu() == GpuReadings("A GPU", 5, 80, 70_000, 123)
-    assert nvml.calls == ["init", "shutdown"]
+def measured(nvml: StandInNvml, run: Callable[[], None] | None = None, seconds: float = 2.0) -> float | Unavailable:
+    counter = energy_counter(GPU)
+    assert isinstance(counter, EnergyCounter)
+    return energy_per_run_mj(run or nvml.work, counter, seconds=seconds, clock=nvml.clock, sleep=nvml.sleep)
 
 
-@pytest.mark.parametrize("code", [1, 3, 4, 9, 12, 13, 15, 18])
-def test_an_error_at_the_start_is_unavailable_with_its_reason(nvml: ModuleType, code: int) -> None:
-    nvml.nvmlInit = failing(code)
-    answer = read_gpu()
-    assert isinstance(answer, Unavailable)
-    assert f"code {code})" in answer.reason
-    assert len(answer.reason) > len(f"(NVML code {code})") + 10
+def test_energy_is_what_lies_above_idle(nvml: StandInNvml) -> None:
+    """10 ms a run at 200 W above idle: 2 J; with the idle power it would be 2.7."""
+    assert measured(nvml) == pytest.approx(2000, rel=1e-3)
+    assert nvml.now_s == pytest.approx(0.01 + 0.2 + 2.0 + 2.0, abs=0.05)
 
 
-@pytest.mark.parametrize("code", [1, 3, 4, 9, 12, 13, 15, 18])
-def test_one_missing_reading_leaves_the_others(nvml: ModuleType, code: int) -> None:
-    nvml.nvmlDeviceGetTotalEnergyConsumption = failing(code)
-    answer = read_gpu()
-    assert isinstance(answer, GpuReadings)
-    assert isinstance(answer.energy_mj, Unavailable)
-    assert answer.power_mw == 70_000
-    assert nvml.calls[-1] == "shutdown"
-
-
-def test_missing_memory_and_no_device(nvml: ModuleType) -> None:
-    nvml.nvmlDeviceGetMemoryInfo = failing(15)
-    answer = read_gpu()
-    assert isinstance(answer, GpuReadings)
-    assert isinstance(answer.memory_used_bytes, Unavailable)
-    assert isinstance(answer.memory_total_bytes, Unavailable)
-    nvml.nvmlDeviceGetHandleByIndex = failing(6)
-    assert isinstance(read_gpu(), Unavailable)
-    assert nvml.calls == ["init", "shutdown"] * 2
-
-
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    answer = read_gpu()
-    assert isinstance(answer, Unavailable)
-    assert "pynvml" in answer.reason
-
-
-def counter(*values: int | Unavailable) -> Callable[[], GpuReadings]:
-    remaining: Iterator[int | Unavailable] = iter(values)
-    return lambda: GpuReadings("A GPU", 1, 2, 3, next(remaining))
-
-
-def test_energy_is_the_counters_difference_over_the_runs() -> None:
+def test_a_run_longer_than_the_loop_is_made_once(nvml: StandInNvml) -> None:
     runs: list[int] = []
-    assert energy_per_run_mj(lambda: runs.append(1), read=counter(1000, 1450), seconds=0.0) == 450.0
-    assert len(runs) == 1
+
+    def long() -> None:
+        runs.append(1)
+        nvml.work(5.0)
+
+    assert measured(nvml, long) == pytest.approx(1_000_000, rel=1e-3)
+    assert len(runs) == 2  # one of them woke the device
 
 
-def test_a_counter_that_stands_still_is_no_zero() -> None:
-    answer = energy_per_run_mj(lambda: None, read=counter(7, 7), seconds=0.0)
+@pytest.mark.parametrize("busy_w", [60, 70, 70.5])
+def test_no_more_than_idle_is_no_zero(nvml: StandInNvml, busy_w: float) -> None:
+    nvml.busy_w = busy_w
+    answer = measured(nvml)
+    assert isinstance(answer, Unavailable)
+    assert "hardly more than the 70 W when idle (NVML)" in answer.reason
+
+
+def test_a_counter_that_stands_still_is_no_zero(nvml: StandInNvml) -> None:
+    nvml.idle_w = nvml.busy_w = 0.0
+    answer = measured(nvml)
     assert isinstance(answer, Unavailable)
     assert "did not move" in answer.reason
 
 
-def test_an_unavailable_counter_runs_nothing() -> None:
-    answer = energy_per_run_mj(lambda: pytest.fail("it ran"), read=counter(Unavailable("no")), seconds=0.0)
-    assert answer == Unavailable("no")
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_makes_energy_unavailable_with_its_reason(nvml: StandInNvml, code: int) -> None:
+    for call in ("nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetTotalEnergyConsumption"):
+        nvml.failing = {call: code}
+        answer = energy_counter(GPU)
+        assert isinstance(answer, Unavailable)
+        assert answer.reason.endswith(f"(NVML code {code})")
+    nvml.failing = {"nvmlDeviceGetPowerUsage": code, "nvmlDeviceGetMemoryInfo": code}
+    assert isinstance(energy_counter(GPU), EnergyCounter)
 
 
-def test_an_objective_that_the_device_cannot_give() -> None:
-    with pytest.raises(ObjectiveUnavailableError, match="'energy_mj' can't be had on device 'cpu'"):
-        require_energy(Device("cpu"))
-    with pytest.raises(ObjectiveUnavailableError, match="no counter here"):
-        require_energy(Device("cuda"), read=counter(Unavailable("no counter here")))
-    require_energy(Device("cuda"), read=counter(5))
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_gpu_that_fails_in_the_middle(nvml: StandInNvml, code: int, looks: int) -> None:
+    """Before the idle time, before the loop, after it."""
+    counter = energy_counter(GPU)
+    assert isinstance(counter, EnergyCounter)
+    left = iter(range(looks))
+
+    def read() -> tuple[int, ...] | Unavailable:
+        if next(left, None) is None:
+            nvml.failing = {"nvmlInit": code}
+        return counter.read()
+
+    failing = EnergyCounter("NVML", read)
+    answer = energy_per_run_mj(nvml.work, failing, seconds=0.1, clock=nvml.clock, sleep=nvml.sleep)
+    assert isinstance(answer, Unavailable)
+    assert f"(NVML code {code})" in answer.reason
+
+
+def test_which_devices_are_gpus_of_this_machine() -> None:
+    assert is_gpu(GPU)
+    assert is_gpu(TORCH_GPU)
+    assert not is_gpu(Device())
+    assert not is_gpu(Device("far", provider="CUDAExecutionProvider", host="far"))
+    assert gpu_index(GPU) == 0
+    assert gpu_index(Device("g", provider="CUDAExecutionProvider", provider_options=(("device_id", "1"),))) == 1
+
+
+def test_devices_without_a_counter_say_why() -> None:
+    far = energy_counter(BOARD)
+    assert isinstance(far, Unavailable)
+    assert "another host (pi@board)" in far.reason
+    other = energy_counter(Device("acl", provider="AclExecutionProvider"))
+    assert isinstance(other, Unavailable)
+    assert "AclExecutionProvider" in other.reason
+
+
+# --- RAPL
+
+
+@pytest.fixture
+def powercap(tmp_path: Path) -> Path:
+    """Two packages with a part of each, and the whole system's counter, as Linux shows them."""
+    names = {
+        "intel-rapl:0": "package-0", "intel-rapl:0:0": "core", "intel-rapl:1": "package-1", "intel-rapl:1:0": "dram",
+        "intel-rapl:2": "psys", "intel-rapl-mmio:0": "package-0",
+    }  # fmt: skip
+    for folder, name in names.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "name").write_text(f"{name}\n")
+        (tmp_path / folder / "max_energy_range_uj").write_text("1000000\n")
+        (tmp_path / folder / "energy_uj").write_text("400000\n")
+    return tmp_path
+
+
+def test_rapl_sums_the_packages_alone(powercap: Path) -> None:
+    counter = energy_counter(Device(), powercap=powercap)
+    assert isinstance(counter, EnergyCounter)
+    assert counter.source == "RAPL"
+    assert counter.read() == (400_000, 400_000)
+    (powercap / "intel-rapl:1" / "energy_uj").write_text("450000\n")
+    after = counter.read()
+    assert isinstance(after, tuple)
+    assert counter.spent_mj((400_000, 400_000), after) == 50.0
+
+
+def test_rapl_starts_again_at_its_range(powercap: Path) -> None:
+    counter = energy_counter(Device(), powercap=powercap)
+    assert isinstance(counter, EnergyCounter)
+    assert counter.spent_mj((990_000, 5), (10_000, 5)) == 20.0
+
+
+def test_energy_of_a_cpu(powercap: Path) -> None:
+    """1 W when idle, 3 W at work, 10 ms a run: 20 mJ above idle; the counter starts again on the way."""
+    stand_in = StandInNvml(idle_w=1, busy_w=3)
+    counter = energy_counter(Device(), powercap=powercap)
+    assert isinstance(counter, EnergyCounter)
+
+    def moving() -> tuple[int, ...] | Unavailable:
+        micro_joules = 400_000 + int(1000 * (stand_in._energy_mj - 5_000_000))
+        (powercap / "intel-rapl:0" / "energy_uj").write_text(str(micro_joules % 1_000_000))
+        return counter.read()
+
+    found = energy_per_run_mj(
+        stand_in.work,
+        EnergyCounter(counter.source, moving, counter.ranges_uj),
+        seconds=0.2,
+        idle_seconds=0.2,
+        clock=stand_in.clock,
+        sleep=stand_in.sleep,
+    )
+    assert found == pytest.approx(20, rel=1e-3)
+
+
+def test_no_rapl_is_unavailable_with_the_reason(tmp_path: Path, powercap: Path) -> None:
+    nowhere = energy_counter(Device(), powercap=tmp_path / "nowhere")
+    assert isinstance(nowhere, Unavailable)
+    assert "no RAPL counter" in nowhere.reason
+    (powercap / "intel-rapl:0" / "energy_uj").write_text("many")
+    damaged = energy_counter(Device(), powercap=powercap)
+    assert isinstance(damaged, Unavailable)
+    assert "RAPL can't be read" in damaged.reason
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "max_energy_range_uj"])
+def test_rapl_for_root_alone(powercap: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    read_text = Path.read_text
+
+    def refusing(path: Path, *arguments: object, **options: object) -> str:
+        if path.name == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "read_text", refusing)
+    answer = energy_counter(Device(), powercap=powercap)
+    assert isinstance(answer, Unavailable)
+    assert file in answer.reason
+    assert "needs root's rights" in answer.reason
+
+
+# --- as an objective
+
+
+def test_an_objective_that_the_device_cannot_give(tmp_path: Path, nvml: StandInNvml, powercap: Path) -> None:
+    with pytest.raises(ObjectiveUnavailableError, match=r"'energy_mj' can't be had on device 'cpu': .*RAPL"):
+        require_energy(Device("cpu"), powercap=tmp_path / "nowhere")
+    with pytest.raises(ObjectiveUnavailableError, match="'board': it is on another host"):
+        require_energy(BOARD)
+    nvml.failing = {"nvmlDeviceGetTotalEnergyConsumption": 3}
+    with pytest.raises(ObjectiveUnavailableError, match="'cuda': the GPU doesn't support this reading"):
+        require_energy(GPU)
+    nvml.failing = {}
+    require_energy(GPU)
+    require_energy(TORCH_GPU)
+    require_energy(Device("cpu"), powercap=powercap)
+
+
+def test_the_loops_are_long_beside_the_counters_steps() -> None:
+    """NVML's counter moves in steps of up to a tenth of a second."""
+    assert min(energy._LOOP_S, energy._IDLE_S) >= 2.0

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import onnx
 import pytest
 from latency_graphs import model, small_net, value
+from latency_nvml import StandInNvml
 from onnx import TensorProto, helper
 
 from latency_models.device import Device
-from latency_models.energy import Unavailable
+from latency_models.energy import EnergyCounter, Unavailable, energy_per_run_mj
 from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
-from latency_models.profile import StaticCosts, parse, profile, static_costs
+from latency_models.profile import StaticCosts, energy_of, gpu_memory_of, parse, profile, static_costs
+from latency_models.runner import OnnxRuntimeRunner
 from latency_models.timing import LatencyMeter
 
 NET = small_net().SerializeToString()
@@ -21,12 +28,18 @@ CONTRACT = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on a machine whose CPU counts its energy."""
+    monkeypatch.setattr("latency_models.profile.energy_counter", lambda device: Unavailable("none here"))
+
+
 def test_static_costs_by_hand() -> None:
     assert static_costs(NET, 2) == StaticCosts(
         macs=2 * (64 * 4 * 27 + 4 * 5),
         params=4 * 27 + 4 + 5 * 4 + 5,
         size_bytes=len(NET),
-        peak_memory_bytes=2 * (3 + 4) * 64 * 4,
+        peak_memory_bytes=2 * (16 + 4) * 64 * 4,
     )
 
 
@@ -34,11 +47,52 @@ def test_the_record_has_the_contracts_fields(store: Path) -> None:
     row = profile(NET, Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store)).as_dict()
     assert set(row) >= CONTRACT
     assert json.loads(json.dumps(row)) == row
-    assert row["energy_mj"] is None
-    assert "NVML" in str(row["energy_mj_unavailable"])
+    assert (row["energy_mj"], row["energy_mj_unavailable"]) == (None, "none here")
+    assert "no NVIDIA GPU" in str(row["gpu_memory_bytes_unavailable"])
     assert row["macs"] == static_costs(NET).macs
     nulls = {name for name, entry in row.items() if entry is None}
-    assert nulls == {"energy_mj"}
+    assert nulls == {"energy_mj", "gpu_memory_bytes"}
+    assert "footprint_bytes" not in row
+
+
+def test_the_footprint_is_there_where_it_is_asked_for(store: Path) -> None:
+    meter = LatencyMeter(Device(), store=store)
+    row = profile(NET, Device(), budget_s=0.02, meter=meter, footprint=True).as_dict()
+    assert cast("int", row["footprint_bytes"]) > cast("int", row["footprint_model_bytes"]) >= 0
+    missing = replace(profile(NET, Device(), budget_s=0.02, meter=meter), footprint=Unavailable("no /proc")).as_dict()
+    for name in ("footprint_bytes", "footprint_model_bytes"):
+        assert (missing[name], missing[f"{name}_unavailable"]) == (None, "no /proc")
+
+
+def test_energy_is_what_the_runs_spend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter that goes up with the thread's time at work: 1 W then, nothing when idle."""
+    spent = EnergyCounter("stand-in", lambda: (time.thread_time_ns() // 1000,))
+    monkeypatch.setattr("latency_models.profile.energy_counter", lambda device: spent)
+    short = partial(energy_per_run_mj, seconds=0.05, idle_seconds=0.05)
+    monkeypatch.setattr("latency_models.profile.energy_per_run_mj", short)
+    found = energy_of(NET, Device())
+    assert isinstance(found, float)
+    assert 0 < found < 50
+
+
+def test_gpu_memory_is_what_the_model_adds_to_a_runtime_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = StandInNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    loaded: list[int] = []
+
+    class Holding(OnnxRuntimeRunner):
+        def __init__(self, content: bytes, device: Device) -> None:
+            super().__init__(content, Device())
+            loaded.append(len(content))
+            nvml.hold(len(content))
+
+    monkeypatch.setattr("latency_models.profile._runner", Holding)
+    assert gpu_memory_of(NET, Device("cuda", provider="CUDAExecutionProvider")) == len(NET)
+    assert len(loaded) == 2
+    nvml.failing = {"nvmlInit": 9}
+    answer = gpu_memory_of(NET, Device("cuda", provider="CUDAExecutionProvider"))
+    assert isinstance(answer, Unavailable)
+    assert "driver is not loaded" in answer.reason
 
 
 def unshaped() -> bytes:
@@ -110,7 +164,7 @@ def test_an_open_dimension_is_said_with_the_file(tmp_path: Path) -> None:
 def test_real_models(onnx_models: Path, name: str, store: Path) -> None:
     path = onnx_models / f"{name}.onnx"
     row = profile(path, Device(), budget_s=0.05, meter=LatencyMeter(Device(), store=store)).as_dict()
-    assert {key for key, entry in row.items() if entry is None} == {"energy_mj"}
+    assert {key for key, entry in row.items() if entry is None} == {"energy_mj", "gpu_memory_bytes"}
     assert row["size_bytes"] == path.stat().st_size
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
+from latency_timers import REFERENCE_NS, DrawnTimer
 
 from latency_models.device import Device
 from latency_models.environment import capture
 from latency_models.graph_cost import count
-from latency_models.reference import REFERENCES, reference_model
+from latency_models.reference import ANCHOR, MEMORY_PROBE, REFERENCES, reference_model
 from latency_models.reference_store import ReferenceStore, ReferenceTime, calibrate
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def test_another_environment_or_reference_is_timed_by_itself(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "null", '{"format": 99, "environments": {}}', '{"format": 1}',
-        '{"format": 1, "environments": {"f": {"references": {"ref-1": {"ms": "fast", "session_sd": 0}}}}}',
-        '{"format": 1, "environments": {"f": {"references": {"ref-1": {"ms": -1.0, "session_sd": 0}}}}}',
-        '{"format": 1, "environments": {"f": {"references": {"ref-1": {"ms": NaN, "session_sd": 0}}}}}',
-        '{"format": 1, "environments": {"f": {"references": {"ref-1": {"other": 1}}}}}',
-        '{"format": 1, "environments": {"f": {"references": [1]}}}',
+        "", "{", "[]", "null", '{"format": 99, "environments": {}}', '{"format": 2}',
+        '{"format": 2, "environments": {"f": {"references": {"ref-1": {"ms": "fast", "session_sd": 0}}}}}',
+        '{"format": 2, "environments": {"f": {"references": {"ref-1": {"ms": -1.0, "session_sd": 0}}}}}',
+        '{"format": 2, "environments": {"f": {"references": {"ref-1": {"ms": NaN, "session_sd": 0}}}}}',
+        '{"format": 2, "environments": {"f": {"references": {"ref-1": {"other": 1}}}}}',
+        '{"format": 2, "environments": {"f": {"references": [1]}}}',
     ],
 )  # fmt: skip
 def test_a_damaged_store_is_rebuilt_with_a_warning(tmp_path: Path, text: str) -> None:
@@ -62,7 +63,7 @@ def test_a_damaged_store_is_rebuilt_with_a_warning(tmp_path: Path, text: str) ->
     assert len(store.warnings) == 1
     assert str(path) in store.warnings[0]
     assert "damaged" in store.warnings[0]
-    assert json.loads(path.read_text(encoding="utf-8"))["format"] == 1
+    assert json.loads(path.read_text(encoding="utf-8"))["format"] == 2
     assert ReferenceStore(path).get("ref-1", ENVIRONMENT, never) == TIME
 
 
@@ -86,13 +87,43 @@ def test_the_default_place_is_in_the_users_data_folder(tmp_path: Path, monkeypat
     assert ReferenceStore().path == tmp_path / "hwnas" / "references.json"
 
 
-def test_calibration_gives_a_time(store: Path) -> None:
-    answer = calibrate("ref-1", Device())
-    assert answer.ms > 0
+def test_an_older_format_is_taken_again_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "references.json"
+    path.write_text('{"format": 1, "environments": {}}', encoding="utf-8")
+    store = ReferenceStore(path)
+    assert store.get("ref-1", ENVIRONMENT, lambda: TIME) == TIME
+    assert store.warnings == ()
+
+
+def test_the_first_reference_stands_on_its_own() -> None:
+    answer = calibrate(ANCHOR, DrawnTimer({}), None)
+    assert answer.ms == pytest.approx(REFERENCE_NS[ANCHOR] / 1e6, rel=0.01)
+    assert answer.against is None
     assert answer.session_sd >= 0
 
 
-@pytest.mark.parametrize("spec", REFERENCES, ids=lambda spec: spec.name)
+def test_the_others_tell_of_the_moment_when_the_first_was_timed() -> None:
+    timer = DrawnTimer({})
+    timer.slowdown = lambda: 1.7  # the clock runs slower now
+    answer = calibrate("ref-5", timer, ReferenceTime(0.1, 0.0))
+    assert answer.ms == pytest.approx(0.1 * REFERENCE_NS["ref-5"] / REFERENCE_NS[ANCHOR], rel=0.01)
+    assert answer.against == ANCHOR
+    assert timer.loaded == {}
+
+
+def test_how_far_sessions_differ_is_measured() -> None:
+    spreads = [calibrate("ref-2", DrawnTimer({}, session_sd=sd), None).session_sd for sd in (0.0, 0.05)]
+    assert spreads[0] < 0.005 < spreads[1]
+
+
+def test_a_slow_machine_takes_fewer_sessions() -> None:
+    timer = DrawnTimer({reference_model("ref-7"): 2e9, reference_model(ANCHOR): 1e7})
+    calibrate("ref-7", timer, ReferenceTime(10.0, 0.0))
+    assert timer.loads.count(reference_model("ref-7")) == 2
+    assert sum(asked[2] for asked in timer.asked if len(asked[0]) > 1) == 5
+
+
+@pytest.mark.parametrize("spec", [*REFERENCES, MEMORY_PROBE], ids=lambda spec: spec.name)
 def test_references_are_valid_and_always_the_same(spec: object) -> None:
     name = spec.name  # type: ignore[attr-defined]
     model = reference_model(name)

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 from latency_graphs import model, small_net, value
-from onnx import TensorProto, helper
+from onnx import helper
 
 from latency_models.device import Device
-from latency_models.errors import InvalidModelError
+from latency_models.errors import DeviceError, InvalidModelError
 from latency_models.runner import OnnxRuntimeRunner, Runner
 
 
@@ -41,28 +41,6 @@ def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with OnnxRuntimeRunner(path, Device()) as runner:
         runner.run()
-
-
-def test_inputs_are_made_up_from_the_declaration() -> None:
-    nodes = [helper.make_node("Gather", ["table", "at"], ["y"])]
-    net = model(
-        nodes,
-        [value("table", ["N", 4]), value("at", ["N"], TensorProto.INT64)],
-        [value("y", ["N", 4])],
-    )
-    runner = OnnxRuntimeRunner(net.SerializeToString(), Device(batch_size=3))
-    table, at = runner._feed["table"], runner._feed["at"]
-    assert (table.shape, table.dtype) == ((3, 4), np.float32)
-    assert 0.0 <= table.min() < table.max() < 1.0
-    assert at.tolist() == [0, 0, 0]
-    again = OnnxRuntimeRunner(net.SerializeToString(), Device(batch_size=3))
-    assert np.array_equal(again._feed["table"], table)
-
-
-def test_given_inputs_are_fed() -> None:
-    image = np.ones((2, 3, 8, 8), np.float32)
-    runner = OnnxRuntimeRunner(small_net().SerializeToString(), Device(), {"x": image})
-    assert runner._feed["x"] is image
 
 
 @pytest.mark.parametrize(
@@ -111,8 +89,12 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         OnnxRuntimeRunner(tmp_path, Device())
 
 
-def test_the_batch_reaches_every_input() -> None:
-    runner = OnnxRuntimeRunner(small_net().SerializeToString(), Device(batch_size=6))
-    assert runner._feed["x"].shape == (6, 3, 8, 8)
+def test_the_batch_reaches_the_session() -> None:
+    OnnxRuntimeRunner(small_net(batch=2).SerializeToString(), Device(batch_size=2)).close()
     with pytest.raises(InvalidModelError, match="fixed at 2"):
         OnnxRuntimeRunner(small_net(batch=2).SerializeToString(), Device(batch_size=6))
+
+
+def test_a_provider_that_is_not_installed() -> None:
+    with pytest.raises(DeviceError, match="NoSuchExecutionProvider"):
+        OnnxRuntimeRunner(small_net().SerializeToString(), Device(provider="NoSuchExecutionProvider"))

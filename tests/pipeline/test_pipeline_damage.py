@@ -176,7 +176,7 @@ class TestProfile:
         [
             (["--device", "gpuu"], ("unknown device 'gpuu'", "cpu", "cuda")),
             (["--device", "cup"], ("did you mean 'cpu'?",)),
-            (["--precision", "int8"], ("unknown precision 'int8'", "fp32")),
+            (["--precision", "fp16"], ("unknown precision 'fp16'", "fp32")),
             (["--threads", "0"], ("threads is 0",)),
             (["--batch-size", "-1"], ("batch_size is -1",)),
         ],

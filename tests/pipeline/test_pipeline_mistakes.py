@@ -42,7 +42,7 @@ WRONG_CONFIGS: list[Case] = [
     ("objective twice", {"objectives": ["accuracy", "macs", "macs"]}, ("objectives", "twice")),
     ("energy of a cpu", {"objectives": ["accuracy", "energy_mj"]}, ("objectives", "energy_mj", "'cpu'", "latency_ms")),
     ("limited energy", {"constraints": {"energy_mj": 1}}, ("constraints", "energy_mj", "'cpu'")),
-    ("int8", {"device": {"precision": "int8"}}, ("device.precision", "'int8'", "fp32")),
+    ("fp16", {"device": {"precision": "fp16"}}, ("device.precision", "'fp16'", "fp32", "int8")),
     ("unknown activation", {"space": {"activations": ["hardswich"]}}, ("activations", "'hardswich'", "'hardswish'")),
     ("no activation", {"space": {"activations": []}}, ("space.activations", "at least one choice")),
     ("choice twice", {"space": {"kernels": [3, 3]}}, ("space.kernels", "twice")),

@@ -52,7 +52,7 @@ def unbroken(strategy: str, folder: Path) -> list[str]:
 
     def judge(architecture: Any) -> TrialResult:
         model = space.build(architecture)
-        objectives, _ = runner.cost(model)
+        _, objectives, _ = runner.cost(architecture, model)
         broken = excess(objectives, {"macs": 700_000})
         if broken:
             return TrialResult("infeasible", objectives, {"excess": broken})

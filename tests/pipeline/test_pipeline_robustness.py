@@ -59,7 +59,7 @@ def _time_references(config: Any, space: Any) -> None:
 
     runner = TrialRunner(config)
     for architecture in list(space.architectures())[::4000]:
-        runner.cost(space.build(architecture))
+        runner.cost(architecture, space.build(architecture))
 
 
 def _config() -> dict[str, Any]:

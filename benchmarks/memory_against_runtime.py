@@ -1,0 +1,150 @@
+"""Whether the peak memory that is computed from a graph is what ONNX Runtime asks for when it runs it.
+
+The truth is the runtime's own counter of the bytes that were asked for, in a session's first run, with the caller's
+input added for as long as it is read. Compared are random candidates of `convnet` at several image sizes and widths
+(also ones that fill no whole block of channels) with every activation of the table, torchvision's networks with
+untrained weights, and published files.
+
+    python benchmarks/memory_against_runtime.py [--candidates 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from common import REPOSITORY, at_least_one, convnet, distinct_architectures, heading, seeded, summary, table
+
+from export import activations
+from export.graph_builder import quick_graph
+from latency_models.device import resolve_device
+from latency_models.errors import CostError
+from latency_models.memory import peak_bytes
+from latency_models.runtime_profile import runtime_peak_bytes
+from latency_models.shapes import infer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_GOAL = 0.03
+_SIDES = (32, 128)
+_WIDTHS = (8, 12, 16, 20, 22)
+_TORCHVISION = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0")
+_MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Row:
+    """A net with both peaks in bytes and the time that the computed one took."""
+
+    group: str
+    name: str
+    computed: int
+    counted: int
+    seconds: float
+    nodes: int
+
+    @property
+    def ratio(self) -> float:
+        """Computed over counted."""
+        return self.computed / self.counted
+
+
+def main() -> None:
+    """Compare net after net."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=at_least_one, default=60, help="of the space (default: %(default)s)")
+    seeded(parser)
+    arguments = parser.parse_args()
+    heading(__doc__)
+    rows = []
+    for group, name, content in _nets(arguments.candidates, arguments.seed):
+        row = _compared(group, name, content)
+        if row is not None:
+            rows.append(row)
+    _print_summary(rows)
+
+
+def _nets(candidates: int, seed: int) -> Iterator[tuple[str, str, bytes | Path]]:
+    rng = random.Random(seed)
+    settings = [(side, width) for side in _SIDES for width in _WIDTHS]
+    for at, (side, width) in enumerate(settings):
+        space = convnet((3, side, side), activations=list(activations.names()), activation_scope="block", width=width)
+        share = candidates // len(settings) + (at < candidates % len(settings))
+        for number, architecture in enumerate(distinct_architectures(space, rng, share)):
+            model, _ = quick_graph(space.build(architecture), (3, side, side))
+            yield "convnet", f"{side}² width {width} #{number}", model.SerializeToString()
+    for name in _TORCHVISION:
+        yield "torchvision", name, _torchvision(name)
+    shared = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "onnx_models"
+    for path in sorted(shared.glob("*.onnx")):
+        yield "files", path.stem, path
+
+
+def _torchvision(name: str) -> bytes:
+    from pipeline.compat import import_torchvision
+
+    net: Any = import_torchvision().models.get_model(name, weights=None)
+    return bytes(quick_graph(net.eval(), (3, 224, 224))[0].SerializeToString())
+
+
+def _compared(group: str, name: str, content: bytes | Path) -> Row | None:
+    model = onnx.load_model_from_string(content) if isinstance(content, bytes) else onnx.load_model(content)
+    try:
+        shapes = infer(model)
+        began = time.perf_counter()
+        computed = peak_bytes(shapes)
+        seconds = time.perf_counter() - began
+        counted = runtime_peak_bytes(content, resolve_device("cpu"))
+    except CostError as error:
+        print(f"{group} {name}: {error}")
+        return None
+    if counted is None:
+        print(f"{group} {name}: ONNX Runtime doesn't count here")
+        return None
+    return Row(group, name, computed, counted, seconds, len(shapes.live_nodes))
+
+
+def _print_summary(rows: list[Row]) -> None:
+    shown = [row for row in rows if row.group != "convnet" or abs(row.ratio - 1) > 0.001]
+    if shown:
+        print("nets other than candidates, and candidates that are off by more than 0.1 %:")
+        table(
+            [
+                {
+                    "net": f"{row.group} {row.name}",
+                    "computed MB": f"{row.computed / _MEGABYTE:.4f}",
+                    "counted MB": f"{row.counted / _MEGABYTE:.4f}",
+                    "ratio": f"{row.ratio:.4f}",
+                }
+                for row in shown
+            ]
+        )
+    print()
+    for group in dict.fromkeys(row.group for row in rows):
+        ratios = [row.ratio for row in rows if row.group == group]
+        within = sum(abs(ratio - 1) <= _GOAL for ratio in ratios)
+        summary(
+            f"computed over counted peak, {group}",
+            f"median {statistics.median(ratios):.4f}, least {min(ratios):.4f}, most {max(ratios):.4f},"
+            f" {within} of {len(ratios)} within 3 %",
+            "within 3 %" if group == "convnet" else "within 3 %, or explained",
+        )
+    times = [1e3 * row.seconds for row in rows if row.group == "convnet"]
+    if times:
+        summary(
+            "time of the computed peak, convnet",
+            f"median {statistics.median(times):.2f} ms, most {max(times):.2f} ms",
+            "below 5 ms",
+        )
+
+
+if __name__ == "__main__":
+    main()

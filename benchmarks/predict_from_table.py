@@ -1,0 +1,248 @@
+"""Latency of every NAS-Bench-201 network on six devices, predicted from a few whole nets.
+
+    python benchmarks/predict_from_table.py [--seeds 20] [--table FILE.csv.gz] [--devices edgegpu_ms raspi4_ms]
+
+For each device and number of measured nets: Spearman's rank correlation over all nets that were not measured, and
+the share of them predicted within ±10 %, as mean ± standard deviation over seeds. Beside the model of
+`latency_models.feature_model`: FLOPs and parameters alone, linear models over several sets of features (ridge with
+cross-validated strength, in ms and in log ms), gradient boosting and random forest over all features. The linear
+models are fitted both to the chosen nets that ours gets and to random ones, the others to random ones. "Best linear" is
+the best of them all for each device and number, looked up afterwards: no user could have chosen so well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import os
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from common import REPOSITORY, at_least_one, heading, summary, table
+from scipy.stats import spearmanr
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.linear_model import RidgeCV
+
+from latency_models.feature_model import FeatureModel
+from latency_models.informative import informative
+from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_TABLE = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "nasbench201.csv.gz"
+_DEVICES = ("gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms")
+_COUNTS = (20, 50, 100)
+_OURS, _OURS_RANDOM = "feature model", "feature model, random nets"
+_LINEAR = {
+    "operators": ("operators",),
+    "edges": ("edges",),
+    "operators + used": ("operators", "used operators"),
+    "kept": ("kept operators",),
+    "all features": tuple(group.name for group in FEATURE_GROUPS),
+}
+_GOALS = {20: 0.94, 100: 0.975}
+_DEVICE_GOALS = {"edgegpu_ms": {20: 0.80, 100: 0.95}, "raspi4_ms": {20: 0.92, 100: 0.95}}
+_LINEAR_MARGIN = 0.005
+
+Key = tuple[str, str, int]
+
+
+@dataclass
+class _Found:
+    """By method, device and number of nets: Spearman and share within ±10 %; by device and number: coverage."""
+
+    scores: defaultdict[Key, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    coverage: defaultdict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: list[tuple[float, float]] = field(default_factory=list)
+
+    def mean(self, name: str, device: str, count: int, what: int = 0) -> float:
+        return float(np.mean([score[what] for score in self.scores[name, device, count]]))
+
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(name for name, _, _ in self.scores))
+
+    def extend(self, other: _Found) -> None:
+        for key, scores in other.scores.items():
+            self.scores[key] += scores
+        for key, shares in other.coverage.items():
+            self.coverage[key] += shares
+        self.seconds += other.seconds
+
+
+def main() -> None:
+    """Fit everything, print the table and the figures."""
+    arguments = _arguments()
+    heading(__doc__)
+    data = _Table(arguments.table, arguments.devices)
+    found = _Found()
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        for one in pool.map(_one_seed, [data] * arguments.seeds, range(arguments.seeds)):
+            found.extend(one)
+    for device in arguments.devices:
+        _print_device(device, found)
+    _print_goals(arguments.devices, found)
+    fit, predict = np.median(np.array(found.seconds), axis=0)
+    print(f"\nfitting to 100 nets takes {fit:.2f} s, predicting {len(data.columns)} takes {predict:.2f} s (medians)")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=_TABLE, help="(default: %(default)s)")
+    parser.add_argument("--devices", nargs="+", default=list(_DEVICES), choices=_DEVICES, metavar="COLUMN")
+    parser.add_argument("--seeds", type=at_least_one, default=20)
+    return parser.parse_args()
+
+
+class _Table:
+    """The table's columns as arrays over all nets."""
+
+    def __init__(self, path: Path, devices: list[str]) -> None:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.columns = features([parse(row["arch_str"]) for row in rows])
+        self.latency_ms = {device: np.array([float(row[device]) for row in rows]) for device in devices}
+        self.flops, self.params = (
+            np.array([[float(row[name])] for row in rows]) for name in ("flops_m_cifar10", "params_m_cifar10")
+        )
+        ends = np.cumsum([group.columns for group in FEATURE_GROUPS])
+        self._of = {
+            group.name: range(end - group.columns, end) for group, end in zip(FEATURE_GROUPS, ends, strict=True)
+        }
+
+        self.standardised = {name: self._standardised(groups) for name, groups in _LINEAR.items()}
+
+    def _standardised(self, names: tuple[str, ...]) -> np.ndarray:
+        """The groups' columns with zero mean and unit variance over the space."""
+        chosen = self.columns[:, [column for name in names for column in self._of[name]]]
+        return (chosen - chosen.mean(axis=0)) / np.maximum(chosen.std(axis=0), 1e-12)
+
+
+def _one_seed(data: _Table, seed: int) -> _Found:
+    found = _Found()
+    chosen = informative(data.columns, FEATURE_GROUPS, max(_COUNTS), seed=seed)
+    drawn = np.random.default_rng(seed).permutation(len(data.columns))[: max(_COUNTS)]
+    for device, latency_ms in data.latency_ms.items():
+        for count in _COUNTS:
+            _ours(data, device, chosen[:count], drawn[:count], found)
+            for name, predict in _others(data, seed):
+                samples = {name: drawn[:count]}
+                if name.startswith("linear"):
+                    samples[f"{name}, chosen nets"] = chosen[:count]
+                for label, picked in samples.items():
+                    score = _score(predict(picked, latency_ms), latency_ms, picked)
+                    found.scores[label, device, count].append(score)
+    return found
+
+
+def _ours(data: _Table, device: str, chosen: np.ndarray, drawn: np.ndarray, found: _Found) -> None:
+    latency_ms, count = data.latency_ms[device], len(chosen)
+    for name, picked in ((_OURS, chosen), (_OURS_RANDOM, drawn)):
+        began = time.perf_counter()
+        model = FeatureModel.fit(data.columns[picked], latency_ms[picked], FEATURE_GROUPS, data.columns)
+        fitted = time.perf_counter()
+        predicted = model.predict(data.columns)
+        if count == max(_COUNTS):
+            found.seconds.append((fitted - began, time.perf_counter() - fitted))
+        found.scores[name, device, count].append(_score(predicted.latency_ms, latency_ms, picked))
+        if name == _OURS:
+            inside = (predicted.low_ms <= latency_ms) & (latency_ms <= predicted.high_ms)
+            found.coverage[device, count].append(float(np.delete(inside, picked).mean()))
+
+
+def _others(data: _Table, seed: int) -> Iterator[tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]]:
+    """Name and `predict(indices of measured nets, latencies of all)` → latencies of all."""
+    yield "FLOPs", lambda picked, ms: _linear(data.flops, picked, ms, log=False)
+    yield "parameters", lambda picked, ms: _linear(data.params, picked, ms, log=False)
+    for name, columns in data.standardised.items():
+        for unit, log in (("ms", False), ("log", True)):
+            yield (
+                f"linear in {unit}: {name}",
+                lambda picked, ms, columns=columns, log=log: _linear(columns, picked, ms, log=log),
+            )
+    everything = data.standardised["all features"]
+    for name, trees in (
+        ("gradient boosting", lambda: GradientBoostingRegressor(random_state=seed)),
+        ("random forest", lambda: RandomForestRegressor(100, random_state=seed)),
+    ):
+        yield (
+            name,
+            lambda picked, ms, trees=trees: np.exp(
+                trees().fit(everything[picked], np.log(ms[picked])).predict(everything)
+            ),
+        )
+
+
+def _linear(columns: np.ndarray, picked: np.ndarray, latency_ms: np.ndarray, *, log: bool) -> np.ndarray:
+    target = np.log(latency_ms[picked]) if log else latency_ms[picked]
+    found = RidgeCV(np.logspace(-4, 3, 15)).fit(columns[picked], target).predict(columns)
+    return np.exp(np.minimum(found, 30.0)) if log else found
+
+
+def _score(found_ms: np.ndarray, latency_ms: np.ndarray, picked: np.ndarray) -> tuple[float, float]:
+    """Spearman's correlation and the share within ±10 %, over the nets that were not measured."""
+    found_ms, latency_ms = np.delete(found_ms, picked), np.delete(latency_ms, picked)
+    near = float((np.abs(found_ms / latency_ms - 1.0) <= 0.1).mean())
+    return float(spearmanr(found_ms, latency_ms)[0]), near
+
+
+def _print_device(device: str, found: _Found) -> None:
+    rows = []
+    for name in found.methods():
+        row = {device: name}
+        for count in _COUNTS:
+            scores = np.array(found.scores[name, device, count])
+            row[f"Spearman @{count}"] = f"{scores[:, 0].mean():.4f} ± {scores[:, 0].std():.4f}"
+            row[f"±10 % @{count}"] = f"{scores[:, 1].mean():.1%}"
+        rows.append(row)
+    table(rows)
+    shares = (f"{np.mean(found.coverage[device, count]):.1%} @{count}" for count in _COUNTS)
+    print(f"90 % intervals hold {', '.join(shares)}\n", flush=True)
+
+
+def _print_goals(devices: list[str], found: _Found) -> None:
+    for count in _COUNTS:
+        ranks, near = (np.mean([found.mean(_OURS, device, count, what) for device in devices]) for what in (0, 1))
+        goal = f">= {_GOALS[count]}" if count in _GOALS else "none set"
+        summary(f"mean Spearman, {count} nets", f"{ranks:.4f}, within ±10 % {near:.1%}", goal)
+    for device in sorted(_DEVICE_GOALS.keys() & set(devices)):
+        for count, least in _DEVICE_GOALS[device].items():
+            rank, share = (found.mean(_OURS, device, count, what) for what in (0, 1))
+            summary(f"Spearman on {device}, {count} nets", f"{rank:.4f}, within ±10 % {share:.1%}", f">= {least}")
+    _print_margin(devices, found)
+    _print_coverage(devices, found)
+
+
+def _print_margin(devices: list[str], found: _Found) -> None:
+    """How far the model falls behind the best linear one, where it does."""
+    linear = [name for name in found.methods() if name.startswith("linear")]
+    rows = []
+    margins = {}
+    for device in devices:
+        for count in _COUNTS:
+            best = max(linear, key=lambda name: found.mean(name, device, count))
+            theirs, ours = found.mean(best, device, count), found.mean(_OURS, device, count)
+            margins[f"{device} @{count}"] = ours - theirs
+            shown = {"nets": str(count), "ours": f"{ours:.4f}", "best linear": f"{theirs:.4f}", "which": best}
+            rows.append({"device": device, **shown})
+    table(rows)
+    worst = min(margins, key=lambda key: margins[key])
+    summary("least margin over the best linear model", f"{margins[worst]:+.4f} ({worst})", f">= -{_LINEAR_MARGIN}")
+
+
+def _print_coverage(devices: list[str], found: _Found) -> None:
+    shares = {f"{device} @{n}": float(np.mean(found.coverage[device, n])) for device in devices for n in _COUNTS}
+    told = f"{np.mean(list(shares.values())):.1%} overall, {min(shares.values()):.1%} to {max(shares.values()):.1%}"
+    outside = [f"{name} {share:.1%}" for name, share in shares.items() if not 0.85 <= share <= 0.95]
+    summary("90 % intervals hold", told + (f"; outside: {', '.join(outside)}" if outside else ""), "85 to 95 %")
+
+
+if __name__ == "__main__":
+    main()

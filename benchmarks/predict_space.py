@@ -1,0 +1,104 @@
+"""How well a calibrated cost model predicts networks of its space that it has never seen.
+
+Calibrates on blocks and a few whole networks, then measures others twice. Printed: the measurement's own noise (how far
+its two looks at a network differ), the predictions' mean absolute percentage error, the worst one, the rank correlation,
+and how many of the 90 % intervals hold the measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import REPOSITORY, heading, summary
+from scipy.stats import spearmanr
+
+_LOOK_S = 0.4
+
+
+def main() -> None:
+    """Calibrate, measure, compare."""
+    arguments = _arguments()
+    heading(__doc__)
+    import pipeline.compat  # noqa: F401 - before NNI
+    from export.graph_builder import quick_graph
+    from latency_models.profile import static_costs
+    from latency_models.timing import LatencyMeter
+    from pipeline.calibration import Calibrator
+    from pipeline.config_file import load_config
+    from pipeline.console import TerminalReporter
+    from pipeline.costs import counted
+    from pipeline.devices import device_of
+    from pipeline.int8 import prepare_of
+    from pipeline.search import prepare
+    from pipeline.space_cost import identity_of, read
+
+    config = load_config(arguments.config, arguments.set)
+    data, space = prepare(config, str(arguments.config))
+    device = device_of(config.device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cost.json"
+        calibrator = Calibrator(config, data, space, TerminalReporter())
+        calibration = calibrator.run(seconds=arguments.seconds, nets=arguments.calibration_nets, output=path)
+        with LatencyMeter(device) as meter:
+            model = read(path, space, identity_of(config, data), device, meter.environment())
+            rng = random.Random(config.seed + 1)
+            torch.manual_seed(1)
+            rows = []
+            for _ in range(arguments.nets):
+                architecture = space.at(rng.randrange(space.size()))
+                graph, _ = quick_graph(space.build(architecture), data.input_shape)
+                content = prepare_of(device.precision)(graph.SerializeToString())
+                costs = counted(static_costs(content, device.batch_size))
+                looks = [meter.measure(content, budget_s=_LOOK_S, target_half_width=0.002).latency_ms for _ in range(2)]
+                model.predict(architecture, costs)
+                began = time.perf_counter()
+                found = model.predict(architecture, costs)
+                rows.append((looks, found, time.perf_counter() - began))
+    print(f"\n{calibration.description}; blocks {calibration.probe_seconds:.0f} s")
+    print(f"held-out blocks: median {calibration.held_out[0]:.2%}, 90th percentile {calibration.held_out[1]:.2%}")
+    _print_figures(rows, device.precision)
+    if arguments.verbose:
+        for looks, found, _ in rows:
+            print(
+                f"{found.latency_ms:8.4f} ({found.low_ms:8.4f} to {found.high_ms:8.4f})", *(f"{x:8.4f}" for x in looks)
+            )
+
+
+def _print_figures(rows: list[Any], precision: str) -> None:
+    looks = np.array([row[0] for row in rows])
+    measured = looks.mean(axis=1)
+    predicted = np.array([row[1].latency_ms for row in rows])
+    errors = predicted / measured - 1.0
+    noise = float(np.abs(looks[:, 0] / looks[:, 1] - 1.0).mean())
+    held = np.mean([row[1].low_ms <= ms <= row[1].high_ms for row, ms in zip(rows, measured, strict=True)])
+    width = np.mean([(row[1].high_ms - row[1].low_ms) / 2 / row[1].latency_ms for row in rows])
+    print(f"{len(rows)} unknown networks of {measured.min():.3g} to {measured.max():.3g} ms; bias {errors.mean():+.2%}")
+    print(f"noise floor: two looks at a network differ by {noise:.2%} on average")
+    goal = "≤ 4 %" if precision == "int8" else f"≤ {noise + 0.01:.2%}, the noise floor and 1 point"
+    summary("MAPE", f"{np.abs(errors).mean():.2%}", goal)
+    summary("within ±10 %", f"{np.mean(np.abs(errors) <= 0.1):.1%}, worst {np.abs(errors).max():.2%}", "100 %")
+    summary("Spearman", f"{spearmanr(predicted, measured)[0]:.4f}", "≥ 0.99")
+    summary("90 % intervals that hold the measurement", f"{held:.1%} (± {width:.1%} wide)", "85–95 %")
+    summary("one prediction", f"{1000 * np.median([row[2] for row in rows]):.2f} ms", "< 1 ms")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs" / "bench-convnet.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
+    parser.add_argument("--nets", type=int, default=60)
+    parser.add_argument("--calibration-nets", type=int, default=None)
+    parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--verbose", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A search with the cost model against the same search that measures each candidate.
+
+Fashion-MNIST, the space of configs/fashion-mnist-cpu.yaml, a short training. Printed for each way: candidates judged,
+latencies that were measured, seconds spent on latencies, and the hypervolume of the front, whose members are all
+measured. Seeds are repeated, because two searches that see slightly different numbers go different ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import HWNAS, REPOSITORY, at_least_one, heading, summary
+
+_WAYS = ("measure", "auto", "predict")
+_LIMIT_MS = 0.68
+_WORST_ERROR = 0.5
+
+
+def main() -> None:
+    """Run the searches and compare their journals."""
+    arguments = _arguments()
+    heading(__doc__)
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in _WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "XDG_DATA_HOME": folder}
+        for way in _WAYS:  # `auto` before there is a calibrated model: it learns from what it measures
+            began = time.monotonic()
+            for seed in range(arguments.seeds):
+                run = Path(folder) / f"{way}-{seed}"
+                _search(run, way, seed, arguments, environment)
+                found[way].append(_figures(run, environment))
+                print(way, seed, {k: round(v, 4) for k, v in found[way][-1].items()}, flush=True)
+            print(f"{way}: {time.monotonic() - began:.0f} s in all", flush=True)
+    for name in ("candidates", "latencies", "measured", "cost_s", "hypervolume"):
+        shown = [f"{way} {np.mean([row[name] for row in rows]):.4g}" for way, rows in found.items()]
+        print(f"{name:12s} {', '.join(shown)}")
+    measured, auto = (np.mean([row["measured"] / row["latencies"] for row in found[w]]) for w in ("measure", "auto"))
+    summary("share of latencies that are measured", f"{measured:.0%} by measure, {auto:.0%} by auto", "fewer")
+    volumes = {way: np.array([row["hypervolume"] for row in rows]) for way, rows in found.items()}
+    for way in _WAYS[1:]:
+        ratio = volumes[way].mean() / volumes["measure"].mean()
+        spread = volumes["measure"].std(ddof=1) / volumes["measure"].mean() if arguments.seeds > 1 else float("nan")
+        summary(f"hypervolume of {way} over measure's", f"{ratio:.3f} (one seed's spread {spread:.3f})", "not less")
+
+
+def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, environment: dict[str, str]) -> None:
+    settings = {
+        "data.root": arguments.data,
+        "data.train_samples": arguments.images,
+        "data.validation_samples": 2000,
+        "cost_model": way,
+        "seed": seed,
+        "budget.trials": arguments.trials,
+        "final.epochs": 1,
+        "constraints.latency_ms": _LIMIT_MS,
+        "export.quantize": "never",
+    }
+    pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    config = REPOSITORY / "configs" / "fashion-mnist-cpu.yaml"
+    command = [str(HWNAS), "search", str(config), "--run-dir", str(run), *pairs]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
+def _figures(run: Path, environment: dict[str, str]) -> dict[str, float]:
+    from pipeline.objectives import as_losses, hypervolume, pareto_front
+
+    shown = subprocess.run(
+        [str(HWNAS), "trials", str(run), "--json"], env=environment, check=True, capture_output=True, text=True
+    )
+    trials: list[dict[str, Any]] = json.loads(shown.stdout)
+    latencies = [trial["details"]["latency"] for trial in trials if "latency" in trial["details"]]
+    names = ("accuracy", "latency_ms")
+    losses = as_losses([trial["objectives"] for trial in trials if trial["status"] == "ok"], names)
+    reference = np.array([-1.0 + _WORST_ERROR, _LIMIT_MS])
+    front = losses[pareto_front(losses)]
+    return {
+        "candidates": float(len(trials)),
+        "latencies": float(len(latencies)),
+        "measured": float(sum(latency["source"] == "measured" for latency in latencies)),
+        "cost_s": float(sum(latency["cost_s"] for latency in latencies)),
+        "hypervolume": hypervolume(front, reference) / (_WORST_ERROR * _LIMIT_MS),
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=(shared / "data").absolute(), help="holds FashionMNIST/raw")
+    parser.add_argument("--trials", type=at_least_one, default=40)
+    parser.add_argument("--images", type=at_least_one, default=1000, help="training images")
+    parser.add_argument("--seeds", type=at_least_one, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The covariance between architectures that `feature_model` regresses with, and its likelihood.
+
+Features come in named groups (counts of operators, one-hots of choices, …). The covariance is a sum of one
+linear kernel for each group, whose weight tells how much of the latency the group explains, and one smooth
+kernel over all of them for what isn't additive. Weights and scales are the model's hyper-parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The weight of the constant: the mean of the standardised latencies is as good as unknown.
+_CONSTANT = 10.0
+# A floor under every noise variance, so that exact tables can be inverted.
+JITTER = 1e-6
+# Log-normal priors (median, spread of the logarithm). Few groups are expected to matter, hence the wide one.
+_LINEAR, _INVERSE_SCALE, _SMOOTH, _NOISE = (0.1, 1.5), (0.5, 1.0), (0.3, 1.0), (0.1, 1.0)
+_LOWEST, _HIGHEST = -7.0, 4.0
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """Adjacent columns of a feature matrix that mean the same kind of thing."""
+
+    name: str
+    columns: int
+
+
+class Scaling:
+    """Columns to zero mean and unit variance over the space, each group divided by the root of its size.
+
+    `mean` and `deviation` are (d,), taken from a sample of the space rather than from the few measured nets.
+    """
+
+    def __init__(self, groups: Sequence[FeatureGroup], mean: np.ndarray, deviation: np.ndarray) -> None:
+        self.groups, self.mean, self.deviation = tuple(groups), mean, deviation
+        sizes = [group.columns for group in groups]
+        self._divisor = deviation * np.sqrt(np.repeat(sizes, sizes))
+
+    @classmethod
+    def of(cls, sample: np.ndarray, groups: Sequence[FeatureGroup]) -> Scaling:
+        """From `sample` (n, d). A column that is constant there keeps its unit."""
+        deviation = sample.std(axis=0)
+        return cls(groups, sample.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(n, d) → (n, d)."""
+        return np.asarray((features - self.mean) / self._divisor)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Of n scaled architectures with each other: inner products and half squared distances, (groups, n, n)."""
+
+    linear: np.ndarray
+    distance: np.ndarray
+
+    @classmethod
+    def of(cls, scaled: np.ndarray, groups: Sequence[FeatureGroup]) -> Similarity:
+        """From (n, d)."""
+        blocks = np.split(scaled, np.cumsum([group.columns for group in groups])[:-1], axis=1)
+        linear = np.stack([block @ block.T for block in blocks])
+        squared = np.diagonal(linear, axis1=1, axis2=2) / 2
+        return cls(linear, np.maximum(squared[:, :, None] + squared[:, None, :] - linear, 0.0))
+
+
+class Kernel:
+    """The covariance at log hyper-parameters `theta`: a linear weight and an inverse scale for each group, the
+    weight of the smooth part, the noise; all of them standard deviations or inverse lengths.
+    """
+
+    def __init__(self, groups: Sequence[FeatureGroup]) -> None:
+        self.groups = len(groups)
+        self._sizes = [group.columns for group in groups]
+        priors = [_LINEAR] * self.groups + [_INVERSE_SCALE] * self.groups + [_SMOOTH, _NOISE]
+        self._centre = np.log([median for median, _ in priors])
+        self._spread = np.array([spread for _, spread in priors])
+
+    @property
+    def start(self) -> np.ndarray:
+        """The hyper-parameters that the prior expects."""
+        return self._centre.copy()
+
+    @property
+    def bounds(self) -> list[tuple[float, float]]:
+        """Limits of each hyper-parameter."""
+        return [(_LOWEST, _HIGHEST)] * len(self._centre)
+
+    def covariance(self, theta: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(n, d) and (m, d), scaled → (n, m), without noise."""
+        weights, scales = self._by_column(theta)
+        near = left * scales
+        squared = ((near**2).sum(axis=1) / 2)[:, None] + (((right * scales) ** 2).sum(axis=1) / 2)[None, :]
+        smooth = np.minimum(near @ (right * scales).T - squared, 0.0)
+        smooth += 2 * theta[-2]
+        np.exp(smooth, out=smooth)
+        smooth += (left * weights**2) @ right.T
+        return np.asarray(smooth + _CONSTANT)
+
+    def variance(self, theta: np.ndarray, scaled: np.ndarray) -> np.ndarray:
+        """(n, d), scaled → (n,): the prior variances, the diagonal of the covariance with themselves."""
+        weights, _ = self._by_column(theta)
+        return np.asarray(((scaled * weights) ** 2).sum(axis=1) + np.exp(2 * theta[-2]) + _CONSTANT)
+
+    def _by_column(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(d,) and (d,): linear weight and inverse scale of each column."""
+        by_group = np.exp(theta[: 2 * self.groups])
+        return np.repeat(by_group[: self.groups], self._sizes), np.repeat(by_group[self.groups :], self._sizes)
+
+    def loss(
+        self, theta: np.ndarray, similarity: Similarity, target: np.ndarray, noise: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Negative log posterior of the hyper-parameters up to a constant, and its gradient.
+
+        `target` (n,) is standardised, `noise` (n,) multiplies the noise variance of each measurement.
+        """
+        weights, scales = np.exp(2 * theta[: self.groups]), np.exp(2 * theta[self.groups : 2 * self.groups])
+        smooth = np.exp(2 * theta[-2] - np.tensordot(scales, similarity.distance, 1))
+        own = np.exp(2 * theta[-1]) * noise
+        full = np.tensordot(weights, similarity.linear, 1) + smooth + _CONSTANT
+        inverse, log_determinant = invert(full + np.diag(own + JITTER))
+        solved = inverse @ target
+        surplus = inverse - np.outer(solved, solved)
+        gradient = np.concatenate(
+            [
+                weights * np.tensordot(similarity.linear, surplus, 2),
+                -scales * np.tensordot(similarity.distance, surplus * smooth, 2),
+                [np.sum(surplus * smooth), np.sum(np.diag(surplus) * own)],
+            ]
+        )
+        off = (theta - self._centre) / self._spread
+        loss = 0.5 * float(target @ solved) + 0.5 * log_determinant + 0.5 * float(off @ off)
+        return loss, gradient + off / self._spread
+
+
+def invert(matrix: np.ndarray) -> tuple[np.ndarray, float]:
+    """Inverse and log-determinant of a symmetric positive definite matrix."""
+    factor = np.linalg.cholesky(matrix)
+    half = np.linalg.solve(factor, np.eye(len(matrix)))
+    return half.T @ half, 2 * float(np.log(np.diag(factor)).sum())

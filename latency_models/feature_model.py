@@ -1,0 +1,263 @@
+"""Latency of any architecture of a space from a few whole nets, where blocks can't be timed.
+
+A Gaussian process (Rasmussen and Williams 2006) over features of the architecture. Latencies stay in
+milliseconds, because the times of operators add up; the noise is proportional to the latency, as that of timers and
+busy machines is, and has Student's t distribution, so that a disturbed measurement counts for little
+(Lange, Little and Taylor 1989). Hyper-parameters maximise the marginal likelihood times a prior. Intervals are
+conformal: held-out residuals in units of the predicted deviation tell how wide they have to be.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latency_models.errors import CostError
+from latency_models.feature_kernel import JITTER, FeatureGroup, Kernel, Scaling, Similarity, invert
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FORMAT = 1
+MINIMUM = 10
+"""The least number of nets: fewer leave no held-out residual beyond the 90th percentile."""
+
+_COVERAGE = 0.90
+_DEGREES = 4.0
+_ROUNDS = 3
+_ITERATIONS = 60
+# Noise proportional to the latency ends at a tenth of the typical one: a timer has a resolution.
+_LEAST_SHARE = 0.1
+
+
+class FeatureModelError(CostError):
+    """Measurements or a document that no model can be made of."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Arrays (n,) in milliseconds; the intervals hold 90 % of what would be measured."""
+
+    latency_ms: np.ndarray
+    low_ms: np.ndarray
+    high_ms: np.ndarray
+
+
+class FeatureModel:
+    """A fitted model; make one by `fit`, `updated` or `from_dict`."""
+
+    def __init__(
+        self, scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, theta: np.ndarray, noise: np.ndarray
+    ) -> None:
+        """The model at hyper-parameters `theta`; `noise` (n,) multiplies each measurement's noise variance."""
+        self._scaling, self._features, self._measured_ms = scaling, features, latency_ms
+        self._theta, self._noise = theta, noise
+        self._kernel = Kernel(scaling.groups)
+        self._units = _Units(latency_ms)
+        self._scaled = scaling(features)
+        covariance = self._kernel.covariance(theta, self._scaled, self._scaled)
+        self._own = math.exp(2 * theta[-1]) * noise
+        self._inverse, _ = invert(covariance + np.diag(self._own + JITTER))
+        self._solved = self._inverse @ self._units.standard(latency_ms)
+        self.width = self._conformal_width()
+
+    @classmethod
+    def fit(
+        cls,
+        features: np.ndarray,
+        latency_ms: np.ndarray,
+        groups: Sequence[FeatureGroup] | None = None,
+        space: np.ndarray | None = None,
+    ) -> FeatureModel:
+        """Fit to whole nets.
+
+        Args:
+            features: (n, d). Counts (MACs, operators, parameters) go in as they are, not as logarithms:
+                a latency is a sum over them.
+            latency_ms: (n,), above 0.
+            groups: what the columns mean; by default one group holds them all.
+            space: (m, d), features of a sample of the space, which the columns are scaled by; by default the n nets.
+
+        Raises:
+            FeatureModelError: fewer than 10 nets, shapes that don't fit together, a latency that is no positive
+                number, a feature that is no number.
+        """
+        features, latency_ms = np.asarray(features, dtype=float), np.asarray(latency_ms, dtype=float)
+        sample = features if space is None else np.asarray(space, dtype=float)
+        columns = features.shape[-1] if features.ndim else 0
+        groups = tuple(groups) if groups else (FeatureGroup("features", columns),)
+        _check(features, latency_ms, groups)
+        _check_features(sample, columns, "the space's features")
+        scaling = Scaling.of(sample, groups)
+        return cls(scaling, features, latency_ms, *_hyper_parameters(scaling, features, latency_ms, None))
+
+    def updated(self, features: np.ndarray, latency_ms: np.ndarray) -> FeatureModel:
+        """A model of the measurements so far and these, (k, d) and (k,).
+
+        Cheaper than `fit`, because the search for hyper-parameters starts from this model's.
+        """
+        features = np.concatenate([self._features, np.asarray(features, dtype=float)])
+        latency_ms = np.concatenate([self._measured_ms, np.asarray(latency_ms, dtype=float)])
+        _check(features, latency_ms, self._scaling.groups)
+        found = _hyper_parameters(self._scaling, features, latency_ms, self._theta)
+        return type(self)(self._scaling, features, latency_ms, *found)
+
+    @property
+    def measurements(self) -> int:
+        """How many whole nets the model knows."""
+        return len(self._measured_ms)
+
+    def predict(self, features: np.ndarray) -> Predicted:
+        """Latencies of (n, d) with their 90 % intervals.
+
+        Raises:
+            FeatureModelError: other columns than the model was fitted to, or a feature that is no number.
+        """
+        features = np.asarray(features, dtype=float)
+        _check_features(features, len(self._scaling.mean), "the features")
+        scaled = self._scaling(features)
+        shared = self._kernel.covariance(self._theta, scaled, self._scaled)
+        mean = shared @ self._solved
+        explained = np.einsum("ij,ij->i", shared @ self._inverse, shared)
+        variance = np.maximum(self._kernel.variance(self._theta, scaled) - explained, 0.0)
+        reach = self.width * self._deviation(mean, variance)
+        to_ms = self._units.milliseconds
+        return Predicted(to_ms(mean), to_ms(mean - reach), to_ms(mean + reach))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` gives the same model back."""
+        return {
+            "format": FORMAT,
+            "groups": [[group.name, group.columns] for group in self._scaling.groups],
+            "mean": self._scaling.mean.tolist(),
+            "deviation": self._scaling.deviation.tolist(),
+            "features": self._features.tolist(),
+            "latency_ms": self._measured_ms.tolist(),
+            "theta": self._theta.tolist(),
+            "noise": self._noise.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> FeatureModel:
+        """The model that `as_dict` wrote.
+
+        Raises:
+            FeatureModelError: a document of another format, or a damaged one.
+        """
+        if document.get("format") != FORMAT:
+            raise FeatureModelError(
+                f"a feature model of format {document.get('format')!r}; this version reads {FORMAT}"
+            )
+        try:
+            groups = tuple(FeatureGroup(str(name), int(columns)) for name, columns in document["groups"])
+            names = ("mean", "deviation", "features", "latency_ms", "theta", "noise")
+            mean, deviation, features, latency_ms, theta, noise = (np.array(document[name], float) for name in names)
+        except (LookupError, TypeError, ValueError) as error:
+            raise FeatureModelError(f"a damaged feature model ({type(error).__name__}: {error})") from error
+        _check(features, latency_ms, groups)
+        wanted = [(features.shape[1],), (features.shape[1],), (2 * len(groups) + 2,), latency_ms.shape]
+        numbers = (mean, deviation, theta, noise)
+        if [array.shape for array in numbers] != wanted or not all(np.isfinite(array).all() for array in numbers):
+            raise FeatureModelError("a damaged feature model (numbers missing, too many, or none)")
+        if not (deviation > 0).all() or not (noise > 0).all() or np.abs(theta).max() > 50:
+            raise FeatureModelError("a damaged feature model (a scale that is not above 0)")
+        return cls(Scaling(groups, mean, deviation), features, latency_ms, theta, noise)
+
+    def _deviation(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Of a new measurement, in standard units, from the latent mean and variance (n,)."""
+        return np.sqrt(variance + math.exp(2 * self._theta[-1]) * self._units.proportional(mean))
+
+    def _conformal_width(self) -> float:
+        """How many predicted deviations hold 90 % of the left-out measurements, corrected for their number.
+
+        Leave-one-out means and variances of a Gaussian process are known in closed form (Rasmussen and Williams
+        2006, section 5.4.2); the quantile is the jackknife's (Barber et al. 2021) on normalised residuals.
+        """
+        left_out = 1.0 / np.diag(self._inverse)
+        residual = left_out * self._solved
+        mean = self._units.standard(self._measured_ms) - residual
+        latent = np.maximum(left_out - self._own - JITTER, 0.0)
+        scores = np.sort(np.abs(residual) / self._deviation(mean, latent))
+        return float(scores[math.ceil((len(scores) + 1) * _COVERAGE) - 1])
+
+
+class _Units:
+    """Milliseconds ↔ the standardised latencies that the Gaussian process sees."""
+
+    def __init__(self, latency_ms: np.ndarray) -> None:
+        self.typical = math.exp(float(np.log(latency_ms).mean()))
+        relative = latency_ms / self.typical
+        self._centre, self._spread = float(np.median(relative)), float(relative.std()) or 1.0
+        self._floor_ms = float(latency_ms.min()) / 2
+
+    def standard(self, latency_ms: np.ndarray) -> np.ndarray:
+        return np.asarray((latency_ms / self.typical - self._centre) / self._spread)
+
+    def milliseconds(self, standard: np.ndarray) -> np.ndarray:
+        """Positive and in order: below half of the least measured latency the line bends into a hyperbola."""
+        straight = (standard * self._spread + self._centre) * self.typical
+        below = np.minimum(straight / self._floor_ms - 1.0, 0.0)
+        return np.where(below < 0, self._floor_ms / (1.0 - below), straight)
+
+    def proportional(self, standard: np.ndarray) -> np.ndarray:
+        """What a noise that is proportional to the latency multiplies its variance by."""
+        return np.maximum(self.milliseconds(standard) / self.typical, _LEAST_SHARE) ** 2
+
+
+def _hyper_parameters(
+    scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, start: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest hyper-parameters and what multiplies each measurement's noise variance, in turns."""
+    from scipy.optimize import minimize
+
+    kernel, units = Kernel(scaling.groups), _Units(latency_ms)
+    scaled, target = scaling(features), units.standard(latency_ms)
+    similarity = Similarity.of(scaled, scaling.groups)
+    theta = kernel.start if start is None else start
+    noise = proportional = units.proportional(target)
+    for round_ in range(_ROUNDS):
+        found = minimize(
+            kernel.loss,
+            theta,
+            (similarity, target, noise),
+            method="L-BFGS-B",
+            jac=True,
+            bounds=kernel.bounds,
+            options={"maxiter": _ITERATIONS // (1 + (round_ > 0))},
+        )
+        theta = np.asarray(found.x)
+        residual, uncertainty = _residuals(kernel, theta, scaled, target, noise)
+        proportional = units.proportional(target - residual)
+        surprise = (residual**2 + uncertainty) / (math.exp(2 * theta[-1]) * proportional)
+        noise = proportional * (_DEGREES + surprise) / (_DEGREES + 1)
+    return theta, noise
+
+
+def _residuals(
+    kernel: Kernel, theta: np.ndarray, scaled: np.ndarray, target: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) and (n,): what the fit leaves of each measurement, and the variance of that."""
+    own = math.exp(2 * theta[-1]) * noise
+    inverse, _ = invert(kernel.covariance(theta, scaled, scaled) + np.diag(own + JITTER))
+    return own * (inverse @ target), np.maximum(own - own**2 * np.diag(inverse), 0.0)
+
+
+def _check(features: np.ndarray, latency_ms: np.ndarray, groups: Sequence[FeatureGroup]) -> None:
+    columns = sum(group.columns for group in groups)
+    _check_features(features, columns, "the features")
+    if latency_ms.shape != features.shape[:1]:
+        raise FeatureModelError(f"latencies of shape {latency_ms.shape} for {len(features)} nets")
+    if len(features) < MINIMUM:
+        raise FeatureModelError(f"{len(features)} measured nets; a feature model needs at least {MINIMUM}")
+    if not (np.isfinite(latency_ms) & (latency_ms > 0)).all():
+        raise FeatureModelError("a latency that is not a number above 0")
+
+
+def _check_features(features: np.ndarray, columns: int, what: str) -> None:
+    if features.ndim != 2 or features.shape[1] != columns or not columns:
+        raise FeatureModelError(f"{what} have the shape {features.shape}; a row of {columns} for each net is needed")
+    if not np.isfinite(features).all():
+        raise FeatureModelError(f"{what} hold a value that is not a number")

@@ -1,0 +1,211 @@
+"""Small ONNX graphs of random weights, written node by node: what micro-benchmarks and made-up networks consist of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+_OPSET = 20
+_IR_VERSION = 10
+_IR_VERSION_OF_OPEN_WEIGHTS = 3
+_SCALE = 0.05
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the graph and its shape."""
+
+    name: str
+    dims: tuple[int, ...]
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes; every method adds some and answers their result.
+
+    `open_weights` lists the weights among the inputs, as old files do: a caller may replace them, so that ONNX Runtime
+    neither folds them nor changes their layout.
+    """
+
+    rng: np.random.Generator
+    open_weights: bool = False
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    stored: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def image(self, *dims: int) -> Tensor:
+        """An input of floats."""
+        name = f"x{len(self.inputs)}"
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
+        return Tensor(name, dims)
+
+    def constant(self, array: np.ndarray) -> str:
+        """A stored array; its name."""
+        name = f"w{len(self.stored)}"
+        self.stored.append(numpy_helper.from_array(array, name))
+        return name
+
+    def weights(self, *dims: int, scale: float = 1.0) -> str:
+        """Stored random floats."""
+        return self.constant((self.rng.standard_normal(dims, dtype=np.float32) * np.float32(scale)).astype(np.float32))
+
+    def add(self, op_type: str, inputs: list[Tensor | str], dims: tuple[int, ...], **attributes: Any) -> Tensor:
+        """Any node with one result."""
+        name = f"v{len(self.nodes)}"
+        names = [each.name if isinstance(each, Tensor) else each for each in inputs]
+        self.nodes.append(helper.make_node(op_type, names, [name], name=name, **attributes))
+        return Tensor(name, dims)
+
+    def conv(
+        self, x: Tensor, after: int, kernel: int | tuple[int, int] = 1, stride: int = 1, groups: int = 1
+    ) -> Tensor:
+        """A convolution with a bias that keeps the size of the map, but for its stride."""
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        before = x.dims[1] // groups
+        weight = self.weights(after, before, height, width, scale=math.sqrt(2.0 / (before * height * width)))
+        top, left = (height - 1) // 2, (width - 1) // 2
+        pads = [top, left, height - 1 - top, width - 1 - left]
+        rows, columns = ((size - 1) // stride + 1 for size in x.dims[2:])
+        return self.add(
+            "Conv",
+            [x, weight, self.weights(after, scale=0.1)],
+            (x.dims[0], after, rows, columns),
+            kernel_shape=[height, width],
+            strides=[stride, stride],
+            pads=pads,
+            group=groups,
+        )
+
+    def activation(self, x: Tensor, name: str) -> Tensor:
+        """One of ONNX's unary operators, or `silu`, `relu6`, `prelu`; "" is none."""
+        if not name:
+            return x
+        if name == "silu":
+            return self.add("Mul", [x, self.add("Sigmoid", [x], x.dims)], x.dims)
+        if name == "relu6":
+            low, high = (self.constant(np.array(bound, np.float32)) for bound in (0.0, 6.0))
+            return self.add("Clip", [x, low, high], x.dims)
+        if name == "prelu":
+            slopes = self.constant(np.full((x.dims[1], *[1] * (len(x.dims) - 2)), 0.25, np.float32))
+            return self.add("PRelu", [x, slopes], x.dims)
+        return self.add(name, [x], x.dims)
+
+    def binary(self, op_type: str, x: Tensor, other: Tensor | str) -> Tensor:
+        """An operator of two operands, the second of which may be broadcast."""
+        return self.add(op_type, [x, other], x.dims)
+
+    def pool(self, x: Tensor, kind: str, kernel: int, stride: int) -> Tensor:
+        """A MaxPool or AveragePool."""
+        before = (kernel - 1) // 2
+        rows, columns = ((size + kernel - 1 - kernel) // stride + 1 for size in x.dims[2:])
+        return self.add(
+            kind,
+            [x],
+            (*x.dims[:2], rows, columns),
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[before, before, kernel - 1 - before, kernel - 1 - before],
+        )
+
+    def global_pool(self, x: Tensor, kind: str = "GlobalAveragePool") -> Tensor:
+        """One number a channel."""
+        return self.add(kind, [x], (*x.dims[:2], 1, 1))
+
+    def excitation(self, x: Tensor, inner: int, gate: str = "HardSigmoid") -> Tensor:
+        """Squeeze and excitation."""
+        squeezed = self.activation(self.conv(self.global_pool(x), inner), "Relu")
+        return self.binary("Mul", x, self.activation(self.conv(squeezed, x.dims[1]), gate))
+
+    def concat(self, parts: list[Tensor], axis: int = 1) -> Tensor:
+        """Put together along an axis."""
+        dims = list(parts[0].dims)
+        dims[axis] = sum(part.dims[axis] for part in parts)
+        return self.add("Concat", list(parts), tuple(dims), axis=axis)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Two halves of the channels."""
+        half = (x.dims[0], x.dims[1] // 2, *x.dims[2:])
+        names = [f"v{len(self.nodes)}a", f"v{len(self.nodes)}b"]
+        self.nodes.append(helper.make_node("Split", [x.name], names, axis=1, num_outputs=2))
+        return Tensor(names[0], half), Tensor(names[1], half)
+
+    def reshape(self, x: Tensor, *dims: int) -> Tensor:
+        """The same elements in another shape."""
+        return self.add("Reshape", [x, self.constant(np.array(dims, np.int64))], dims)
+
+    def transpose(self, x: Tensor, *order: int) -> Tensor:
+        """Other order of the dimensions."""
+        return self.add("Transpose", [x], tuple(x.dims[axis] for axis in order), perm=list(order))
+
+    def shuffle(self, x: Tensor, groups: int) -> Tensor:
+        """Channels of the groups in turn."""
+        batch, channels, *spatial = x.dims
+        apart = self.reshape(x, batch, groups, channels // groups, *spatial)
+        return self.reshape(self.transpose(apart, 0, 2, 1, 3, 4), batch, channels, *spatial)
+
+    def batch_norm(self, x: Tensor) -> Tensor:
+        """A batch normalisation of its own, which no convolution takes in."""
+        channels = x.dims[1]
+        settings = [self.constant(np.full(channels, value, np.float32)) for value in (0.9, 0.1, 0.05, 1.1)]
+        return self.add("BatchNormalization", [x, *settings], x.dims)
+
+    def gemm(self, x: Tensor, after: int) -> Tensor:
+        """A fully connected layer."""
+        weight = self.weights(after, x.dims[1], scale=math.sqrt(2.0 / x.dims[1]))
+        return self.add("Gemm", [x, weight, self.weights(after, scale=0.1)], (x.dims[0], after), transB=1)
+
+    def matmul(self, x: Tensor, other: Tensor | int) -> Tensor:
+        """Times another value, or times stored weights that give so many columns."""
+        if isinstance(other, int):
+            weight = self.weights(x.dims[-1], other, scale=math.sqrt(1.0 / x.dims[-1]))
+            return self.add("MatMul", [x, weight], (*x.dims[:-1], other))
+        return self.add("MatMul", [x, other], (*x.dims[:-1], other.dims[-1]))
+
+    def classifier(self, x: Tensor, classes: int) -> Tensor:
+        """Mean over the positions and a fully connected layer."""
+        return self.gemm(self.reshape(self.global_pool(x), x.dims[0], x.dims[1]), classes)
+
+    def quantised(self, x: Tensor, scale: float = _SCALE) -> Tensor:
+        """To unsigned 8 bits and back: ONNX Runtime takes such pairs into its integer kernels."""
+        factor, zero = self.constant(np.array(scale, np.float32)), self.constant(np.array(64, np.uint8))
+        integers = self.add("QuantizeLinear", [x, factor, zero], x.dims)
+        return self.add("DequantizeLinear", [integers, factor, zero], x.dims)
+
+    def quantised_conv(self, x: Tensor, after: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Tensor:
+        """A convolution of what `quantised` gave, with weights of signed 8 bits, a scale for each channel."""
+        before, pad = x.dims[1] // groups, (kernel - 1) // 2
+        integers = self.rng.integers(-127, 128, (after, before, kernel, kernel)).astype(np.int8)
+        size = np.float32(math.sqrt(2.0 / (before * kernel * kernel)) / 73.0)
+        factors, zeros = self.constant(np.full(after, size)), self.constant(np.zeros(after, np.int8))
+        weight = self.add("DequantizeLinear", [self.constant(integers), factors, zeros], integers.shape, axis=0)
+        biases = self.rng.integers(-50, 50, after).astype(np.int32)
+        bias_zeros = self.constant(np.zeros(after, np.int32))
+        bias_scale = self.constant(np.full(after, size * np.float32(_SCALE)))
+        bias = self.add("DequantizeLinear", [self.constant(biases), bias_scale, bias_zeros], (after,), axis=0)
+        rows, columns = ((side + 2 * pad - kernel) // stride + 1 for side in x.dims[2:])
+        return self.add(
+            "Conv",
+            [x, weight, bias],
+            (x.dims[0], after, rows, columns),
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[pad] * 4,
+            group=groups,
+        )
+
+    def model(self, *results: Tensor) -> bytes:
+        """The serialised graph."""
+        outputs = [helper.make_tensor_value_info(each.name, TensorProto.FLOAT, each.dims) for each in results]
+        inputs = list(self.inputs)
+        if self.open_weights:
+            inputs += [helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in self.stored]
+        graph = helper.make_graph(self.nodes, "micro", inputs, outputs, self.stored)
+        opset = 9 if self.open_weights else _OPSET
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        model.ir_version = _IR_VERSION_OF_OPEN_WEIGHTS if self.open_weights else _IR_VERSION
+        return bytes(model.SerializeToString())

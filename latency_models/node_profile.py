@@ -1,0 +1,195 @@
+"""Where a model's time goes: node by node, by module, by activation and by operator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latency_models.attribution import Attribution, Origin
+from latency_models.runtime_profile import Kernel, RuntimeProfile, call_us, profile_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from latency_models.device import Device
+
+_NOWHERE = "(unknown)"
+_NO_ACTIVATION = "(none)"
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """One kernel of an inference.
+
+    Attributes:
+        node: the file's node that it is, or the kernel's own name where none was found.
+        op_type: the kernel's operator.
+        covers: the operators of the file's nodes that went into it.
+        module: a dotted path, "(unknown)" where no origin was found.
+        activation: "relu" for a kernel of its own, "Conv + relu" for one fused into a convolution, "" for none.
+        share: of the whole call.
+        ms: `share` of the true latency.
+    """
+
+    node: str
+    op_type: str
+    covers: tuple[str, ...]
+    module: str
+    activation: str
+    share: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """What several kernels take together; `share` is of the whole call."""
+
+    name: str
+    share: float
+    ms: float
+    kernels: int
+
+
+@dataclass(frozen=True)
+class NodeProfile:
+    """Where the time of one inference goes.
+
+    Attributes:
+        latency_ms: the end-to-end latency that all shares are of.
+        nodes: kernels in the order in which they run.
+        by_module: every module and each that holds it, in the order of the tree, the dearest first.
+        by_activation: the dearest first.
+        by_op: by the kernels' operators, the dearest first.
+        attributed: the share of the kernels' time whose origin in the file was found.
+        overhead_ms: the call itself: feeding, fetching, and what stands between the kernels.
+        profiler_us: what the profiler adds to a kernel, which was taken off.
+        runs: profiled inferences.
+    """
+
+    latency_ms: float
+    nodes: tuple[NodeTime, ...]
+    by_module: tuple[Group, ...]
+    by_activation: tuple[Group, ...]
+    by_op: tuple[Group, ...]
+    attributed: float
+    overhead_ms: float
+    profiler_us: float
+    runs: int
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields as JSON takes them."""
+        return asdict(self)
+
+
+def node_profile(
+    model: bytes | Path, device: Device, *, latency_ms: float | None = None, budget_s: float = 1.0
+) -> NodeProfile:
+    """Profile `model` kernel by kernel for about `budget_s`.
+
+    ONNX Runtime's profiler tells whole microseconds and lengthens each kernel, the shortest the most. A kernel's time
+    here is the mean of the middle half of its calls. Kernels together can't take more than an undisturbed call less
+    the cost of calling; what they do is spread evenly over them and taken off, though not more than the shortest
+    one takes. What is left is scaled to the undisturbed call, and that to `latency_ms`.
+
+    Args:
+        model: an ONNX file, or its bytes.
+        device: ONNX Runtime on this machine.
+        latency_ms: the latency as it was measured with all care; without it, the median of the calls seen here.
+        budget_s: for the runs, apart from loading.
+
+    Raises:
+        DeviceError: the device isn't ONNX Runtime on this machine.
+        InvalidModelError: no loadable model, or one that can't be run.
+    """
+    profiled = profile_runs(model, device, budget_s=budget_s)
+    call = float(np.median(profiled.plain_us))
+    calling = min(call_us(device), 0.9 * call)
+    kernel_us, profiler_us = _kernel_us(profiled, call - calling)
+    latency = latency_ms if latency_ms is not None else call / 1e3
+    origins = _origins(profiled)
+    nodes = tuple(
+        _node_time(kernel, origin, float(us / call), latency)
+        for kernel, origin, us in zip(profiled.runs[0], origins, kernel_us, strict=True)
+    )
+    total = sum(node.share for node in nodes)
+    found = sum(node.share for node, origin in zip(nodes, origins, strict=True) if origin is not None)
+    return NodeProfile(
+        latency_ms=latency,
+        nodes=nodes,
+        by_module=_tree(nodes),
+        by_activation=_grouped(nodes, lambda node: node.activation or _NO_ACTIVATION),
+        by_op=_grouped(nodes, lambda node: node.op_type),
+        attributed=found / total if total else 0.0,
+        overhead_ms=latency * (1.0 - total),
+        profiler_us=profiler_us,
+        runs=len(profiled.runs),
+    )
+
+
+def _kernel_us(profiled: RuntimeProfile, expected: float) -> tuple[np.ndarray, float]:
+    """Each kernel's µs, together `expected`; and what was taken off each as the profiler's own."""
+    times = np.sort([[kernel.duration_us for kernel in run] for run in profiled.runs], axis=0).astype(float)
+    middle = times[len(times) // 4 : max(len(times) // 4 + 1, len(times) - len(times) // 4)].mean(axis=0)
+    excess = float(np.clip((middle.sum() - expected) / len(middle), 0.0, middle.min()))
+    net = middle - excess
+    return net * (expected / net.sum()) if net.sum() > 0 else np.full_like(net, expected / len(net)), excess
+
+
+def _origins(profiled: RuntimeProfile) -> Sequence[Origin | None]:
+    """The origin of each kernel of a run."""
+    nodes, kernels = profiled.optimized.graph.node, profiled.runs[0]
+    origins = Attribution(profiled.file, profiled.optimized).origins
+    same = len(nodes) == len(kernels) and all(
+        node.op_type == kernel.op_type and node.name in {"", kernel.name}
+        for node, kernel in zip(nodes, kernels, strict=False)
+    )
+    if same:
+        return origins
+    by_name = {node.name: origin for node, origin in zip(nodes, origins, strict=True) if node.name}
+    return [by_name.get(kernel.name) for kernel in kernels]
+
+
+def _node_time(kernel: Kernel, origin: Origin | None, share: float, latency_ms: float) -> NodeTime:
+    return NodeTime(
+        node=kernel.name if origin is None else origin.node,
+        op_type=kernel.op_type,
+        covers=() if origin is None else origin.op_types,
+        module=_NOWHERE if origin is None else origin.module,
+        activation="" if origin is None else origin.activation,
+        share=share,
+        ms=share * latency_ms,
+    )
+
+
+def _grouped(nodes: Iterable[NodeTime], key: Callable[[NodeTime], str]) -> tuple[Group, ...]:
+    members: dict[str, list[NodeTime]] = defaultdict(list)
+    for node in nodes:
+        members[key(node)].append(node)
+    groups = [_group(name, found) for name, found in members.items()]
+    return tuple(sorted(groups, key=lambda group: -group.share))
+
+
+def _group(name: str, nodes: Sequence[NodeTime]) -> Group:
+    return Group(name, sum(node.share for node in nodes), sum(node.ms for node in nodes), len(nodes))
+
+
+def _tree(nodes: Iterable[NodeTime]) -> tuple[Group, ...]:
+    """Every module and its parents; children stand behind their parent, the dearest first."""
+    members: dict[str, list[NodeTime]] = defaultdict(list)
+    for node in nodes:
+        path = ""
+        for part in node.module.split("."):
+            path = f"{path}.{part}" if path else part
+            members[path].append(node)
+    groups = {name: _group(name, found) for name, found in members.items()}
+
+    def rank(name: str) -> tuple[tuple[float, str], ...]:
+        parts = name.split(".")
+        paths = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return tuple((-groups[path].share, path) for path in paths)
+
+    return tuple(groups[name] for name in sorted(groups, key=rank))

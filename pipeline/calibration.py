@@ -1,0 +1,206 @@
+"""Building a space's cost model on a device: what is timed, in which order, for how long."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from export.graph_builder import quick_graph
+from latency_models.operator_model import Observation
+from latency_models.profile import static_costs
+from latency_models.timing import LatencyMeter
+from pipeline.costs import counted
+from pipeline.devices import device_of
+from pipeline.int8 import prepare_of
+from pipeline.space_cost import (
+    CostModelError,
+    FeatureCostModel,
+    PieceCostModel,
+    cost_model_for,
+    default_file,
+    identity_of,
+    read,
+    relative_noise,
+    save,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from latency_models.timing import Latency
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.data import DataSet
+    from pipeline.spaces.base import Architecture, Piece, SearchSpace
+
+BLOCK_SECONDS = {"fp32": 60.0, "int8": 180.0}
+"""Time for the blocks; an INT8 one also has to be quantised."""
+NETS = {PieceCostModel.kind: 5, FeatureCostModel.kind: 60}
+"""Whole networks that are measured: beside blocks a few fix what whole ones have in common; without, they are all."""
+_PROBE_S = 0.04
+_NET_S = 0.6
+_ENDS_EVERY = 20
+_CHAIN_EVERY = 4
+_LONGEST_CHAIN = 4
+_NET_POOL = 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What came of it.
+
+    Attributes:
+        path: of the saved cost model.
+        description: which model, from how many measurements.
+        held_out: relative errors, each measurement predicted from all others: median, 90th percentile; None without
+            probes.
+        seconds: all in all; `probe_seconds` for the blocks, `net_seconds` for whole networks.
+    """
+
+    path: Path
+    description: str
+    held_out: tuple[float, float] | None
+    nets: tuple[dict[str, float], ...]
+    probe_seconds: float
+    net_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "file": str(self.path),
+            "model": self.description,
+            "held_out_median_error": self.held_out and self.held_out[0],
+            "held_out_p90_error": self.held_out and self.held_out[1],
+            "nets": list(self.nets),
+            "probe_seconds": self.probe_seconds,
+            "net_seconds": self.net_seconds,
+        }
+
+
+class Calibrator:
+    """Times pieces and networks of one space on one device.
+
+    Args:
+        config: its space, device and seed are used.
+        data: gives the input's shape and the number of classes.
+        space: of the config.
+        reporter: told the progress.
+    """
+
+    def __init__(self, config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
+        self._config, self._data, self._space, self._reporter = config, data, space, reporter
+        self._device = device_of(config.device)
+        self._prepare = prepare_of(self._device.precision)
+        self._random = random.Random(config.seed)  # noqa: S311 - a sample, no secret
+
+    def run(self, *, seconds: float | None = None, nets: int | None = None, output: Path | None = None) -> Calibration:
+        """Time blocks for `seconds`, then `nets` whole networks; save the model.
+
+        Raises:
+            CostError: the device can't time a network of this space.
+        """
+        model = cost_model_for(self._space)
+        with LatencyMeter(self._device) as meter, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._config.seed)
+            probe_seconds = 0.0
+            if isinstance(model, PieceCostModel):
+                budget = seconds if seconds is not None else BLOCK_SECONDS[self._device.precision]
+                began = time.monotonic()
+                model.observe_probes(self._timed_probes(meter, budget))
+                probe_seconds = time.monotonic() - began
+            began = time.monotonic()
+            found = self._timed_nets(meter, model, NETS[model.kind] if nets is None else nets)
+            environment = meter.environment()
+        identity = identity_of(self._config, self._data)
+        path = output or default_file(identity, self._device, environment)
+        save(path, model, identity, self._device, environment)
+        errors = np.abs(model.held_out()) if isinstance(model, PieceCostModel) else None
+        held_out = None if errors is None else (float(np.median(errors)), float(np.percentile(errors, 90)))
+        return Calibration(path, model.description, held_out, found, probe_seconds, time.monotonic() - began)
+
+    def _timed_probes(self, meter: LatencyMeter, budget_s: float) -> list[Observation]:
+        end = time.monotonic() + budget_s
+        found: list[Observation] = []
+        for chain in self._chains():
+            probe = self._space.probe(chain)
+            graph, _ = quick_graph(probe.model, probe.input_shape)
+            latency = meter.measure(self._prepare(graph.SerializeToString()), budget_s=_PROBE_S)
+            found.append(Observation(probe.operators, latency.latency_ms, _noise(latency)))
+            left = end - time.monotonic()
+            self._reporter.progress(f"{len(found)} probes timed", 1.0 - max(left, 0.0) / budget_s)
+            if left <= 0 and len(found) > 1:
+                break
+        return found
+
+    def _chains(self) -> Iterator[tuple[Piece, ...]]:
+        """Pieces to time: single blocks that weren't timed yet, now and then a chain of some, or the two ends."""
+        seen: set[tuple[Piece, ...]] = set()
+        repeats = 0
+        for number in range(1 << 30):
+            pieces = self._space.pieces(self._architecture())
+            assert pieces is not None
+            chain = self._chain(number, pieces)
+            repeats = repeats + 1 if chain in seen else 0
+            if chain not in seen or repeats > _NET_POOL:  # a small space: the same again is better than nothing
+                seen.add(chain)
+                yield chain
+
+    def _chain(self, number: int, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        if number % _ENDS_EVERY == 0 or len(pieces) < 3:
+            return pieces[:2] if number // _ENDS_EVERY % 2 else pieces[-2:]
+        blocks = pieces[1:-1]
+        length = self._random.randint(2, _LONGEST_CHAIN) if number % _CHAIN_EVERY == 0 else 1
+        at = self._random.randrange(max(len(blocks) - length, 0) + 1)
+        return blocks[at : at + length]
+
+    def _timed_nets(
+        self, meter: LatencyMeter, model: PieceCostModel | FeatureCostModel | Any, count: int
+    ) -> tuple[dict[str, float], ...]:
+        found = []
+        for number, architecture in enumerate(self._informative(model, count)):
+            graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
+            content = self._prepare(graph.SerializeToString())
+            costs = counted(static_costs(content, self._device.batch_size))
+            latency = meter.measure(content, budget_s=_NET_S, target_half_width=0.004)
+            before = model.predict(architecture, costs)
+            model.observe(architecture, costs, latency.latency_ms, _noise(latency))
+            row = {"latency_ms": latency.latency_ms}
+            found.append(row if before is None else {**row, "predicted_ms": before.latency_ms})
+            self._reporter.progress(f"{number + 1} of {count} whole networks timed", (number + 1) / count)
+        return tuple(found)
+
+    def _informative(self, model: Any, count: int) -> list[Architecture]:
+        """Architectures that spread evenly over the predicted times; without a prediction, over the parameters."""
+        pool = [self._architecture() for _ in range(max(_NET_POOL, count))]
+        if isinstance(model, PieceCostModel):
+            sizes = [model.predict(each, {}).latency_ms for each in pool]  # type: ignore[union-attr]  # it has probes
+        else:
+            sizes = [float(sum(p.numel() for p in self._space.build(each).parameters())) for each in pool]
+        order = np.argsort(sizes)
+        return [pool[order[int((n + 0.5) / count * len(pool))]] for n in range(count)]
+
+    def _architecture(self) -> Architecture:
+        return self._space.at(self._random.randrange(self._space.size()))
+
+
+def ensure_cost_model(config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
+    """Calibrate unless there is a cost model of this space on this device in the place where searches look for it."""
+    device, identity = device_of(config.device), identity_of(config, data)
+    with LatencyMeter(device) as meter:
+        environment = meter.environment()
+    try:
+        read(default_file(identity, device, environment), space, identity, device, environment)
+    except CostModelError as error:
+        reporter.stage(f"Building a cost model ({error})")
+        result = Calibrator(config, data, space, reporter).run()
+        reporter.note(f"{result.description}: {result.path}")
+
+
+def _noise(latency: Latency) -> float:
+    return relative_noise(latency.low_ms, latency.latency_ms, latency.high_ms)

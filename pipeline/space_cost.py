@@ -1,0 +1,305 @@
+"""The cost model of a space on a device: an architecture's latency without running it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import platformdirs
+
+from latency_models.feature_model import MINIMUM, FeatureModel
+from latency_models.operator_model import Hyper, Observation, OperatorModel
+from latency_models.operators import constant
+from latency_models.prediction import Prediction
+from latency_models.timing import LatencyMeter
+from pipeline.errors import HwnasError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from latency_models.device import Device
+    from latency_models.environment import Environment
+    from pipeline.config import RunConfig
+    from pipeline.data import DataSet
+    from pipeline.spaces.base import SearchSpace, Value
+
+FORMAT = 1
+_COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
+_CALL = constant("call")
+# A few whole networks alone don't tell how far their operators' times reach: broad guesses until there are more.
+_FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
+_INTERVAL_95_SD = 1.96
+
+
+class CostModelError(HwnasError):
+    """A cost model's file that can't be used here; tells why."""
+
+
+class SpaceCostModel(ABC):
+    """Predicts latencies of a space's architectures, and learns from each that is measured.
+
+    `predict` answers None until enough was observed. `counted` are the costs that need no clock, under the names that
+    configs use.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.nets = 0
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Which model, and from how many measurements."""
+
+    @abstractmethod
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+
+    @abstractmethod
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network; `noise` is the measurement's relative standard deviation."""
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+
+    @abstractmethod
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave; raises KeyError, TypeError or ValueError for what it didn't give."""
+
+
+class PieceCostModel(SpaceCostModel):
+    """For spaces that tell their pieces: the sum of the operators' times."""
+
+    kind = "operators"
+    least_nets = 12
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self._observations: list[Observation] = []
+        self._model: OperatorModel | None = None
+        self._probes = 0
+        self._fitted: Hyper | None = None
+
+    @property
+    def description(self) -> str:
+        """Probes and networks."""
+        return f"operators: {self._probes} timed probes, {self.nets} whole networks"
+
+    def operators(self, architecture: Mapping[str, Value]) -> tuple[Any, ...]:
+        """All operators of the network, and its call."""
+        found = self.space.pieces(architecture)
+        assert found is not None
+        return (_CALL, *(operator for piece in found for operator in piece.operators))
+
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+        if self._model is None:
+            if self._probes == 0 and self.nets < self.least_nets:
+                return None
+            self._model = OperatorModel.fit(self._observations, self._hyper())
+        return self._model.predict(self.operators(architecture))
+
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network."""
+        self._hold(Observation(self.operators(architecture), latency_ms, noise, whole=True))
+        self.nets += 1
+
+    def observe_probes(self, observations: Sequence[Observation]) -> None:
+        """Learn timed probes."""
+        for each in observations:
+            self._hold(each)
+        self._probes += len(observations)
+        self._fitted = OperatorModel.fit(self._observations).hyper
+
+    def held_out(self) -> np.ndarray:
+        """(n,) relative errors of the probes, each predicted from all others."""
+        model = OperatorModel.fit(self._observations, self._hyper())
+        return model.leave_one_out()[0][: self._probes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+        model = self._model or OperatorModel.fit(self._observations, self._hyper())
+        return model.as_dict()
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave."""
+        self._model = OperatorModel.from_dict(document)
+        self._observations = list(self._model.observations)
+        self._fitted = self._model.hyper
+        self.nets = sum(each.whole for each in self._observations)
+        self._probes = len(self._observations) - self.nets
+
+    def _hyper(self) -> Hyper:
+        return self._fitted if self._probes and self._fitted is not None else _FROM_NETS
+
+    def _hold(self, observation: Observation) -> None:
+        self._observations.append(observation)
+        self._model = None
+
+
+class FeatureCostModel(SpaceCostModel):
+    """For any other space: a regression over choices and counted costs of whole networks."""
+
+    kind = "features"
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self._columns = [(choice.label, value) for choice in space.choices for value in choice.values]
+        self._features: list[np.ndarray] = []
+        self._ms: list[float] = []
+        self._model: FeatureModel | None = None
+
+    @property
+    def description(self) -> str:
+        """Networks."""
+        return f"features: {self.nets} whole networks"
+
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+        if self.nets < MINIMUM:
+            return None
+        if self._model is None:
+            self._model = FeatureModel.fit(np.array(self._features), np.array(self._ms))
+        found = self._model.predict(self._vector(architecture, counted)[None])
+        return Prediction(float(found.latency_ms[0]), float(found.low_ms[0]), float(found.high_ms[0]))
+
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network."""
+        self._features.append(self._vector(architecture, counted))
+        self._ms.append(latency_ms)
+        self.nets += 1
+        self._model = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return {"features": [each.tolist() for each in self._features], "latency_ms": self._ms}
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave."""
+        self._features = [np.array(each, float) for each in document["features"]]
+        if any(each.shape != (len(self._columns) + len(_COUNTED),) for each in self._features):
+            raise ValueError("other features")
+        self._ms = [float(each) for each in document["latency_ms"]]
+        self.nets, self._model = len(self._ms), None
+
+    def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
+        chosen = [float(architecture.get(label) == value) for label, value in self._columns]
+        return np.array([*chosen, *(counted[name] for name in _COUNTED)])
+
+
+def cost_model_for(space: SearchSpace) -> SpaceCostModel:
+    """An empty cost model of the form that suits the space."""
+    tells_pieces = space.pieces(space.at(0)) is not None
+    return PieceCostModel(space) if tells_pieces else FeatureCostModel(space)
+
+
+def relative_noise(low_ms: float, latency_ms: float, high_ms: float) -> float:
+    """A measurement's relative standard deviation, from its 95 % interval."""
+    return (high_ms - low_ms) / (2.0 * _INTERVAL_95_SD * latency_ms)
+
+
+def identity_of(config: RunConfig, data: DataSet) -> dict[str, Any]:
+    """What a cost model is of: the space with its input."""
+    return {
+        "space": json.loads(config.space.model_dump_json()),
+        "input_shape": list(data.input_shape),
+        "classes": len(data.classes),
+    }
+
+
+def default_file(identity: Mapping[str, Any], device: Device, environment: Environment) -> Path:
+    """Where the cost model of a space on a device lies unless it is put elsewhere."""
+    key = json.dumps([identity, device.as_dict(), environment.fingerprint], sort_keys=True)
+    name = f"{identity['space']['name'].replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return platformdirs.user_data_path("hwnas") / "cost_models" / name
+
+
+def save(
+    path: Path, model: SpaceCostModel, identity: Mapping[str, Any], device: Device, environment: Environment
+) -> None:
+    """Write a cost model with all that says where it holds."""
+    document = {
+        "format": FORMAT,
+        "hwnas": version("hwnas"),
+        "kind": model.kind,
+        "identity": identity,
+        "device": device.as_dict(),
+        "environment": environment.as_dict(),
+        "model": model.as_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(document), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read(
+    path: Path, space: SearchSpace, identity: Mapping[str, Any], device: Device, environment: Environment
+) -> SpaceCostModel:
+    """The cost model in a file, for this space, device and environment.
+
+    Raises:
+        CostModelError: there is none, it is damaged, or it is another space's, device's or environment's.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CostModelError(f"{path}: there is no cost model; make one with `hwnas calibrate`") from None
+    except (OSError, ValueError) as error:
+        raise CostModelError(f"{path}: no cost model, or a damaged one ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CostModelError(f"{path}: no cost model of format {FORMAT}; make one with `hwnas calibrate`")
+    for what, wanted in (("identity", identity), ("device", device.as_dict())):
+        if document.get(what) != wanted:
+            name = "space or input" if what == "identity" else what
+            raise CostModelError(f"{path}: it is of another {name}: {_apart(document.get(what), wanted)}")
+    found = document.get("environment", {}).get("fingerprint")
+    if found != environment.fingerprint:
+        raise CostModelError(
+            f"{path}: it was made in another environment ({_apart(document.get('environment'), environment.as_dict())})"
+        )
+    model = cost_model_for(space)
+    try:
+        if document["kind"] != model.kind:
+            raise ValueError(f"kind {document['kind']!r}")
+        model.load(document["model"])
+    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
+        raise CostModelError(f"{path}: a damaged cost model ({type(error).__name__}: {error})") from error
+    return model
+
+
+def check_cost_model(config: RunConfig, data: DataSet, space: SearchSpace, device: Device) -> None:
+    """Read the file that a config names, to see whether it can be used.
+
+    Raises:
+        CostModelError: it can't.
+        CostError: the device can't be used.
+    """
+    with LatencyMeter(device) as meter:
+        read(Path(config.cost_model), space, identity_of(config, data), device, meter.environment())
+
+
+def _apart(found: Any, wanted: Mapping[str, Any]) -> str:
+    """What differs between a file's facts and today's, in words."""
+    if not isinstance(found, dict):
+        return "it doesn't say which"
+    told = [
+        f"{key} {found.get(key)!r} there, {wanted[key]!r} here"
+        for key in wanted
+        if key not in ("load_at_start", "fingerprint", "python") and found.get(key) != wanted[key]
+    ]
+    return "; ".join(told)

@@ -1,0 +1,190 @@
+"""What of a NAS-Bench-201 cell (Dong and Yang 2020) its latency depends on, as numbers for a `FeatureModel`.
+
+A cell has four nodes and an operator on each of the edges between them. A device may run all six, or leave out
+what changes no result: operators that nothing uses, or that see zeros alone. So the same counts come in
+several variants, and the model finds out which of them its device follows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latency_models.feature_kernel import FeatureGroup
+from pipeline.spaces.base import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OPERATORS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+_NONE, _SKIP, _CONV_1, _CONV_3, _POOL = range(5)
+_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""Source and destination of each edge, in the order of the architecture's string."""
+
+FEATURE_GROUPS = (
+    FeatureGroup("operators", 4),
+    FeatureGroup("used operators", 5),
+    FeatureGroup("kept operators", 5),
+    FeatureGroup("edges", 24),
+    FeatureGroup("used edges", 24),
+    FeatureGroup("shape", 16),
+)
+
+
+def parse(architecture: str) -> tuple[int, ...]:
+    """`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` → the index in `OPERATORS` of each of the six edges.
+
+    Raises:
+        ArchitectureError: not such a string.
+    """
+    nodes = [node.strip("|").split("|") for node in architecture.split("+")]
+    found = [edge.rpartition("~") for node in nodes for edge in node]
+    sources = [str(source) for source, _ in _EDGES]
+    if [len(node) for node in nodes] != [1, 2, 3] or [source for _, _, source in found] != sources:
+        raise ArchitectureError(f"{architecture!r} is no NAS-Bench-201 cell: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    unknown = [name for name, _, _ in found if name not in OPERATORS]
+    if unknown:
+        raise ArchitectureError(f"unknown operator {unknown[0]!r} in {architecture!r}; valid: {', '.join(OPERATORS)}")
+    return tuple(OPERATORS.index(name) for name, _, _ in found)
+
+
+def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+    """Cells (n, 6) as `parse` gives them → (n, 78), in the columns of `FEATURE_GROUPS`."""
+    cell = np.asarray(cells, dtype=int).reshape(-1, 6)
+    used, kept = _used(cell), _kept(cell)
+    # Where nothing leads from input to output, all that follows is constant and can be left out.
+    connected = _connected(cell)[:, None]
+    parts = (
+        _counts(cell),
+        np.hstack([_counts(used), connected]) * connected,
+        np.hstack([_counts(kept), connected]) * connected,
+        _one_hot(cell),
+        _one_hot(used) * connected,
+        _shape(cell, used) * connected,
+    )
+    return np.hstack(parts).astype(float)
+
+
+def _counts(cell: np.ndarray) -> np.ndarray:
+    """(n, 4): how many of each operator but `none`."""
+    return np.stack([(cell == operator).sum(axis=1) for operator in range(1, 5)], axis=1)
+
+
+def _one_hot(cell: np.ndarray) -> np.ndarray:
+    """(n, 24): operator by operator, the edges that have it."""
+    return np.hstack([cell == operator for operator in range(1, 5)])
+
+
+def _is_conv(cell: np.ndarray) -> np.ndarray:
+    return (cell == _CONV_1) | (cell == _CONV_3)
+
+
+def _connected(cell: np.ndarray) -> np.ndarray:
+    """(n,): whether a path without `none` leads from input to output."""
+    return _reached(cell)[:, 3]
+
+
+def _reached(cell: np.ndarray) -> np.ndarray:
+    """(n, 4): whether a node sees the input."""
+    reached = np.zeros((len(cell), 4), dtype=bool)
+    reached[:, 0] = True
+    for edge, (source, destination) in enumerate(_EDGES):
+        reached[:, destination] |= reached[:, source] & (cell[:, edge] != _NONE)
+    return reached
+
+
+def _used(cell: np.ndarray) -> np.ndarray:
+    """The cell without the operators whose results don't get to the output."""
+    return _pruned(cell, np.zeros(cell.shape, dtype=bool))
+
+
+def _kept(cell: np.ndarray) -> np.ndarray:
+    """Like `_used`, but with convolutions that take a multiplication by zero into their weights and so stay.
+
+    A graph optimiser that moves constant factors into convolutions does that to one that is the only summand of its
+    node, where `none` is all that follows.
+    """
+    # Zeros go through skips and are then no summand; convolutions and pooling of zeros are run.
+    nonzero = np.zeros((len(cell), 4), dtype=bool)
+    nonzero[:, 0] = True
+    summand = np.zeros(cell.shape, dtype=bool)
+    for edge, (source, destination) in enumerate(_EDGES):
+        summand[:, edge] = (cell[:, edge] >= _CONV_1) | ((cell[:, edge] == _SKIP) & nonzero[:, source])
+        nonzero[:, destination] |= summand[:, edge]
+    roots = np.zeros(cell.shape, dtype=bool)
+    for node in (1, 2):
+        into = [edge for edge, (_, destination) in enumerate(_EDGES) if destination == node]
+        out_of = [edge for edge, (source, _) in enumerate(_EDGES) if source == node]
+        folded = (cell[:, out_of] == _NONE).all(axis=1) & (summand[:, into].sum(axis=1) == 1)
+        roots[:, into] = folded[:, None] & _is_conv(cell[:, into])
+    return _pruned(cell, roots)
+
+
+def _pruned(cell: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    """The operators that lead to the output, or to an edge of `roots` (n, 6), which stays as well."""
+    needed = np.zeros((len(cell), 4), dtype=bool)
+    needed[:, 3] = True
+    stays = np.zeros(cell.shape, dtype=bool)
+    for edge in (5, 4, 3, 2, 1, 0):
+        source, destination = _EDGES[edge]
+        stays[:, edge] = (cell[:, edge] != _NONE) & (needed[:, destination] | roots[:, edge])
+        needed[:, source] |= stays[:, edge]
+    return np.where(stays, cell, _NONE)
+
+
+def _shape(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """(n, 16): how the used operators hang together.
+
+    Longest path by convolutions and by edges, number of paths; convolutions out of each node; convolutions and
+    poolings beyond the first out of the same node, which can be shared; additions at each node; which nodes are used;
+    nodes that a convolution leads to; 1.
+    """
+    convolutions, pools = _out_of(_is_conv(used)), _out_of(used == _POOL)
+    summands = _into(used != _NONE)
+    columns = [
+        _longest_path(cell, _is_conv(cell)),
+        _longest_path(cell, cell != _NONE),
+        _paths(used),
+        *convolutions.T,
+        np.maximum(convolutions - 1, 0).sum(axis=1),
+        np.maximum(pools - 1, 0).sum(axis=1),
+        *np.maximum(summands - 1, 0).T,
+        *(summands > 0).T,
+        (_into(_is_conv(used)) > 0).sum(axis=1),
+        np.ones(len(cell)),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _out_of(marked: np.ndarray) -> np.ndarray:
+    """(n, 6) edges → (n, 3): how many of the marked ones leave the nodes 0, 1, 2."""
+    return np.stack(
+        [marked[:, [e for e, (source, _) in enumerate(_EDGES) if source == node]].sum(1) for node in range(3)], 1
+    )
+
+
+def _into(marked: np.ndarray) -> np.ndarray:
+    """(n, 6) edges → (n, 3): how many of the marked ones lead to the nodes 1, 2, 3."""
+    return np.stack(
+        [marked[:, [e for e, (_, to) in enumerate(_EDGES) if to == node]].sum(1) for node in range(1, 4)], 1
+    )
+
+
+def _paths(cell: np.ndarray) -> np.ndarray:
+    """(n,): the number of paths from input to output."""
+    paths = np.zeros((len(cell), 4))
+    paths[:, 0] = 1
+    for edge, (source, destination) in enumerate(_EDGES):
+        paths[:, destination] += np.where(cell[:, edge] != _NONE, paths[:, source], 0)
+    return paths[:, 3]
+
+
+def _longest_path(cell: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """(n,): the most counted edges (n, 6) that a path from input to output has; 0 where there is no path."""
+    longest = np.full((len(cell), 4), -np.inf)
+    longest[:, 0] = 0
+    for edge, (source, destination) in enumerate(_EDGES):
+        through = np.where(cell[:, edge] != _NONE, longest[:, source] + counted[:, edge], -np.inf)
+        longest[:, destination] = np.maximum(longest[:, destination], through)
+    return np.maximum(longest[:, 3], 0)
