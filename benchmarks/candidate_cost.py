@@ -111,7 +111,7 @@ def _judge(space: Any, architecture: dict[str, Any], meter: LatencyMeter, store:
     laps.append(clock.lap_ms())
     content = graph.SerializeToString()
     laps.append(clock.lap_ms())
-    excess(counted(static_costs(content, meter.device.batch_size)), {})
+    excess(counted(static_costs(content, meter.device)), {})
     laps.append(clock.lap_ms())
     latency = meter.measure(content, budget_s=SEARCH_MEASURE_S)
     laps.append(clock.lap_ms())

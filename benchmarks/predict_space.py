@@ -55,7 +55,7 @@ def main() -> None:
                 architecture = space.at(rng.randrange(space.size()))
                 graph, _ = quick_graph(space.build(architecture), data.input_shape)
                 content = prepare_of(device.precision)(graph.SerializeToString())
-                costs = counted(static_costs(content, device.batch_size))
+                costs = counted(static_costs(content, device))
                 looks = [meter.measure(content, budget_s=_LOOK_S, target_half_width=0.002).latency_ms for _ in range(2)]
                 model.predict(architecture, costs)
                 began = time.perf_counter()

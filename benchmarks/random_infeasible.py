@@ -91,7 +91,7 @@ def _costs(
     for architecture in drawn:
         graph, _ = quick_graph(space.build(architecture), shape)
         content = graph.SerializeToString()
-        costs = counted(static_costs(content, device.batch_size))
+        costs = counted(static_costs(content, device))
         if timed:
             costs["latency_ms"] = meter.measure(content, budget_s=SEARCH_MEASURE_S).latency_ms
         found.append(costs)

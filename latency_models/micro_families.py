@@ -384,18 +384,26 @@ def eight_bits(rng: np.random.Generator) -> bytes:
     width, side = _map(rng, 8, 512, 4e5)
     kind = _one_of(rng, ("conv", "pointwise", "separable", "separable", "gated"))
     g = GraphBuilder(rng)
-    x = g.quantised(g.conv(g.image(1, 3, side, side), width, 3))
+    x = g.quantised(g.quantised_conv(g.quantised(g.image(1, 3, side, side)), width, 3))
     for _ in range(3):
         before = x
         if kind == "conv" and width * width * side * side < 2e7:
-            x = g.quantised(g.activation(g.quantised_conv(x, width, 3), "Relu"))
+            x = _eight_bit_relu(g, g.quantised_conv(x, width, 3))
+        elif kind == "gated":
+            x = g.quantised(g.quantised_conv(x, width))
+            gate = g.quantised(g.activation(x, "HardSigmoid"), signed=False)
+            x = g.quantised(g.binary("Mul", x, gate))
         else:
-            x = g.quantised(g.activation(g.quantised_conv(x, width), "HardSwish" if kind == "gated" else "Relu"))
+            x = _eight_bit_relu(g, g.quantised_conv(x, width))
         if kind == "separable":
-            x = g.quantised(g.activation(g.quantised_conv(x, width, 3, groups=width), "Relu"))
+            x = _eight_bit_relu(g, g.quantised_conv(x, width, 3, groups=width))
         if rng.random() < 0.4:
-            x = g.quantised(g.binary("Add", x, before))
+            x = g.quantised(g.binary("Add", g.quantised(g.quantised_conv(x, width)), before))
     return g.model(g.quantised(g.global_pool(x)))
+
+
+def _eight_bit_relu(g: GraphBuilder, x: Tensor) -> Tensor:
+    return g.quantised(g.activation(x, "Relu"), signed=False)
 
 
 def heavy(rng: np.random.Generator) -> bytes:

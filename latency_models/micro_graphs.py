@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 _OPSET = 20
 _IR_VERSION = 10
-_IR_VERSION_OF_OPEN_WEIGHTS = 3
 _SCALE = 0.05
 
 
@@ -170,9 +169,13 @@ class GraphBuilder:
         """Mean over the positions and a fully connected layer."""
         return self.gemm(self.reshape(self.global_pool(x), x.dims[0], x.dims[1]), classes)
 
-    def quantised(self, x: Tensor, scale: float = _SCALE) -> Tensor:
-        """To unsigned 8 bits and back: ONNX Runtime takes such pairs into its integer kernels."""
-        factor, zero = self.constant(np.array(scale, np.float32)), self.constant(np.array(64, np.uint8))
+    def quantised(self, x: Tensor, *, signed: bool = True) -> Tensor:
+        """To unsigned 8 bits and back: ONNX Runtime takes such pairs into its integer kernels.
+
+        What is never negative (not `signed`) has its zero at 0; ONNX Runtime leaves a Relu before it out.
+        """
+        factor = self.constant(np.array(_SCALE, np.float32))
+        zero = self.constant(np.array(128 if signed else 0, np.uint8))
         integers = self.add("QuantizeLinear", [x, factor, zero], x.dims)
         return self.add("DequantizeLinear", [integers, factor, zero], x.dims)
 
@@ -205,7 +208,6 @@ class GraphBuilder:
         if self.open_weights:
             inputs += [helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in self.stored]
         graph = helper.make_graph(self.nodes, "micro", inputs, outputs, self.stored)
-        opset = 9 if self.open_weights else _OPSET
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-        model.ir_version = _IR_VERSION_OF_OPEN_WEIGHTS if self.open_weights else _IR_VERSION
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
+        model.ir_version = _IR_VERSION
         return bytes(model.SerializeToString())

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency_models import graph_cost
-from latency_models.device import TORCH
+from latency_models.device import CPU_PROVIDER, TORCH
 from latency_models.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
 from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.footprint import Footprint, footprint_of, smallest_model
@@ -17,6 +17,7 @@ from latency_models.memory import peak_bytes
 from latency_models.nvml import memory_taken_bytes
 from latency_models.readings import Unavailable
 from latency_models.runner import OnnxRuntimeRunner, Runner, check_readable, model_label
+from latency_models.runtime_graph import BLOCK
 from latency_models.shapes import Shapes, infer, one_line
 from latency_models.timing import Latency, LatencyMeter
 
@@ -84,7 +85,7 @@ class Profile:
         return document
 
 
-def static_costs(model: bytes, batch_size: int = 1) -> StaticCosts:
+def static_costs(model: bytes, device: Device) -> StaticCosts:
     """The costs of a serialised model that need no clock: for a limit that can be checked before any timing.
 
     Raises:
@@ -93,12 +94,12 @@ def static_costs(model: bytes, batch_size: int = 1) -> StaticCosts:
         UnknownShapeError: a shape that a cost hangs on can't be inferred.
     """
     proto = parse(model)
-    shapes = infer(proto, batch_size)
+    shapes = infer(proto, device.batch_size)
     return StaticCosts(
         macs=graph_cost.macs(shapes),
         params=graph_cost.params(proto, shapes),
         size_bytes=len(model) + graph_cost.external_bytes(proto),
-        peak_memory_bytes=peak_bytes(shapes),
+        peak_memory_bytes=peak_bytes(shapes, _layout_block(device)),
     )
 
 
@@ -130,7 +131,7 @@ def profile(
         model=label,
         device=device,
         latency=latency,
-        peak_memory_bytes=_of(shapes, peak_bytes),
+        peak_memory_bytes=_of(shapes, lambda known: peak_bytes(known, _layout_block(device))),
         size_bytes=own_bytes + graph_cost.external_bytes(proto),
         macs=_of(shapes, graph_cost.macs),
         params=_of(shapes, lambda known: graph_cost.params(proto, known)),
@@ -138,6 +139,11 @@ def profile(
         gpu_memory_bytes=gpu_memory_of(model, device),
         footprint=footprint_of(model, device) if footprint else None,
     )
+
+
+def _layout_block(device: Device) -> int:
+    """Only ONNX Runtime's CPU provider lays channels out in blocks."""
+    return BLOCK if device.provider == CPU_PROVIDER else 1
 
 
 def parse(model: Path | bytes) -> onnx.ModelProto:

@@ -60,7 +60,8 @@ class Calibration:
         description: which model, from how many measurements.
         held_out: relative errors, each measurement predicted from all others: median, 90th percentile; None without
             probes.
-        seconds: all in all; `probe_seconds` for the blocks, `net_seconds` for whole networks.
+        nets: of each whole network the measured time, and the one predicted before.
+        probe_seconds: spent on blocks, building and loading them included; `net_seconds` on whole networks.
     """
 
     path: Path
@@ -112,17 +113,19 @@ class Calibrator:
             if isinstance(model, PieceCostModel):
                 budget = seconds if seconds is not None else BLOCK_SECONDS[self._device.precision]
                 began = time.monotonic()
-                model.observe_probes(self._timed_probes(meter, budget))
+                observations = self._timed_probes(meter, budget)
                 probe_seconds = time.monotonic() - began
+                model.observe_probes(observations)
             began = time.monotonic()
             found = self._timed_nets(meter, model, NETS[model.kind] if nets is None else nets)
+            net_seconds = time.monotonic() - began
             environment = meter.environment()
         identity = identity_of(self._config, self._data)
         path = output or default_file(identity, self._device, environment)
         save(path, model, identity, self._device, environment)
         errors = np.abs(model.held_out()) if isinstance(model, PieceCostModel) else None
         held_out = None if errors is None else (float(np.median(errors)), float(np.percentile(errors, 90)))
-        return Calibration(path, model.description, held_out, found, probe_seconds, time.monotonic() - began)
+        return Calibration(path, model.description, held_out, found, probe_seconds, net_seconds)
 
     def _timed_probes(self, meter: LatencyMeter, budget_s: float) -> list[Observation]:
         end = time.monotonic() + budget_s
@@ -166,7 +169,7 @@ class Calibrator:
         for number, architecture in enumerate(self._informative(model, count)):
             graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
             content = self._prepare(graph.SerializeToString())
-            costs = counted(static_costs(content, self._device.batch_size))
+            costs = counted(static_costs(content, self._device))
             latency = meter.measure(content, budget_s=_NET_S, target_half_width=0.004)
             before = model.predict(architecture, costs)
             model.observe(architecture, costs, latency.latency_ms, _noise(latency))

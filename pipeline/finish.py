@@ -159,7 +159,7 @@ class Finisher:
         if measured.latency.low_ms > self._limits.get("latency_ms", math.inf):  # one look may be disturbed
             measured = profile(content, self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
         if quantized is not None:
-            counted = static_costs(plain, self._device.batch_size)  # scales and zero points are no parameters
+            counted = static_costs(plain, self._device)  # scales and zero points are no parameters
             measured = replace(measured, macs=counted.macs, params=counted.params)
         return _Winner(record, model, facts, graph, quantized, measured)
 

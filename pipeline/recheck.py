@@ -59,7 +59,7 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
         return dict.fromkeys(manifest["limits"], str(error))
     found = profile(model, device, budget_s=_BUDGET_S)
     if model.name == INT8_FILE:
-        counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device.batch_size)
+        counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device)
         found = replace(found, macs=counted.macs, params=counted.params)
     intervals: dict[str, tuple[float, float, float] | str] = {
         name: (value, value, value) for name, value in measured_metrics(found).items()

@@ -129,9 +129,9 @@ class TrialRunner:
         graph, built_by = quick_graph(model, self.data.input_shape)
         source = graph.SerializeToString()
         content = self.prepare(source)
-        objectives = counted(static_costs(content, self.device.batch_size))
+        objectives = counted(static_costs(content, self.device))
         if content is not source:  # a network has the parameters that it has: scales and zero points are none
-            plain = static_costs(source, self.device.batch_size)
+            plain = static_costs(source, self.device)
             objectives.update(macs=float(plain.macs), params=float(plain.params))
         details: dict[str, Any] = {"graph": built_by}
         if not self._broken(objectives):

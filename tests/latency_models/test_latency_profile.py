@@ -35,7 +35,7 @@ def no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_static_costs_by_hand() -> None:
-    assert static_costs(NET, 2) == StaticCosts(
+    assert static_costs(NET, Device(batch_size=2)) == StaticCosts(
         macs=2 * (64 * 4 * 27 + 4 * 5),
         params=4 * 27 + 4 + 5 * 4 + 5,
         size_bytes=len(NET),
@@ -49,7 +49,7 @@ def test_the_record_has_the_contracts_fields(store: Path) -> None:
     assert json.loads(json.dumps(row)) == row
     assert (row["energy_mj"], row["energy_mj_unavailable"]) == (None, "none here")
     assert "no NVIDIA GPU" in str(row["gpu_memory_bytes_unavailable"])
-    assert row["macs"] == static_costs(NET).macs
+    assert row["macs"] == static_costs(NET, Device()).macs
     nulls = {name for name, entry in row.items() if entry is None}
     assert nulls == {"energy_mj", "gpu_memory_bytes"}
     assert "footprint_bytes" not in row
@@ -115,7 +115,7 @@ def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(sto
     assert done.latency.latency_ms > 0
     assert row["macs"] == 0
     with pytest.raises(UnknownShapeError):
-        static_costs(unshaped())
+        static_costs(unshaped(), Device())
 
 
 def test_control_flow_leaves_the_latency(store: Path) -> None:
@@ -145,7 +145,7 @@ def test_bad_files_are_named_by_every_entry(tmp_path: Path, content: bytes) -> N
     assert isinstance(caught.value, CostError)
     assert "\n" not in str(caught.value)
     with pytest.raises(InvalidModelError):
-        static_costs(content)
+        static_costs(content, Device())
     with pytest.raises(InvalidModelError, match=r"no\.onnx: can't be read"):
         parse(tmp_path / "no.onnx")
 

@@ -17,6 +17,7 @@ from export.graph_builder import quick_graph
 from export.manifest import read_manifest
 from export.quantize import is_quantized, quantize_int8, quantize_like
 from export.verify import accuracy, verify_bundle
+from latency_models.device import Device
 from latency_models.profile import static_costs
 from pipeline.config_file import parse_config
 from pipeline.data import load_data
@@ -81,7 +82,7 @@ class TestATrial:
         architecture = first_architecture(runner)
         network = runner.space.build(architecture)
         source = quick_graph(network, runner.data.input_shape)[0].SerializeToString()
-        plain, quantized = static_costs(source), static_costs(quantize_like(source))
+        plain, quantized = static_costs(source, Device()), static_costs(quantize_like(source), Device())
         _, objectives, _ = runner.cost(architecture, network)
         assert objectives["size_mb"] == quantized.size_bytes / 1e6 < plain.size_bytes / 1e6
         assert objectives["peak_memory_mb"] == quantized.peak_memory_bytes / 1e6
@@ -181,7 +182,7 @@ class TestTheBundle:
         assert metrics["accuracy_test"] == found["model.int8.onnx", "test"]
         assert metrics["accuracy_test_fp32"] == pytest.approx(found["model.onnx", "test"], abs=0.003)
         assert metrics["size_bytes"] == files["model.int8.onnx"].stat().st_size
-        assert metrics["params"] == static_costs(files["model.onnx"].read_bytes()).params
+        assert metrics["params"] == static_costs(files["model.onnx"].read_bytes(), Device()).params
 
     def test_it_verifies(self, searched: Finished, hwnas: Any) -> None:
         result = hwnas("verify", searched.run / "bundle", "--json")
