@@ -1,8 +1,8 @@
 """How well a calibrated cost model predicts networks of its space that it has never seen.
 
-Calibrates on blocks and a few whole networks, then measures others twice. Printed: the measurement's own noise (how far
-its two looks at a network differ), the predictions' mean absolute percentage error, the worst one, the rank correlation,
-and how many of the 90 % intervals hold the measurement.
+Calibrates on blocks and a few whole networks, then measures others twice. Printed: the measurement's own noise (how
+far its two looks at a network differ), the predictions' mean absolute percentage error, the worst one, the rank
+correlation, and how many of the 90 % intervals hold the measurement.
 """
 
 from __future__ import annotations

@@ -10,13 +10,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from latency_models.errors import CostError
 from latency_models.kernel_shapes import BLOCKED
 from latency_models.operators import BLOCK, Operator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from latency_models.optimised_graph import Kernel, OptimisedGraph, Value
+
+
+class NotPredictableError(CostError):
+    """An operator whose cost nothing can be said about without timing it."""
+
 
 CALL = "call"
 WEIGHTS = "weights"
@@ -35,9 +41,12 @@ def operators_of(graph: OptimisedGraph) -> list[Operator]:
 def _weights(stored: int) -> Iterable[Operator]:
     """Weights that don't fit into the caches near the core are read from further away at each inference."""
     if stored > 0:
-        yield Operator(
-            WEIGHTS, (float(stored),), (max(0.0, stored - _NEAR_BYTES) / 1e6, max(0.0, stored - _FAR_BYTES) / 1e6)
-        )
+        yield Operator(WEIGHTS, (float(stored),), (_beyond(stored, _NEAR_BYTES), _beyond(stored, _FAR_BYTES)))
+
+
+def _beyond(n_bytes: float, room: float) -> float:
+    """MB that don't find room, smoothly: nearly none of a small amount, nearly all of a large one."""
+    return n_bytes**2 / (n_bytes + room) / 1e6
 
 
 def _of(kernel: Kernel) -> Iterable[Operator]:
@@ -55,7 +64,7 @@ def _of(kernel: Kernel) -> Iterable[Operator]:
 def _moved(kernel: Kernel) -> float:
     """Bytes of activations that go in and out, as far as they don't stay near the core, in MB."""
     moved = sum(value.n_bytes for value in (*kernel.inputs, *kernel.outputs) if value is not None and not value.stored)
-    return max(0.0, moved - _NEAR_BYTES) / 1e6
+    return _beyond(moved, _NEAR_BYTES)
 
 
 def _largest(kernel: Kernel) -> Value:
@@ -71,26 +80,44 @@ def _convolution(weight_at: int) -> Callable[[Kernel], Iterable[Operator]]:
         assert kernel.inputs[0] is not None
         last = bool(kernel.attributes.get("channels_last"))
         spatial = out.dims[1:-1] if last else out.dims[2:]
-        group = int(kernel.attributes.get("group", 1))
-        window = weight.dims[2:]
+        source = kernel.inputs[0].dims[1:-1] if last else kernel.inputs[0].dims[2:]
         prefix = "int8 " if weight_at == 3 else "" if kernel.domain == BLOCKED else "plain "
-        yield _window_product(kernel, prefix, weight.dims, group, (out.dims[0], *spatial))
+        # The products of plain and of integer convolutions go over unfolded maps, zeros outside of them included.
+        inside = _taps(source, spatial, weight.dims[2:], kernel.attributes)
+        taps = float(math.prod(weight.dims[2:])) if prefix else inside
+        yield _window_product(kernel, prefix, weight.dims, taps, (out.dims[0], *spatial))
         activation = kernel.attributes.get("activation")
         if activation is not None:
             yield Operator(f"then {activation.decode()}", (float(out.elements),), (out.elements / 1e6,))
-        if kernel.domain == BLOCKED and len(kernel.inputs) > 3 or kernel.op_type == "FusedConv" and len(kernel.inputs) > 3:
+        if (kernel.domain == BLOCKED or kernel.op_type == "FusedConv") and len(kernel.inputs) > 3:
             yield Operator("then Add", (float(out.elements),), (out.elements / 1e6, _moved(kernel)))
-        del window
 
     return rule
 
 
+def _taps(
+    source: tuple[int, ...], result: tuple[int, ...], kernel: tuple[int, ...], attributes: Mapping[str, Any]
+) -> float:
+    """How many positions of a window lie inside the map, on average over the result's; the kernels skip the others."""
+    count = len(kernel)
+    strides = attributes.get("strides") or [1] * count
+    dilations = attributes.get("dilations") or [1] * count
+    pads = attributes.get("pads") or [0] * (2 * count)
+    taps = 1.0
+    for at in range(count):
+        starts = [place * strides[at] - pads[at] for place in range(result[at])]
+        inside = sum(0 <= start + tap * dilations[at] < source[at] for start in starts for tap in range(kernel[at]))
+        taps *= max(inside, 1) / max(1, result[at])
+    return taps
+
+
 def _window_product(
-    kernel: Kernel, prefix: str, weight: tuple[int, ...], group: int, outside: tuple[int, ...]
+    kernel: Kernel, prefix: str, weight: tuple[int, ...], window: float, outside: tuple[int, ...]
 ) -> Operator:
-    """A convolution of any sort: `outside` are the batch and the positions of its result."""
+    """A convolution of any sort: `outside` are the batch and the positions of its result, `window` its `_taps`."""
     after, before = weight[0], weight[1]
-    window = math.prod(weight[2:])
+    group = int(kernel.attributes.get("group", 1))
+    single = math.prod(weight[2:]) == 1
     positions = math.prod(outside)
     rows = math.prod(outside[:-1])
     stride = math.sqrt(math.prod(kernel.attributes.get("strides") or [1]))
@@ -99,22 +126,38 @@ def _window_product(
     moved = _moved(kernel)
     outputs = positions * after
     if group > 1 and before == 1 and after == group:
-        kind = prefix + ("scale" if window == 1 else "depthwise")
-        work = (outputs * window / 1e6, outputs / 1e6, rows * after / BLOCK / 1e3, moved)
-        return Operator(kind, (float(after), side, math.sqrt(window), stride), work)
+        kind = prefix + ("scale" if single else "depthwise")
+        amounts = (outputs * window / 1e6, outputs / 1e6, rows * after / BLOCK / 1e3, moved)
+        return Operator(kind, (float(after), side, math.sqrt(window), stride), amounts)
     blocks = math.ceil(after / group / BLOCK)
     turns = group * math.ceil(blocks / _BLOCKS_AT_ONCE)
     macs, reads = outputs * before * window / 1e6, turns * positions * before * window / 1e6
     if prefix == "plain ":
         unfolded = positions * before * group * window / 1e6
-        work = (macs, unfolded, outputs / 1e6, group * 1e-3, moved)
-        kind = "plain grouped" if group > 1 else "plain 1x1" if window == 1 and stride == 1 else "plain conv"
-        return Operator(kind, (float(before), after / group, side, math.sqrt(window), float(group)), work)
+        parts = (macs, unfolded, outputs / 1e6, group * 1e-3, moved)
+        kind = "plain grouped" if group > 1 else "plain 1x1" if single and stride == 1 else "plain conv"
+        return Operator(kind, (float(before), after / group, side, math.sqrt(window), float(group)), parts)
     calls = rows * turns * math.ceil(before / BLOCK) * window / 1e3
     work = (macs, reads, outputs / 1e6, calls, math.prod(weight) / 1e6, moved)
-    name = "first" if before < BLOCK and group == 1 else "grouped" if group > 1 else "1x1" if window == 1 else "conv"
-    sizes = (float(before), after / group, columns, rows * 1.0, math.sqrt(window), stride, float(group))
+    name = "first" if before < BLOCK and group == 1 else "grouped" if group > 1 else "1x1" if single else "conv"
+    sizes = (float(before), after / group, columns, float(rows), math.sqrt(window), stride, float(group))
     return Operator(prefix + name, sizes, work)
+
+
+def _transposed_convolution(kernel: Kernel) -> Iterable[Operator]:
+    source, weight, out = kernel.inputs[0], kernel.inputs[1], kernel.outputs[0]
+    assert source is not None
+    assert weight is not None
+    macs = source.elements * math.prod(weight.dims[1:]) / 1e6
+    side = math.sqrt(source.elements / source.dims[1])
+    sizes = (float(source.dims[1]), float(out.dims[1]), side, math.sqrt(math.prod(weight.dims[2:])))
+    yield Operator(kernel.op_type, sizes, (macs, source.elements / 1e6, out.elements / 1e6))
+
+
+def _resizing(kernel: Kernel) -> Iterable[Operator]:
+    mode = kernel.attributes.get("mode", b"nearest").decode()
+    elements = kernel.outputs[0].elements
+    yield Operator(f"{kernel.op_type} {mode}", (float(elements),), (elements / 1e6, _moved(kernel)))
 
 
 def _product(weight_at: int) -> Callable[[Kernel], Iterable[Operator]]:
@@ -133,8 +176,9 @@ def _product(weight_at: int) -> Callable[[Kernel], Iterable[Operator]]:
         macs = rows * columns * max(1, depth) / 1e6
         work = (macs, others.elements / 1e6, out.elements / 1e6, some.elements / 1e6, batch * 1e-3)
         yield Operator(prefix + kind, (float(rows), float(columns), float(max(1, depth)), float(batch)), work)
-        if kernel.attributes.get("activation") is not None:
-            yield Operator(f"then {kernel.attributes['activation'].decode()}", (float(out.elements),), (out.elements / 1e6,))
+        activation = kernel.attributes.get("activation")
+        if activation is not None:
+            yield Operator(f"then {activation.decode()}", (float(out.elements),), (out.elements / 1e6,))
 
     return rule
 
@@ -201,16 +245,23 @@ def _in_runs(value: Value, run: int, kernel: Kernel) -> tuple[float, ...]:
 
 def _copy(kernel: Kernel) -> Operator:
     """Copies in runs of neighbours: the part behind the axis that is put together or taken apart."""
-    value = _largest(kernel)
+    value = kernel.outputs[0] if kernel.op_type in {"Gather", "Slice"} else _largest(kernel)
     axis = int(kernel.attributes.get("axis", 1 if len(value.dims) > 1 else 0)) % max(1, len(value.dims))
     parts = max(len([each for each in kernel.inputs if each is not None and not each.stored]), len(kernel.outputs))
     run = max(1, math.prod(value.dims[axis:]) // max(1, parts))
     runs = value.elements / run
-    return Operator(kernel.op_type, (float(value.elements),), (value.n_bytes / 1e6, runs / 1e6, parts / 1e3, _moved(kernel)))
+    work = (value.n_bytes / 1e6, runs / 1e6, parts / 1e3, _moved(kernel))
+    return Operator(kernel.op_type, (float(max(1, value.elements)),), work)
 
 
 def _elementwise(kernel: Kernel) -> Operator:
-    """Something for each element; two operands of one shape, one number, or something between (channels)."""
+    """Something for each element; two operands of one shape, one number, or something between (channels).
+
+    Raises:
+        NotPredictableError: it has weights, and how it uses them isn't known here.
+    """
+    if kernel.op_type in _NOT_ELEMENTWISE or _has_weights(kernel):
+        raise NotPredictableError(f"the cost of operator {kernel.op_type} can't be predicted; `hwnas profile` times it")
     value = _largest(kernel)
     kind = kernel.op_type
     others = [each for each in kernel.inputs if each is not None]
@@ -223,6 +274,18 @@ def _elementwise(kernel: Kernel) -> Operator:
     return Operator(kind, (float(max(1, value.elements)),), (value.elements / 1e6, _moved(kernel)))
 
 
+def _has_weights(kernel: Kernel) -> bool:
+    """Whether it keeps a matrix that isn't an operand of each element's."""
+    if kernel.op_type in _BINARY or kernel.op_type in {"DequantizeLinear", "QuantizeLinear", "Where"}:
+        return False
+    matrices = (value for value in kernel.inputs if value is not None and value.stored and len(value.dims) > 1)
+    return any(value.elements > _LARGEST_SETTING and max(value.dims) < value.elements for value in matrices)
+
+
+_LARGEST_SETTING = 256
+_NOT_ELEMENTWISE = frozenset(
+    {"LSTM", "GRU", "RNN", "Einsum", "NonMaxSuppression", "DFT", "STFT", "Attention", "MultiHeadAttention"}
+)
 _BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Pow", "PRelu"})
 
 _RULES: dict[str, Callable[[Kernel], Iterable[Operator]]] = {
@@ -231,6 +294,9 @@ _RULES: dict[str, Callable[[Kernel], Iterable[Operator]]] = {
     "NhwcFusedConv": _convolution(1),
     "ConvInteger": _convolution(1),
     "QLinearConv": _convolution(3),
+    "ConvTranspose": _transposed_convolution,
+    "Resize": _resizing,
+    "Upsample": _resizing,
     "Gemm": _product(1),
     "FusedGemm": _product(1),
     "MatMul": _product(1),

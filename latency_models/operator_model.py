@@ -32,6 +32,7 @@ _LEAST_MS = 1e-5
 _RIDGE = 1e-3
 _HYPER_ROWS = 200
 _SAME = 1e-9
+_FOLDS = 6
 # Relative standard deviations of what whole networks have in common: the factor, and its growth with the logarithm of
 # the time.
 _FACTOR_SD = 0.1
@@ -150,7 +151,25 @@ class OperatorModel:
         if len(observations) < 2 or any(each.ms <= 0 for each in observations):
             raise ValueError("a cost model needs two or more networks with times above 0")
         basis = _lines(observations)
-        return cls(observations, hyper or _most_likely(_spread(observations), basis), basis)
+        model = cls(observations, hyper or _most_likely(_spread(observations), basis), basis)
+        if all(each.whole for each in observations) and len(observations) >= _FOLDS:
+            # A few whole networks are fitted by the lines alone: only networks that the lines don't know tell how good
+            # they are.
+            model._width = interval_width(cls._cross_validated(model.observations, model.hyper))
+        return model
+
+    @classmethod
+    def _cross_validated(cls, observations: Sequence[Observation], hyper: Hyper) -> np.ndarray:
+        """(n,) residuals in units of their standard deviations, each from a model without its part of the networks."""
+        scores = np.zeros(len(observations))
+        for fold in range(_FOLDS):
+            known = [each for at, each in enumerate(observations) if at % _FOLDS != fold]
+            model = cls(known, hyper, _lines(known))
+            for at in range(fold, len(observations), _FOLDS):
+                each = observations[at]
+                ms, deviation = model.predict_ms(each.operators)
+                scores[at] = (ms - each.ms) / math.hypot(deviation, each.noise * each.ms)
+        return scores
 
     def observed(self, more: Iterable[Observation]) -> OperatorModel:
         """The model with further networks; the hyperparameters stay."""
@@ -231,7 +250,7 @@ class OperatorModel:
             KeyError, TypeError, ValueError, IndexError: the document is not one of `as_dict`.
         """
         operators = [
-            Operator(str(kind), tuple(float(size) for size in sizes), tuple(float(amount) for amount in work))
+            Operator(str(kind), tuple(_above_0(size) for size in sizes), tuple(float(amount) for amount in work))
             for kind, sizes, work in document["operators"]
         ]
         observations = [
@@ -243,7 +262,14 @@ class OperatorModel:
             )
             for row in document["observations"]
         ]
-        return cls.fit(observations, Hyper(**{name: float(value) for name, value in document["hyper"].items()}))
+        return cls.fit(observations, Hyper(**{name: _above_0(document["hyper"][name]) for name in vars(Hyper())}))
+
+
+def _above_0(value: Any) -> float:
+    number = float(value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{number} is not a number above 0")
+    return number
 
 
 def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.ndarray]:

@@ -1,4 +1,4 @@
-"""The kernels that ONNX Runtime really runs for a file, asked from its own optimiser, with the shapes of their values."""
+"""The kernels that ONNX Runtime really runs for a file, from its own optimiser, with the shapes of their values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import defs, helper, shape_inference
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import checker, defs, helper, shape_inference
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.kernel_shapes import OWN_DOMAINS, own_output_shapes
-from latency_models.runner import check_readable, in_words, model_label
+from latency_models.runner import check_readable, model_label
 from latency_models.shapes import Shapes, declared_shape, infer, one_line, real_inputs
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _with_fixed_batch(model: bytes | Path, batch_size: int) -> onnx.ModelProto:
     check_readable(model)
     try:
         proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load_model(model)
-    except Exception as error:  # protobuf's own errors, missing external data, and what not: all mean the same
+    except (DecodeError, ValueError, OSError, checker.ValidationError) as error:
         raise InvalidModelError(model_label(model), f"not a loadable ONNX model: {one_line(error)}") from error
     inputs = {info.name: info for info in real_inputs(proto.graph)}
     declared = {name: shape for name, info in inputs.items() if (shape := declared_shape(info)) is not None}
@@ -94,8 +95,8 @@ def _with_fixed_batch(model: bytes | Path, batch_size: int) -> onnx.ModelProto:
         sizes = timer.batch_sizes(declared, batch_size)
     except timer.RefusedError as refused:
         raise InvalidModelError(model_label(model), refused.reason) from refused
-    for name, shape in sizes.items():
-        for dim, size in zip(inputs[name].type.tensor_type.shape.dim, shape, strict=True):
+    for name, fixed in sizes.items():
+        for dim, size in zip(inputs[name].type.tensor_type.shape.dim, fixed, strict=True):
             dim.dim_value = size
     for output in proto.graph.output:  # a declared shape may hold another batch
         if output.type.tensor_type.HasField("shape"):
@@ -107,6 +108,7 @@ def _with_fixed_batch(model: bytes | Path, batch_size: int) -> onnx.ModelProto:
 def _optimised(proto: onnx.ModelProto, device: Device, label: str) -> onnx.ModelProto:
     import onnxruntime
 
+    refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, *timer.runtime_errors())
     options = timer.session_options(device.threads)
     options.log_severity_level = 4  # it warns that such a file is bound to this machine, which is what it is for
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
@@ -118,9 +120,8 @@ def _optimised(proto: onnx.ModelProto, device: Device, label: str) -> onnx.Model
                 options,
                 providers=timer.providers(device.provider, dict(device.provider_options)),
             )
-        except (ValueError, RuntimeError, *timer.runtime_errors()) as error:
-            refused = timer.RefusedError("model", f"not a loadable ONNX model: {one_line(error)}")
-            raise InvalidModelError(label, str(in_words(refused, b"", device)).removeprefix("model: ")) from error
+        except refusals as error:
+            raise InvalidModelError(label, f"not a loadable ONNX model: {one_line(error)}") from error
         return onnx.load_model(path)
 
 
@@ -209,5 +210,3 @@ class _Reading:
 
 def _type_of(value: Value) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(value.elem_type, value.dims)
-
-

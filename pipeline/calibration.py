@@ -12,9 +12,8 @@ import torch
 
 from export.graph_builder import quick_graph
 from latency_models.operator_model import Observation
-from latency_models.profile import static_costs
 from latency_models.timing import LatencyMeter
-from pipeline.costs import counted
+from pipeline.costs import counted_as_run
 from pipeline.devices import device_of
 from pipeline.int8 import prepare_of
 from pipeline.space_cost import (
@@ -168,8 +167,9 @@ class Calibrator:
         found = []
         for number, architecture in enumerate(self._informative(model, count)):
             graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
-            content = self._prepare(graph.SerializeToString())
-            costs = counted(static_costs(content, self._device))
+            source = graph.SerializeToString()
+            content = self._prepare(source)
+            costs = counted_as_run(source, content, self._device)
             latency = meter.measure(content, budget_s=_NET_S, target_half_width=0.004)
             before = model.predict(architecture, costs)
             model.observe(architecture, costs, latency.latency_ms, _noise(latency))

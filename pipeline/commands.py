@@ -165,6 +165,38 @@ def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
     }
 
 
+def predict_trial(path: Path, identity: str) -> dict[str, Any]:
+    """The predicted latency of one of a run's architectures, from all that the run knows.
+
+    Raises:
+        HwnasError: no such trial, or too little is known.
+    """
+    from latency_models.timing import LatencyMeter
+    from pipeline.devices import device_of
+    from pipeline.errors import nearest
+    from pipeline.latency_source import LatencySource, history_of
+
+    run = RunDirectory.open(path)
+    data, space = _prepared(run)
+    records = {record.id: record for record in _records(run, read_only=True)}
+    if identity not in records:
+        raise HwnasError(f"{path}: there is no trial {identity!r}{nearest(identity, records)}")
+    record = records[identity]
+    with LatencyMeter(device_of(run.config.device)) as meter:
+        source = LatencySource(run.config, data, space, meter)
+    source.restore(history_of(records.values()))
+    found, model = source.prediction(record.architecture, record.objectives)
+    latency = record.details.get("latency", {})
+    return {
+        "latency_ms": found.latency_ms,
+        "latency_low_ms": found.low_ms,
+        "latency_high_ms": found.high_ms,
+        "model": model,
+        "architecture": record.architecture,
+        "measured_ms": record.objectives["latency_ms"] if latency.get("source") == "measured" else None,
+    }
+
+
 def report(path: Path) -> Path:
     """Write the run's page again."""
     from pipeline.report.page import write_report
@@ -248,7 +280,8 @@ def calibrate(
 
     if device is not None:
         overrides = [*overrides, f"device.name={device}"]
-    config = load_config(config_path, overrides)
+    # The file that the config names may be the one that is to be made.
+    config = load_config(config_path, overrides).model_copy(update={"cost_model": "auto"})
     with closing(reporter):
         data, space = prepare(config, str(config_path))
         reporter.stage(f"Building a cost model of the space {config.space.name} on the device {config.device.name}")  # type: ignore[attr-defined]  # every section has a name

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latency_models.energy import Unavailable, read_gpu
+from latency_models.profile import static_costs
 from pipeline.errors import ReadingError
 
 if TYPE_CHECKING:
+    from latency_models.device import Device
     from latency_models.profile import Profile, StaticCosts
     from latency_models.timing import Latency
 
@@ -25,6 +27,15 @@ def counted(costs: StaticCosts) -> dict[str, float]:
         "size_mb": costs.size_bytes / MEGABYTE,
         "peak_memory_mb": costs.peak_memory_bytes / MEGABYTE,
     }
+
+
+def counted_as_run(source: bytes, content: bytes, device: Device) -> dict[str, float]:
+    """The costs that need no clock of a float graph, `content` being what the device runs of it."""
+    costs = counted(static_costs(content, device))
+    if content is not source:  # a network has the parameters that it has: scales and zero points are none
+        plain = static_costs(source, device)
+        costs.update(macs=float(plain.macs), params=float(plain.params))
+    return costs
 
 
 def interval(latency: Latency) -> dict[str, Any]:

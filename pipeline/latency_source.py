@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from latency_models.timing import LatencyMeter
     from pipeline.config import RunConfig
     from pipeline.data import DataSet
+    from pipeline.journal import TrialRecord
     from pipeline.space_cost import SpaceCostModel
     from pipeline.spaces.base import SearchSpace, Value
 
@@ -56,6 +57,18 @@ class LatencySource:
                 self._model.observe(trial["architecture"], found, found["latency_ms"], noise)
             if trial["status"] == "ok":
                 self._trained.append(dict(trial["objectives"]))
+
+    def prediction(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> tuple[Prediction, str]:
+        """What the cost model says now, and which model it is.
+
+        Raises:
+            CostModelError: it knows too little, or the config wants no predictions.
+        """
+        found = None if self._model is None else self._model.predict(architecture, counted)
+        if self._model is None or found is None:
+            known = 0 if self._model is None else self._model.nets
+            raise CostModelError(f"no cost model yet: {known} measured networks are too few; see `hwnas calibrate`")
+        return found, self._model.description
 
     def before_training(
         self, architecture: Mapping[str, Value], counted: Costs, content: bytes, *, measured: bool = False
@@ -115,6 +128,14 @@ class LatencySource:
             return "latency_ms" in names
         best = as_losses([{**objectives, "latency_ms": low_ms}], names)
         return not bool(np.any(np.all(as_losses(self._trained, names) <= best, axis=1)))
+
+
+def history_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """What `restore` takes, of a journal's trials."""
+    return [
+        {"architecture": r.architecture, "status": r.status, "objectives": r.objectives, "details": r.details}
+        for r in records
+    ]
 
 
 def _model_of(config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> SpaceCostModel:

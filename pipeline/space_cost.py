@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import platformdirs
 
+from latency_models.feature_kernel import FeatureGroup
 from latency_models.feature_model import MINIMUM, FeatureModel
 from latency_models.operator_model import Hyper, Observation, OperatorModel
 from latency_models.operators import constant
@@ -34,6 +35,7 @@ _CALL = constant("call")
 # A few whole networks alone don't tell how far their operators' times reach: broad guesses until there are more.
 _FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
 _INTERVAL_95_SD = 1.96
+_NOT_DECIDING = ("load_at_start", "cores", "python", "fingerprint")
 
 
 class CostModelError(HwnasError):
@@ -157,6 +159,8 @@ class FeatureCostModel(SpaceCostModel):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space)
         self._columns = [(choice.label, value) for choice in space.choices for value in choice.values]
+        # Few counts say more than many choices: a group of their own keeps them from drowning among those.
+        self._groups = (FeatureGroup("choices", len(self._columns)), FeatureGroup("counted", len(_COUNTED)))
         self._features: list[np.ndarray] = []
         self._ms: list[float] = []
         self._model: FeatureModel | None = None
@@ -171,7 +175,7 @@ class FeatureCostModel(SpaceCostModel):
         if self.nets < MINIMUM:
             return None
         if self._model is None:
-            self._model = FeatureModel.fit(np.array(self._features), np.array(self._ms))
+            self._model = FeatureModel.fit(np.array(self._features), np.array(self._ms), self._groups)
         found = self._model.predict(self._vector(architecture, counted)[None])
         return Prediction(float(found.latency_ms[0]), float(found.low_ms[0]), float(found.high_ms[0]))
 
@@ -191,9 +195,12 @@ class FeatureCostModel(SpaceCostModel):
     def load(self, document: Mapping[str, Any]) -> None:
         """Take over what `as_dict` gave."""
         self._features = [np.array(each, float) for each in document["features"]]
-        if any(each.shape != (len(self._columns) + len(_COUNTED),) for each in self._features):
+        width = len(self._columns) + len(_COUNTED)
+        if not all(each.shape == (width,) and np.isfinite(each).all() for each in self._features):
             raise ValueError("other features")
         self._ms = [float(each) for each in document["latency_ms"]]
+        if len(self._ms) != len(self._features) or not all(0 < ms < np.inf for ms in self._ms):
+            raise ValueError("no latency above 0 for each network")
         self.nets, self._model = len(self._ms), None
 
     def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
@@ -267,11 +274,10 @@ def read(
         if document.get(what) != wanted:
             name = "space or input" if what == "identity" else what
             raise CostModelError(f"{path}: it is of another {name}: {_apart(document.get(what), wanted)}")
-    found = document.get("environment", {}).get("fingerprint")
-    if found != environment.fingerprint:
-        raise CostModelError(
-            f"{path}: it was made in another environment ({_apart(document.get('environment'), environment.as_dict())})"
-        )
+    found = document.get("environment")
+    if not isinstance(found, dict) or found.get("fingerprint") != environment.fingerprint:
+        told = _apart(found, environment.as_dict())
+        raise CostModelError(f"{path}: it was made in another environment ({told})")
     model = cost_model_for(space)
     try:
         if document["kind"] != model.kind:
@@ -297,9 +303,11 @@ def _apart(found: Any, wanted: Mapping[str, Any]) -> str:
     """What differs between a file's facts and today's, in words."""
     if not isinstance(found, dict):
         return "it doesn't say which"
-    told = [
-        f"{key} {found.get(key)!r} there, {wanted[key]!r} here"
-        for key in wanted
-        if key not in ("load_at_start", "fingerprint", "python") and found.get(key) != wanted[key]
-    ]
+    told = []
+    for key, here in wanted.items():
+        there = found.get(key)
+        if key in _NOT_DECIDING or there == here:
+            continue
+        both = isinstance(there, dict) and isinstance(here, dict)
+        told.append(_apart(there, here) if both else f"{key} {there!r} there, {here!r} here")
     return "; ".join(told)

@@ -16,9 +16,9 @@ import torch
 
 from export.graph_builder import quick_graph
 from export.quantize import quantize_int8
-from latency_models.profile import energy_of, static_costs
+from latency_models.profile import energy_of
 from latency_models.timing import LatencyMeter
-from pipeline.costs import available, counted
+from pipeline.costs import available, counted_as_run
 from pipeline.data import load_data
 from pipeline.devices import device_of
 from pipeline.errors import EvaluatorError
@@ -129,10 +129,7 @@ class TrialRunner:
         graph, built_by = quick_graph(model, self.data.input_shape)
         source = graph.SerializeToString()
         content = self.prepare(source)
-        objectives = counted(static_costs(content, self.device))
-        if content is not source:  # a network has the parameters that it has: scales and zero points are none
-            plain = static_costs(source, self.device)
-            objectives.update(macs=float(plain.macs), params=float(plain.params))
+        objectives = counted_as_run(source, content, self.device)
         details: dict[str, Any] = {"graph": built_by}
         if not self._broken(objectives):
             ms, details["latency"] = self.latencies.before_training(architecture, objectives, content)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.worker_client import WorkerClient, WorkerFailure, memory_allowance
+from pipeline.latency_source import history_of
 from pipeline.trial import TrialResult
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ class InlineEngine(JournaledEngine):
 
     def _history(self) -> list[dict[str, Any]]:
         """What a worker has to know of the trials so far."""
-        return [
-            {"architecture": r.architecture, "status": r.status, "objectives": r.objectives, "details": r.details}
-            for r in self._known.values()
-        ]
+        return history_of(self._known.values())
 
     def _judge(self, architecture: Architecture) -> TrialResult:
         try:

@@ -53,12 +53,12 @@ def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     """Cells (n, 6) as `parse` gives them → (n, 78), in the columns of `FEATURE_GROUPS`."""
     cell = np.asarray(cells, dtype=int).reshape(-1, 6)
     used, kept = _used(cell), _kept(cell)
-    # Where nothing leads from input to output, all that follows is constant and can be left out.
+    # Where nothing leads from input to output, the output is constant and all that makes it can be left out.
     connected = _connected(cell)[:, None]
     parts = (
         _counts(cell),
         np.hstack([_counts(used), connected]) * connected,
-        np.hstack([_counts(kept), connected]) * connected,
+        np.hstack([_counts(kept), connected]),
         _one_hot(cell),
         _one_hot(used) * connected,
         _shape(cell, used) * connected,
@@ -96,14 +96,14 @@ def _reached(cell: np.ndarray) -> np.ndarray:
 
 def _used(cell: np.ndarray) -> np.ndarray:
     """The cell without the operators whose results don't get to the output."""
-    return _pruned(cell, np.zeros(cell.shape, dtype=bool))
+    return _pruned(cell, np.ones(len(cell), dtype=bool), np.zeros(cell.shape, dtype=bool))
 
 
 def _kept(cell: np.ndarray) -> np.ndarray:
     """Like `_used`, but with convolutions that take a multiplication by zero into their weights and so stay.
 
     A graph optimiser that moves constant factors into convolutions does that to one that is the only summand of its
-    node, where `none` is all that follows.
+    node, where `none` is all that follows. Where the output is constant, no more than those stay.
     """
     # Zeros go through skips and are then no summand; convolutions and pooling of zeros are run.
     nonzero = np.zeros((len(cell), 4), dtype=bool)
@@ -118,13 +118,15 @@ def _kept(cell: np.ndarray) -> np.ndarray:
         out_of = [edge for edge, (source, _) in enumerate(_EDGES) if source == node]
         folded = (cell[:, out_of] == _NONE).all(axis=1) & (summand[:, into].sum(axis=1) == 1)
         roots[:, into] = folded[:, None] & _is_conv(cell[:, into])
-    return _pruned(cell, roots)
+    connected, reached = _connected(cell), _reached(cell)
+    sees_input = reached[:, [source for source, _ in _EDGES]]
+    return _pruned(cell, connected, roots & (connected[:, None] | sees_input))
 
 
-def _pruned(cell: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """The operators that lead to the output, or to an edge of `roots` (n, 6), which stays as well."""
+def _pruned(cell: np.ndarray, output: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    """The operators that lead to the output, where it is needed (n,), or to an edge of `roots` (n, 6), which stays."""
     needed = np.zeros((len(cell), 4), dtype=bool)
-    needed[:, 3] = True
+    needed[:, 3] = output
     stays = np.zeros(cell.shape, dtype=bool)
     for edge in (5, 4, 3, 2, 1, 0):
         source, destination = _EDGES[edge]

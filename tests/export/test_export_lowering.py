@@ -116,3 +116,94 @@ def test_what_nothing_needs_is_dropped_and_what_a_branch_reads_is_kept():
     assert [tensor.name for tensor in trimmed.graph.initializer] == ["captured"]
     assert not trimmed.graph.value_info
     onnx.checker.check_model(trimmed, full_check=True)
+
+
+def prelu_graph(slope: np.ndarray, shape=(None, 3, 5), *, as_input=False, name="act/PRelu") -> onnx.ModelProto:
+    """Neg → PRelu: the input with its sign turned, so that nothing but the PRelu sees what is tested."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape[1:]])]
+    tensor = numpy_helper.from_array(slope, "slope")
+    if as_input:
+        inputs.append(helper.make_tensor_value_info("slope", TensorProto.FLOAT, slope.shape))
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("PRelu", ["y", "slope"], ["z"], name)],
+        "g",
+        inputs,
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", *shape[1:]])],
+        [tensor],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3.4e38, -3.4e38, 1.0, -1.0, -0.3], np.float32)
+
+
+def special_values(*shape: int) -> np.ndarray:
+    """Every special value, then many ordinary ones, so that also a kernel's wide steps are run."""
+    ordinary = np.random.default_rng(0).normal(size=int(np.prod(shape))).astype(np.float32)
+    ordinary[: 2 * len(SPECIAL)] = np.r_[SPECIAL, SPECIAL[::-1]]
+    return ordinary.reshape(shape)
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """As integers, every NaN alike: which of them comes out is the hardware's choice."""
+    return np.where(np.isnan(values), np.float32(np.nan), values).view(np.uint32)
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (1, 1), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("slope", [0.25, 0.1, -0.5, 0.0, 1.0, 1.7, 1e-42])
+def test_prelu_with_one_slope_becomes_leaky_relu_to_the_last_bit(slope, shape):
+    model = prelu_graph(np.full(shape, slope, np.float32))
+    lowered = lowering.lower(model)
+    assert histogram(lowered) == {"Neg": 1, "LeakyRelu": 1}
+    assert not lowered.graph.initializer
+    assert lowered.graph.node[1].name == "act/LeakyRelu"
+    onnx.checker.check_model(lowered, full_check=True)
+    x = special_values(7, 3, 5)
+    np.testing.assert_array_equal(bits(outputs(lowered, x)), bits(outputs(model, x)))
+
+
+def test_what_prelu_makes_of_special_values_by_hand():
+    lowered = lowering.lower(prelu_graph(np.array([0.25], np.float32), (None, 1, 8)))
+    x = -np.array([[[0.0, -0.0, np.inf, -np.inf, np.nan, 2.0, -2.0, -1e-45]]], np.float32)
+    expected = np.array([[[0.0, -0.0, np.inf, -np.inf, np.nan, 2.0, -0.5, -0.0]]], np.float32)
+    np.testing.assert_array_equal(bits(outputs(lowered, x)), bits(expected))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        prelu_graph(np.array([[0.1], [0.2], [0.3]], np.float32)),
+        prelu_graph(np.full((3, 1), 0.25, np.float32)),  # equal today, but a slope a channel
+        prelu_graph(np.array([0.25], np.float32), as_input=True),  # a default that a caller may replace
+    ],
+    ids=["slopes of channels", "equal slopes", "a slope from outside"],
+)
+def test_other_prelus_are_left_alone(model):
+    lowered = lowering.lower(model)
+    assert histogram(lowered) == {"Neg": 1, "PRelu": 1}
+    assert [numpy_helper.to_array(t).tolist() for t in lowered.graph.initializer] == [
+        numpy_helper.to_array(t).tolist() for t in model.graph.initializer
+    ]
+
+
+def test_a_slope_from_a_constant_node_counts_and_the_original_is_untouched():
+    model = prelu_graph(np.array([0.25], np.float32))
+    constant = helper.make_node("Constant", [], ["slope"], value=model.graph.initializer[0])
+    del model.graph.initializer[:]
+    model.graph.node.insert(0, constant)
+    before = model.SerializeToString()
+    lowered = lowering.lower(model)
+    assert model.SerializeToString() == before
+    assert histogram(lowered) == {"Neg": 1, "LeakyRelu": 1}
+    assert helper.get_attribute_value(lowered.graph.node[1].attribute[0]) == 0.25
+
+
+def test_a_slope_shared_with_another_node_is_kept_for_it():
+    model = prelu_graph(np.array([0.25], np.float32))
+    model.graph.node.append(helper.make_node("Mul", ["z", "slope"], ["w"]))
+    model.graph.output[0].name = "w"
+    lowered = lowering.lower(model)
+    assert histogram(lowered) == {"Neg": 1, "LeakyRelu": 1, "Mul": 1}
+    assert [tensor.name for tensor in lowered.graph.initializer] == ["slope"]
+    x = special_values(7, 3, 5)
+    np.testing.assert_array_equal(bits(outputs(lowered, x)), bits(outputs(model, x)))

@@ -67,6 +67,27 @@ class TestDigits:
     def test_classes_have_names(self, digits: Any) -> None:
         assert digits.classes == tuple("0123456789")
 
+    @pytest.mark.parametrize("size", [8, 16, 32])
+    def test_images_can_be_resized(self, digits: Any, size: int) -> None:
+        large = load_data(DigitsOptions(name="digits", image_size=size))
+        assert large.input_shape == (1, size, size)
+        inputs = large.preprocessing.apply(large.train.images)
+        assert inputs.shape == (1077, 1, size, size)
+        assert inputs.dtype == np.float32
+        # The same images in the same splits; only what the network sees is larger.
+        for name in ("train", "validation"):
+            assert np.array_equal(getattr(large, name).images, getattr(digits, name).images)
+            assert np.array_equal(getattr(large, name).labels, getattr(digits, name).labels)
+        assert np.array_equal(large.load_test().images, digits.load_test().images)
+        assert abs(float(inputs.mean())) < 0.1
+        if size == 8:
+            assert np.array_equal(inputs, digits.preprocessing.apply(digits.train.images))
+
+    @pytest.mark.parametrize("size", [0, -8, 2.5, "large"])
+    def test_a_size_that_is_none_is_refused(self, size: Any) -> None:
+        with pytest.raises(ValueError, match="image_size"):
+            DigitsOptions(name="digits", image_size=size)
+
 
 class TestFashionMnist:
     def test_splits(self, clothes: Any) -> None:

@@ -83,6 +83,9 @@ def test_a_cell_without_a_path_has_no_used_operators() -> None:
     assert group("3|00|001", "operators") == [0, 1, 1, 0]
     assert group("3|00|001", "used operators") == [0, 0, 0, 0, 0]
     assert group("3|00|001", "shape") == [0] * 16
+    # The 3×3 takes the zeros up and runs on the input; the one of zeros that leads to the output gives a constant.
+    assert group("3|00|001", "kept operators") == [0, 0, 1, 0, 0]
+    assert group("0|03|001", "kept operators") == [0, 0, 0, 0, 0]
 
 
 def test_edges_are_one_hot_by_operator() -> None:

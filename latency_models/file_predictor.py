@@ -1,0 +1,194 @@
+"""The latency of any ONNX file, without running it: the operators that ONNX Runtime makes of it, and what they cost.
+
+What operators cost on this machine is learned from micro-benchmarks (`latency_models.micro_benchmarks`). They are timed
+when they are first needed and kept, by the environment's fingerprint, in the user's data folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from latency_models.device import CPU_PROVIDER, ONNXRUNTIME
+from latency_models.environment import capture
+from latency_models.errors import DeviceError
+from latency_models.kernel_operators import operators_of
+from latency_models.micro_benchmarks import observe
+from latency_models.operator_model import Hyper, OperatorModel
+from latency_models.operators import Operator
+from latency_models.optimised_graph import optimised_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from latency_models.device import Device
+    from latency_models.operator_model import Observation
+
+FORMAT = 1
+"""Of the file, of the operators that kernels become, and of the micro-benchmarks: a change of any is another number."""
+# How far kernels lie off their lines; the intervals' width comes from held-out residuals and not from here.
+_HYPER = Hyper(kind=0.001, shape=0.01, own=0.003, reach=1.0, misfit=0.06)
+_STAND_IN_FACTOR = 3.0  # what an operator may take more or less than the one that stands in for it
+_STAND_INS = ("Mul", "Relu")
+_LEAST_MS = 1e-4
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """A file's predicted latency.
+
+    `low_ms` to `high_ms` is the 90 % interval; `measurements` the number of networks that the model was fitted to;
+    `unknown` the operators that none of them has, for which others stand in.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    measurements: int
+    unknown: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields as JSON takes them."""
+        warnings = []
+        if self.unknown:
+            names = ", ".join(self.unknown)
+            warnings.append(f"no micro-benchmark has {names}: their part is a guess, and the interval wider for it")
+        return {
+            "latency_ms": self.latency_ms,
+            "latency_low_ms": self.low_ms,
+            "latency_high_ms": self.high_ms,
+            "model": f"operators of ONNX Runtime's optimised graph, from {self.measurements} micro-benchmarks",
+            "measurements": self.measurements,
+            "unknown_operators": list(self.unknown),
+            "warnings": warnings,
+        }
+
+
+class FilePredictor:
+    """Predicts files on one device, with a model of networks that were timed there."""
+
+    def __init__(self, device: Device, model: OperatorModel) -> None:
+        self._device = device
+        self._model = model
+        self._kinds = {operator.kind for each in model.observations for operator in each.operators}
+        self.measurements = len(model.observations)
+
+    def predict(self, model: bytes | Path) -> FilePrediction:
+        """The latency of `model` at the device's batch size.
+
+        Raises:
+            InvalidModelError: no loadable model, another fixed batch, or another open dimension.
+            UnknownShapeError: control flow, or shapes that depend on values.
+            NotPredictableError: an operator whose cost is anyone's guess.
+        """
+        operators = operators_of(optimised_graph(model, self._device))
+        known = [operator for operator in operators if operator.kind in self._kinds]
+        strangers = [operator for operator in operators if operator.kind not in self._kinds]
+        stand_ins = [self._stand_in(operator) for operator in strangers]
+        found = self._model.predict([*known, *stand_ins])
+        guessed_ms = sum(max(self._model.operator_ms(operator), 0.0) for operator in stand_ins)
+        low_ms = found.low_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR)
+        return FilePrediction(
+            latency_ms=found.latency_ms,
+            low_ms=min(max(low_ms, _LEAST_MS), found.latency_ms),
+            high_ms=found.high_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0),
+            measurements=self.measurements,
+            unknown=tuple(dict.fromkeys(operator.kind for operator in strangers)),
+        )
+
+    def _stand_in(self, operator: Operator) -> Operator:
+        """The same amounts of a kind that was timed: the float kernel for the integer one, or a plain product."""
+        for prefix in ("int8 ", "plain "):
+            if operator.kind.startswith(prefix) and operator.kind.removeprefix(prefix) in self._kinds:
+                return replace(operator, kind=operator.kind.removeprefix(prefix))
+        million = operator.work[0] if operator.work else 0.0
+        kind = next((name for name in _STAND_INS if name in self._kinds), _STAND_INS[0])
+        return Operator(kind, (max(1.0, 1e6 * million),), (million, 0.0))
+
+
+class PredictorStore:
+    """Keeps the observations of each environment in a file of its own under `folder`.
+
+    A file that can't be read, is of another format or of another environment is not used; what went wrong is in
+    `warnings`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder if folder is not None else platformdirs.user_data_path("hwnas") / "operator_costs"
+        self.warnings: list[str] = []
+
+    def predictor(
+        self,
+        device: Device,
+        *,
+        rebuild: bool = False,
+        timed: Callable[[], Sequence[Observation]] | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> FilePredictor:
+        """The predictor of `device`: as it was kept, or else built now.
+
+        Args:
+            device: what to predict for; ONNX Runtime's CPU provider of this machine.
+            rebuild: time everything again.
+            timed: in place of the micro-benchmarks.
+            progress: hears how many micro-benchmarks are done, of how many.
+
+        Raises:
+            DeviceError: another kind of device.
+        """
+        _check(device)
+        # A batch or a precision is the model's affair: operators of any are among the micro-benchmarks.
+        plain = replace(device, batch_size=1, precision="fp32")
+        environment = capture(plain)
+        path = self.folder / f"{environment.fingerprint}.json"
+        kept = None if rebuild else self._read(path, environment.fingerprint)
+        if kept is None:
+            kept = OperatorModel.fit(timed() if timed is not None else observe(plain, progress), _HYPER)
+            self._write(path, {"format": FORMAT, "environment": environment.as_dict(), "model": kept.as_dict()})
+        return FilePredictor(device, kept)
+
+    def _read(self, path: Path, fingerprint: str) -> OperatorModel | None:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                return None
+            if document["environment"]["fingerprint"] != fingerprint:
+                self.warnings.append(f"{path} is of another environment; the operators are timed again")
+                return None
+            return OperatorModel.from_dict(document["model"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            self.warnings.append(f"{path} can't be used ({type(error).__name__}); the operators are timed again")
+            return None
+
+    def _write(self, path: Path, document: dict[str, Any]) -> None:
+        """Atomic: a reader sees the old file or the new one."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(document, file)
+                Path(temporary).replace(path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(temporary).unlink()
+                raise
+        except OSError as error:
+            self.warnings.append(f"{path} can't be written ({error.strerror or error}); what was timed is not kept")
+
+
+def _check(device: Device) -> None:
+    if device.runtime != ONNXRUNTIME or device.provider != CPU_PROVIDER or device.host is not None:
+        raise DeviceError(
+            f"device {device.name!r}: files can be predicted for ONNX Runtime's CPU provider on this machine alone, "
+            "whose optimised graph can be had here; `hwnas profile` times them on any device"
+        )

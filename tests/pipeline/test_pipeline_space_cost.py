@@ -1,0 +1,380 @@
+"""A space's cost model: what it learns, its file, and each way in which a file is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latency_models.device import Device
+from latency_models.environment import Environment, capture
+from latency_models.feature_model import MINIMUM
+from latency_models.operator_model import Observation
+from latency_models.operators import Operator
+from latency_models.prediction import Prediction
+from pipeline.config import RunConfig
+from pipeline.config_file import parse_config
+from pipeline.data import DataSet, load_data
+from pipeline.space_cost import (
+    CostModelError,
+    FeatureCostModel,
+    PieceCostModel,
+    SpaceCostModel,
+    cost_model_for,
+    default_file,
+    identity_of,
+    read,
+    relative_noise,
+    save,
+)
+from pipeline.spaces.base import Architecture, Value
+from pipeline.spaces.convnet import ConvNetSpace
+
+NOISE = 0.005
+
+
+class WholeSpace(ConvNetSpace):
+    """The same networks, whose pieces nobody tells."""
+
+    def pieces(self, architecture: Mapping[str, Value]) -> None:  # type: ignore[override]
+        return None
+
+
+def config_of(**space: Any) -> RunConfig:
+    sections = {"data": {"name": "digits"}, "space": {"name": "convnet", "width": 8, "depths": [1, 2], **space}}
+    return parse_config(sections, "the test's config")
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return config_of()
+
+
+@pytest.fixture(scope="module")
+def data(config: RunConfig) -> DataSet:
+    return load_data(config.data)
+
+
+@pytest.fixture(scope="module")
+def space(config: RunConfig, data: DataSet) -> ConvNetSpace:
+    return ConvNetSpace(config.space, data.input_shape, len(data.classes))
+
+
+@pytest.fixture(scope="module")
+def whole_space(config: RunConfig, data: DataSet) -> WholeSpace:
+    return WholeSpace(config.space, data.input_shape, len(data.classes))
+
+
+@pytest.fixture(scope="module")
+def environment() -> Environment:
+    return capture(Device())
+
+
+def drawn(space: ConvNetSpace, count: int, seed: int = 0) -> list[Architecture]:
+    rng = random.Random(seed)
+    return [space.at(rng.randrange(space.size())) for _ in range(count)]
+
+
+def operator_ms(operator: Operator) -> float:
+    """A time that is about proportional to the work; activations differ."""
+    return 0.0005 + 1e-7 * sum(operator.work) * (1 + 0.2 * (len(operator.kind) % 3))
+
+
+def true_ms(space: ConvNetSpace, architecture: Architecture) -> float:
+    pieces = ConvNetSpace.pieces(space, architecture)
+    return sum(operator_ms(operator) for piece in pieces for operator in piece.operators)
+
+
+def counted_of(space: ConvNetSpace, architecture: Architecture) -> dict[str, float]:
+    """Counts that suit the space's features; only their names and sizes matter here."""
+    work = [sum(operator.work) for piece in ConvNetSpace.pieces(space, architecture) for operator in piece.operators]
+    return {"macs": sum(work), "params": float(len(work)), "size_mb": len(work) / 50, "peak_memory_mb": max(work) / 1e5}
+
+
+def taught(model: SpaceCostModel, space: ConvNetSpace, nets: int, seed: int = 0) -> SpaceCostModel:
+    rng = np.random.default_rng(seed)
+    for architecture in drawn(space, nets, seed):
+        ms = true_ms(space, architecture) * float(np.exp(NOISE * rng.standard_normal()))
+        model.observe(architecture, counted_of(space, architecture), ms, NOISE)
+    return model
+
+
+def probes_of(space: ConvNetSpace, count: int) -> list[Observation]:
+    found = []
+    for at, architecture in enumerate(drawn(space, count, seed=9)):
+        pieces = space.pieces(architecture)
+        start = at % (len(pieces) - 1)
+        operators = space.probe(pieces[start : start + 2]).operators
+        found.append(Observation(operators, sum(map(operator_ms, operators)), NOISE))
+    return found
+
+
+def off(model: SpaceCostModel, space: ConvNetSpace) -> np.ndarray:
+    found = []
+    for architecture in drawn(space, 40, seed=5):
+        prediction = model.predict(architecture, counted_of(space, architecture))
+        assert isinstance(prediction, Prediction)
+        assert prediction.low_ms <= prediction.latency_ms <= prediction.high_ms
+        found.append(prediction.latency_ms / true_ms(space, architecture) - 1)
+    return np.abs(found)
+
+
+class TestPieces:
+    def test_are_what_a_space_that_tells_them_is_predicted_from(self, space: ConvNetSpace) -> None:
+        model = cost_model_for(space)
+        assert isinstance(model, PieceCostModel)
+        architecture = space.at(0)
+        operators = [operator for piece in space.pieces(architecture) for operator in piece.operators]
+        assert sorted(map(str, model.operators(architecture)[1:])) == sorted(map(str, operators))
+        assert model.operators(architecture)[0].kind == "call"
+
+    def test_nothing_is_predicted_from_too_few_networks(self, space: ConvNetSpace) -> None:
+        model = taught(PieceCostModel(space), space, PieceCostModel.least_nets - 1)
+        assert model.predict(space.at(0), {}) is None
+        taught(model, space, 1, seed=3)
+        assert model.predict(space.at(0), {}) is not None
+        assert model.description == "operators: 0 timed probes, 12 whole networks"
+
+    def test_probes_alone_suffice(self, space: ConvNetSpace) -> None:
+        model = PieceCostModel(space)
+        model.observe_probes(probes_of(space, 60))
+        assert model.description == "operators: 60 timed probes, 0 whole networks"
+        assert model.held_out().shape == (60,)
+        assert np.median(np.abs(model.held_out())) < 0.05
+        before = off(model, space).mean()
+        taught(model, space, 5)
+        assert model.held_out().shape == (60,)
+        assert off(model, space).mean() < min(0.03, before)
+
+    def test_networks_alone_suffice_once_there_are_many(self, space: ConvNetSpace) -> None:
+        few, many = (off(taught(PieceCostModel(space), space, nets), space).mean() for nets in (12, 60))
+        assert many < 0.03
+        assert many < few
+
+
+class TestFeatures:
+    def test_are_what_any_other_space_is_predicted_from(self, whole_space: WholeSpace) -> None:
+        model = cost_model_for(whole_space)
+        assert isinstance(model, FeatureCostModel)
+        taught(model, whole_space, MINIMUM - 1)
+        assert model.predict(whole_space.at(0), counted_of(whole_space, whole_space.at(0))) is None
+        taught(model, whole_space, 60, seed=1)
+        assert model.description == f"features: {MINIMUM + 59} whole networks"
+        assert off(model, whole_space).mean() < 0.1
+
+    def test_only_the_counted_costs_among_what_is_handed_in_matter(self, whole_space: WholeSpace) -> None:
+        model = taught(FeatureCostModel(whole_space), whole_space, 20)
+        architecture = whole_space.at(7)
+        counted = counted_of(whole_space, architecture)
+        more = {**counted, "accuracy": 0.5, "latency_ms": 9.0}
+        assert model.predict(architecture, counted) == model.predict(architecture, more)
+
+
+def test_the_noise_is_that_of_a_95_percent_interval() -> None:
+    assert relative_noise(0.98, 1.0, 1.02) == pytest.approx(0.02 / 1.96)
+    assert relative_noise(98.0, 100.0, 102.0) == pytest.approx(0.02 / 1.96)
+
+
+class Files:
+    """A folder of cost models, saved and read for one space, device and environment."""
+
+    def __init__(self, folder: Path, config: RunConfig, data: DataSet, environment: Environment) -> None:
+        self.path = folder / "deep" / "model.json"
+        self.identity, self.device, self.environment = identity_of(config, data), Device(), environment
+
+    def save(self, model: SpaceCostModel) -> None:
+        save(self.path, model, self.identity, self.device, self.environment)
+
+    def read(self, space: ConvNetSpace, **changes: Any) -> SpaceCostModel:
+        return read(
+            self.path,
+            space,
+            changes.get("identity", self.identity),
+            changes.get("device", self.device),
+            changes.get("environment", self.environment),
+        )
+
+    def refusal(self, space: ConvNetSpace, **changes: Any) -> str:
+        with pytest.raises(CostModelError) as refused:
+            self.read(space, **changes)
+        assert refused.value.exit_code == 2
+        assert str(self.path) in str(refused.value)
+        return str(refused.value)
+
+    def edit(self, *path: Any, to: Any) -> None:
+        """Change one value of the document."""
+        document = json.loads(self.path.read_text(encoding="utf-8"))
+        inner = document
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = to
+        self.path.write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.fixture
+def files(tmp_path: Path, config: RunConfig, data: DataSet, environment: Environment) -> Files:
+    return Files(tmp_path, config, data, environment)
+
+
+@pytest.fixture
+def saved(files: Files, space: ConvNetSpace) -> Files:
+    files.save(taught(PieceCostModel(space), space, 14))
+    return files
+
+
+class TestFile:
+    def test_of_pieces_reads_as_it_was_saved(self, files: Files, space: ConvNetSpace) -> None:
+        model = PieceCostModel(space)
+        model.observe_probes(probes_of(space, 30))
+        taught(model, space, 3)
+        files.save(model)
+        again = files.read(space)
+        assert again.description == model.description == "operators: 30 timed probes, 3 whole networks"
+        for architecture in drawn(space, 10, seed=4):
+            assert again.predict(architecture, {}) == model.predict(architecture, {})
+        # … and learns on as it would have.
+        for each in (model, again):
+            taught(each, space, 3, seed=8)
+        assert again.predict(space.at(3), {}) == model.predict(space.at(3), {})
+
+    def test_of_features_reads_as_it_was_saved(self, files: Files, whole_space: WholeSpace) -> None:
+        model = taught(FeatureCostModel(whole_space), whole_space, 15)
+        files.save(model)
+        again = files.read(whole_space)
+        assert again.description == model.description
+        architecture = whole_space.at(11)
+        counted = counted_of(whole_space, architecture)
+        assert again.predict(architecture, counted) == model.predict(architecture, counted)
+
+    def test_says_where_it_holds(self, saved: Files) -> None:
+        document = json.loads(saved.path.read_text(encoding="utf-8"))
+        assert document["format"] == 1
+        assert document["kind"] == "operators"
+        assert document["identity"] == {
+            "space": {**document["identity"]["space"], "name": "convnet", "width": 8},
+            "input_shape": [1, 8, 8],
+            "classes": 10,
+        }
+        assert document["device"] == Device().as_dict()
+        assert document["environment"]["fingerprint"] == saved.environment.fingerprint
+
+    def test_leaves_nothing_beside_it(self, saved: Files) -> None:
+        assert [path.name for path in saved.path.parent.iterdir()] == ["model.json"]
+
+    def test_the_load_of_the_machine_is_no_other_environment(self, saved: Files, space: ConvNetSpace) -> None:
+        busy = replace(saved.environment, load_at_start=17.0)
+        assert saved.read(space, environment=busy).nets == 14
+
+    def test_has_a_place_of_its_own_for_each_space_device_and_environment(
+        self, files: Files, data: DataSet, config: RunConfig
+    ) -> None:
+        base = (files.identity, files.device, files.environment)
+        others = [
+            (identity_of(config_of(kernels=[3]), data), *base[1:]),
+            ({**base[0], "input_shape": [1, 16, 16]}, *base[1:]),
+            (base[0], replace(base[1], threads=2), base[2]),
+            (base[0], replace(base[1], precision="int8"), base[2]),
+            (*base[:2], replace(base[2], onnxruntime="0.1")),
+        ]
+        paths = [default_file(*each) for each in (base, *others)]
+        assert len(set(paths)) == len(paths)
+        assert default_file(*base) == paths[0]
+        assert paths[0].suffix == ".json"
+        foreign = {**base[0], "space": {"name": "my.package:Space"}}
+        assert ":" not in default_file(foreign, *base[1:]).name
+
+
+class TestRefusals:
+    def test_none_there(self, files: Files, space: ConvNetSpace) -> None:
+        assert "there is no cost model; make one with `hwnas calibrate`" in files.refusal(space)
+
+    def test_a_folder(self, files: Files, space: ConvNetSpace) -> None:
+        files.path.mkdir(parents=True)
+        assert "damaged" in files.refusal(space)
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"not json"])
+    def test_no_json(self, saved: Files, space: ConvNetSpace, content: bytes) -> None:
+        saved.path.write_bytes(content)
+        assert "no cost model, or a damaged one" in saved.refusal(space)
+
+    def test_a_truncated_one(self, saved: Files, space: ConvNetSpace) -> None:
+        saved.path.write_bytes(saved.path.read_bytes()[:-20])
+        assert "damaged" in saved.refusal(space)
+
+    @pytest.mark.parametrize("content", ["[]", "null", "1", "{}", '{"format": 0}'])
+    def test_another_format(self, saved: Files, space: ConvNetSpace, content: str) -> None:
+        saved.path.write_text(content, encoding="utf-8")
+        assert "no cost model of format 1" in saved.refusal(space)
+
+    def test_another_space(self, saved: Files, space: ConvNetSpace, data: DataSet) -> None:
+        other = identity_of(config_of(kernels=[3]), data)
+        message = saved.refusal(space, identity=other)
+        assert "another space or input" in message
+        assert "[3, 5]" in message
+
+    def test_another_input(self, saved: Files, space: ConvNetSpace) -> None:
+        message = saved.refusal(space, identity={**saved.identity, "input_shape": [1, 16, 16]})
+        assert "input_shape [1, 8, 8] there, [1, 16, 16] here" in message
+        assert "classes" not in message
+
+    def test_another_device(self, saved: Files, space: ConvNetSpace) -> None:
+        message = saved.refusal(space, device=replace(saved.device, threads=2, precision="int8"))
+        assert "it is of another device: threads 1 there, 2 here; precision 'fp32' there, 'int8' here" in message
+
+    def test_another_environment(self, saved: Files, space: ConvNetSpace) -> None:
+        message = saved.refusal(space, environment=replace(saved.environment, onnxruntime="0.1", load_at_start=9.0))
+        assert "another environment" in message
+        assert "'0.1' here" in message
+        assert "load" not in message
+
+    def test_another_kind(self, saved: Files, whole_space: WholeSpace) -> None:
+        assert "kind 'operators'" in saved.refusal(whole_space)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("identity",), None),
+            (("device",), []),
+            (("environment",), None),
+            (("environment",), []),
+            (("environment",), {}),
+            (("kind",), None),
+            (("model",), None),
+            (("model",), {}),
+            (("model", "hyper"), []),
+            (("model", "operators", 0), None),
+            (("model", "observations"), []),
+            (("model", "observations", 0, "ms"), -1.0),
+        ],
+        ids=str,
+    )
+    def test_a_damaged_part(self, saved: Files, space: ConvNetSpace, path: tuple[Any, ...], value: Any) -> None:
+        saved.edit(*path, to=value)
+        saved.refusal(space)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("model", "features"), None),
+            (("model", "features", 0), [1.0]),
+            (("model", "features", 0), "wide"),
+            (("model", "features"), []),
+            (("model", "latency_ms"), [0.1]),
+            (("model", "latency_ms", 3), 0.0),
+            (("model", "latency_ms", 3), float("nan")),
+            (("model", "features", 3, 0), float("inf")),
+        ],
+        ids=str,
+    )
+    def test_a_damaged_part_of_features(
+        self, files: Files, whole_space: WholeSpace, path: tuple[Any, ...], value: Any
+    ) -> None:
+        files.save(taught(FeatureCostModel(whole_space), whole_space, 12))
+        files.edit(*path, to=value)
+        assert "a damaged cost model" in files.refusal(whole_space)
