@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 # Threads that wait must not take the cores from those that work; see pipeline/cli.py.
 export GOMP_SPINCOUNT ?= 20000
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: venv demo test lint benchmarks clean
 

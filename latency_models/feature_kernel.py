@@ -26,10 +26,15 @@ _LOWEST, _HIGHEST = -7.0, 4.0
 
 @dataclass(frozen=True)
 class FeatureGroup:
-    """Adjacent columns of a feature matrix that mean the same kind of thing."""
+    """Adjacent columns of a feature matrix that mean the same kind of thing.
+
+    `weight` is how much they count when nets are chosen to be measured: below 1 for fine details of what other groups
+    sum up, because few nets can't show all details anyway.
+    """
 
     name: str
     columns: int
+    weight: float = 1.0
 
 
 class Scaling:

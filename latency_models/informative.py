@@ -36,10 +36,11 @@ def informative(features: np.ndarray, groups: Sequence[FeatureGroup], count: int
     candidates = np.random.default_rng(seed).permutation(len(features))[:_CANDIDATES]
     if not 1 <= count <= len(candidates):
         raise ValueError(f"{count} architectures asked for; from 1 to {len(candidates)} can be chosen")
-    scaled = Scaling.of(features, groups)(features[candidates])
+    weights = np.repeat([group.weight for group in groups], [group.columns for group in groups])
+    scaled = Scaling.of(features, groups)(features[candidates]) * weights
     distance = _half_squared_distances(scaled)
     # The median makes the kernel's width fit any number of features.
-    typical = float(np.median(distance)) or 1.0
+    typical = float(np.median(distance)) / 2 or 1.0
     kernel = np.exp(-distance / typical)
     density = kernel.mean(axis=1)
     covered = np.zeros(len(candidates))

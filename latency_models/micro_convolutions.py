@@ -1,4 +1,4 @@
-"""Micro-benchmarks of convolutions, in the blocks and chains that networks make of them, each drawn from a generator."""
+"""Micro-benchmarks of convolutions, in the blocks and chains that networks make of them."""
 
 from __future__ import annotations
 

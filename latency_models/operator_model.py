@@ -296,6 +296,7 @@ def _lines(observations: Sequence[Observation]) -> _Basis:
             design[row, at : at + widths[operator.kind]] += (*operator.work, 1.0)
     design /= np.array([each.ms for each in observations])[:, None]
     scale = np.sqrt((design**2).mean(axis=0))
+    scale[scale == 0.0] = 1.0  # an amount that is 0 everywhere tells nothing
     ridge = _RIDGE * math.sqrt(len(design)) * np.eye(design.shape[1])
     rows = np.vstack([design / scale, ridge])
     solution = nnls(rows, np.r_[np.ones(len(design)), np.zeros(design.shape[1])])[0] / scale

@@ -132,7 +132,7 @@ def two_modes(samples: np.ndarray) -> TwoModes | None:
     """
     if len(samples) < _MODES_LEAST_SAMPLES:
         return None
-    logs = np.sort(np.log(samples))
+    logs = np.sort(np.log(np.maximum(samples, 1.0)))  # ns; a coarse clock may say 0
     logs = logs[len(logs) // 20 : len(logs) - len(logs) // 20]
     below = np.arange(1, len(logs))
     sums = np.cumsum(logs)

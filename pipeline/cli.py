@@ -206,6 +206,44 @@ def calibrate(
 
 
 @app.command()
+def predict(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="In place of a file: a run directory, with --architecture.", show_default=False)
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="A trial's id in that run.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="For a file; see `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Time the operators again, which takes about 90 s.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Latency without running it: of any ONNX file, or of a run's architecture."""
+    from pipeline import commands, console, views
+
+    if (model is None) == (run is None) or (run is None) != (architecture is None):
+        raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
+    if run is not None and architecture is not None:
+        _show(commands.predict_trial(run, architecture), as_json, views.prediction)
+    elif model is not None:
+        result = commands.predict(
+            model,
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            precision=precision,
+            rebuild=rebuild,
+            reporter=console.TerminalReporter(),
+        )
+        _show(result, as_json, views.prediction)
+
+
+@app.command()
 def report(run_dir: RunDir, as_json: Json = False) -> None:
     """Write the run's HTML page again."""
     from pipeline import commands
@@ -247,6 +285,9 @@ def main() -> None:
     # was seen 10 times slower. Spinning briefly before they sleep costs nothing on an idle one
     # (benchmarks/busy_training.py). It has to be said before torch is imported; child processes inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # NumPy's linear algebra does the same; its matrices here are too small for several threads to gain anything, and
+    # fitting a cost model was seen 60 times slower on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest

@@ -165,6 +165,44 @@ def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
     }
 
 
+def predict(
+    model: Path,
+    *,
+    device: str,
+    threads: int | None,
+    batch_size: int | None,
+    precision: str | None,
+    rebuild: bool,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The predicted latency of any ONNX file; at INT8 a float one is quantised for it. The file isn't run.
+
+    Raises:
+        CostError: no such file, or nothing can be said about it on this device.
+    """
+    from latency_models.device import resolve_device
+    from latency_models.file_predictor import PredictorStore
+    from latency_models.runner import check_readable
+    from pipeline.int8 import INT8, prepared_file
+
+    check_readable(model)
+    found = resolve_device(device, threads, batch_size, precision)
+    content, notes = prepared_file(model) if found.precision == INT8 else (model, [])
+    store = PredictorStore()
+
+    def progress(done: int, of: int) -> None:
+        if done == 0:
+            reporter.stage(f"Timing {of} micro-benchmarks, once for this machine")
+        elif done % 100 == 0 or done == of:
+            reporter.note(f"{done} of {of}")
+
+    with closing(reporter):
+        predictor = store.predictor(found, rebuild=rebuild, progress=progress)
+        result: dict[str, Any] = predictor.predict(content).as_dict()
+    warnings = [*notes, *store.warnings, *result["warnings"]]
+    return {**result, "file": str(model), "device": found.as_dict(), "warnings": warnings}
+
+
 def predict_trial(path: Path, identity: str) -> dict[str, Any]:
     """The predicted latency of one of a run's architectures, from all that the run knows.
 

@@ -150,6 +150,17 @@ def _against(row: dict[str, Any]) -> str:
     return f"{verdict} (ratio {ratio:.4f}, {low:.4f} to {high:.4f})"
 
 
+def prediction(result: dict[str, Any]) -> str:
+    """A predicted latency, its interval, and where it comes from."""
+    table = _table("", "")
+    low, high = number(result["latency_low_ms"]), number(result["latency_high_ms"])
+    table.add_row("latency_ms", f"{number(result['latency_ms'])}  ({low} to {high}, 90 %)")
+    if result.get("measured_ms") is not None:
+        table.add_row("measured_ms", number(result["measured_ms"]))
+    table.add_row("predicted from", result["model"])
+    return (_render(table) + "\n".join(f"warning: {text}" for text in result.get("warnings", ()))).rstrip()
+
+
 def calibration(result: dict[str, Any]) -> str:
     """A cost model, how good it is on what it was not fitted to, and where it lies."""
     table = _table("", "")

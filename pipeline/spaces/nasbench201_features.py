@@ -26,9 +26,9 @@ FEATURE_GROUPS = (
     FeatureGroup("operators", 4),
     FeatureGroup("used operators", 5),
     FeatureGroup("kept operators", 5),
-    FeatureGroup("edges", 24),
-    FeatureGroup("used edges", 24),
-    FeatureGroup("shape", 16),
+    FeatureGroup("edges", 24, weight=0.3),
+    FeatureGroup("used edges", 24, weight=0.3),
+    FeatureGroup("shape", 16, weight=0.3),
 )
 
 

@@ -134,6 +134,7 @@ def test_a_model_survives_json() -> None:
         ("theta", [0.0], "damaged"),
         ("noise", None, "damaged"),
         ("deviation", [0.0] * 8, "not above 0"),
+        ("width", math.inf, "not above 0"),
         ("latency_ms", [-1.0] * 30, "not a number above 0"),
     ],
 )
@@ -167,21 +168,24 @@ def test_wrong_measurements_are_a_users_mistake() -> None:
         fitted().predict(np.zeros((5, 7)))
 
 
-def test_held_out_residuals_are_those_of_leaving_each_net_out() -> None:
-    model = fitted(15)
-    kernel, theta, noise = model._kernel, model._theta, model._noise
-    scaled, target = model._scaled, model._units.standard(model._measured_ms)
-    full = kernel.covariance(theta, scaled, scaled)
-    own = math.exp(2 * theta[-1]) * noise + JITTER
-    scores = []
-    for out in range(15):
-        rest = np.delete(np.arange(15), out)
-        inner = np.linalg.inv(full[np.ix_(rest, rest)] + np.diag(own[rest]))
-        mean = full[out, rest] @ inner @ target[rest]
-        variance = full[out, out] - full[out, rest] @ inner @ full[rest, out]
-        scores.append(abs(target[out] - mean) / float(model._deviation(mean, variance)))
-    # Of 15 scores the ceil(16 · 0.9) = 15th.
-    assert model.width == pytest.approx(sorted(scores)[14], rel=1e-6)
+def test_predictions_are_those_of_the_textbook() -> None:
+    model, unknown = fitted(15), space(4, seed=1)
+    kernel, theta, units = model._kernel, model._theta, model._units
+    known, new = model._scaled, model._scaling(unknown)
+    full = kernel.covariance(theta, known, known) + np.diag(math.exp(2 * theta[-1]) * model._noise + JITTER)
+    shared = kernel.covariance(theta, new, known)
+    mean = shared @ np.linalg.solve(full, units.standard(model._measured_ms))
+    latent = np.diag(kernel.covariance(theta, new, new) - shared @ np.linalg.solve(full, shared.T))
+    deviation = np.sqrt(latent + math.exp(2 * theta[-1]) * units.proportional(mean))
+    found = model.predict(unknown)
+    assert found.latency_ms == pytest.approx(units.milliseconds(mean))
+    assert found.high_ms == pytest.approx(units.milliseconds(mean + model.width * deviation), rel=1e-5)
+
+
+def test_exactly_additive_latencies_have_narrow_intervals() -> None:
+    features = space(40)
+    found = FeatureModel.fit(features, additive_ms(features), GROUPS).predict(space(50, seed=1))
+    assert ((found.high_ms - found.low_ms) / found.latency_ms).max() < 0.05
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:

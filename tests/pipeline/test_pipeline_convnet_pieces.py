@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import onnx
@@ -85,11 +86,10 @@ def case(request: pytest.FixtureRequest) -> tuple[ConvNetSpace, list[tuple[Archi
 
 class TestPieces:
     def test_shapes_chain_up(self, case: Any) -> None:
-        space, rows = case
-        for architecture, pieces, _ in rows:
+        for architecture, pieces, _ in case[1]:
             assert [piece.kind for piece in pieces][:: len(pieces) - 1] == ["stem", "head"]
             assert len(pieces) - 2 == sum(int(v) for k, v in architecture.items() if k.endswith("_depth"))
-            for before, after in zip(pieces, pieces[1:], strict=False):
+            for before, after in pairwise(pieces):
                 assert before.output_shape == after.input_shape
             assert pieces[-1].output_shape == (CLASSES, 1, 1)
 

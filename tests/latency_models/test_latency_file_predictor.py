@@ -1,0 +1,268 @@
+"""Files predicted from their operators: the optimised graph, what its kernels are, the store, intervals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from latency_models.device import Device
+from latency_models.errors import DeviceError, InvalidModelError, UnknownShapeError
+from latency_models.file_predictor import FilePredictor, PredictorStore
+from latency_models.kernel_operators import NotPredictableError, operators_of
+from latency_models.kernel_shapes import own_output_shapes
+from latency_models.micro_benchmarks import benchmarks, observe
+from latency_models.micro_families import FAMILIES
+from latency_models.micro_graphs import GraphBuilder
+from latency_models.operator_model import Observation, OperatorModel
+from latency_models.optimised_graph import optimised_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from latency_models.operators import Operator
+
+CPU = Device()
+
+
+def builder() -> GraphBuilder:
+    return GraphBuilder(np.random.default_rng(0))
+
+
+def small_net(width: int = 16, side: int = 8, links: int = 2) -> bytes:
+    g = builder()
+    x = g.image(1, 3, side, side)
+    for _ in range(links):
+        x = g.activation(g.conv(x, width, 3), "Relu")
+    return g.model(g.classifier(x, 10))
+
+
+def per_element(operators: Sequence[Operator]) -> float:
+    """Made-up costs: so much for each operator, and for each amount of work."""
+    return sum(0.001 + 0.01 * sum(operator.work) for operator in operators)
+
+
+@pytest.fixture(scope="module")
+def observations() -> list[Observation]:
+    nets = [small_net(width, side, links) for width in (16, 32, 64) for side in (4, 8, 16) for links in (1, 2, 3)]
+    found = [tuple(operators_of(optimised_graph(net, CPU))) for net in nets]
+    return [Observation(operators, per_element(operators), 0.005) for operators in found]
+
+
+@pytest.fixture
+def predictor(observations: list[Observation]) -> FilePredictor:
+    return FilePredictor(CPU, OperatorModel.fit(observations))
+
+
+def kinds(model: bytes, device: Device = CPU) -> list[str]:
+    return [operator.kind for operator in operators_of(optimised_graph(model, device))]
+
+
+def unary(op_type: str, shape: Sequence[int | str], domain: str = "", **attributes: object) -> bytes:
+    node = helper.make_node(op_type, ["x"], ["y"], domain=domain, **attributes)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    graph = helper.make_graph([node], "one", [x], [y])
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    )
+
+
+@pytest.mark.parametrize("family", [family for family, _ in FAMILIES], ids=lambda family: family.__name__)
+def test_each_family_gives_graphs_whose_operators_are_known(family: object) -> None:
+    assert callable(family)
+    for seed in range(3):
+        operators = operators_of(optimised_graph(family(np.random.default_rng(seed)), CPU))
+        assert len(operators) > 1
+        assert all(size > 0 for operator in operators for size in operator.sizes)
+        assert all(amount >= 0 for operator in operators for amount in operator.work)
+
+
+def test_benchmarks_are_the_same_each_time_and_families_take_turns() -> None:
+    families = tuple((family, 2) for family, _ in FAMILIES[-3:])
+    assert list(benchmarks(families)) == list(benchmarks(families))
+    assert list(benchmarks(families, seed=2)) != list(benchmarks(families))
+
+
+def test_shapes_are_those_that_the_runtime_gives() -> None:
+    import onnxruntime
+
+    model = small_net(24, 9)
+    outputs = onnxruntime.InferenceSession(model).run(None, {"x0": np.zeros((1, 3, 9, 9), np.float32)})
+    assert optimised_graph(model, CPU).kernels[-1].outputs[0].dims == outputs[0].shape
+
+
+def test_an_activation_becomes_part_of_its_convolution() -> None:
+    found = kinds(small_net())
+    assert found.count("then Relu") + found.count("Relu") == 2
+    assert {"call", "weights", "vector"} <= set(found)
+
+
+def test_a_windows_part_outside_of_the_map_is_no_work() -> None:
+    def work(side: int) -> float:
+        g = builder()
+        operators = operators_of(optimised_graph(g.model(g.conv(g.image(1, 16, side, side), 16, 7)), CPU))
+        return sum(each.work[0] for each in operators if each.kind in ("conv", "plain conv"))
+
+    assert work(2) == pytest.approx(16 * 16 * 16 / 1e6) or work(2) == pytest.approx(16 * 16 * 49 * 4 / 1e6)
+    assert work(2) < work(4) < work(8)
+
+
+def test_the_batch_multiplies_the_work() -> None:
+    model = unary("Tanh", ["batch", 4, 8, 8])
+    one, four = (operators_of(optimised_graph(model, replace(CPU, batch_size=size)))[0] for size in (1, 4))
+    assert four.work[0] == 4 * one.work[0]
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes", "shape"),
+    [
+        ("Conv", [(1, 16, 9, 9), (32, 16, 3, 3)], {"strides": [2, 2], "pads": [1, 1, 1, 1]}, (1, 32, 5, 5)),
+        ("MaxPool", [(1, 16, 6, 6)], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, (1, 16, 3, 3)),
+        ("MaxPool", [(1, 16, 6, 6)], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": b"VALID"}, (1, 16, 2, 2)),
+        ("ReorderOutput", [(1, 32, 4, 5)], {"channels": 24}, (1, 24, 4, 5)),
+        ("ReorderOutput", [(1, 32, 4, 5)], {"channels": 24, "channels_last": 1}, (1, 4, 5, 24)),
+        ("QLinearConcat", [(), (), (1, 3), (), (), (1, 4), (), ()], {"axis": 1}, (1, 7)),
+        ("FusedMatMul", [(2, 3, 4), (2, 5, 4)], {"transB": 1}, (2, 3, 5)),
+        ("NobodyKnows", [(1,)], {}, None),
+    ],
+)
+def test_shapes_of_the_runtimes_own_kernels(
+    op_type: str, inputs: list[tuple[int, ...]], attributes: dict[str, object], shape: tuple[int, ...] | None
+) -> None:
+    assert own_output_shapes(op_type, inputs, attributes) == shape
+
+
+def test_a_net_between_the_observed_ones_is_predicted(predictor: FilePredictor) -> None:
+    model = small_net(48, 12, 2)
+    found = predictor.predict(model)
+    truth = per_element(operators_of(optimised_graph(model, CPU)))
+    assert found.latency_ms == pytest.approx(truth, rel=0.1)
+    assert found.low_ms < truth < found.high_ms
+    assert (found.measurements, found.unknown) == (27, ())
+
+
+def test_unknown_operators_are_named_and_widen_the_interval(predictor: FilePredictor) -> None:
+    g = builder()
+    x = g.activation(g.conv(g.image(1, 16, 16, 16), 16, 3), "Relu")
+    known = predictor.predict(g.model(x))
+    stranger = predictor.predict(g.model(g.add("Sin", [x], x.dims)))
+    assert "Sin" in stranger.unknown
+    assert stranger.high_ms > known.high_ms
+    (warning,) = stranger.as_dict()["warnings"]  # type: ignore[misc]
+    assert "Sin" in warning
+
+
+def test_what_cannot_be_predicted_is_refused(predictor: FilePredictor, tmp_path: Path) -> None:
+    with pytest.raises(InvalidModelError, match="not fixed"):
+        predictor.predict(unary("Tanh", ["batch", 4, "height", 8]))
+    with pytest.raises(InvalidModelError, match="loadable"):
+        predictor.predict(b"no model at all")
+    with pytest.raises(InvalidModelError, match="can't be read"):
+        predictor.predict(tmp_path / "missing.onnx")
+    with pytest.raises(InvalidModelError):
+        predictor.predict(unary("NobodyKnows", [1, 4]))
+
+
+def test_control_flow_is_refused(predictor: FilePredictor) -> None:
+    one = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    arms = [
+        helper.make_graph([helper.make_node(op_type, ["x"], ["y"])], op_type, [], [one]) for op_type in ("Abs", "Neg")
+    ]
+    node = helper.make_node("If", ["c"], ["y"], then_branch=arms[0], else_branch=arms[1])
+    inputs = [
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+    ]
+    graph = helper.make_graph([node], "branches", inputs, [one])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with pytest.raises(UnknownShapeError, match="control flow"):
+        predictor.predict(bytes(model.SerializeToString()))
+
+
+def test_a_recurrent_layer_is_refused(predictor: FilePredictor) -> None:
+    g = builder()
+    x = g.image(5, 1, 4)
+    y = g.add("GRU", [x, g.weights(1, 24, 4), g.weights(1, 24, 8)], (5, 1, 1, 8), hidden_size=8)
+    with pytest.raises(NotPredictableError, match="GRU"):
+        predictor.predict(g.model(y))
+
+
+def test_other_devices_are_refused(tmp_path: Path) -> None:
+    store = PredictorStore(tmp_path)
+    for device in (replace(CPU, host="elsewhere"), Device(runtime="torch", provider="")):
+        with pytest.raises(DeviceError, match="predicted"):
+            store.predictor(device)
+
+
+def test_what_was_timed_is_kept(tmp_path: Path, observations: list[Observation]) -> None:
+    asked: list[int] = []
+
+    def timed() -> list[Observation]:
+        asked.append(1)
+        return observations
+
+    store = PredictorStore(tmp_path)
+    first = store.predictor(CPU, timed=timed).predict(small_net())
+    again = store.predictor(CPU, timed=timed).predict(small_net())
+    assert len(asked) == 1
+    assert again.latency_ms == pytest.approx(first.latency_ms)
+    store.predictor(CPU, timed=timed, rebuild=True)
+    assert len(asked) == 2
+    assert store.warnings == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "format", "environment", "content"])
+def test_another_or_a_damaged_file_is_not_used(tmp_path: Path, observations: list[Observation], damage: str) -> None:
+    store = PredictorStore(tmp_path)
+    store.predictor(CPU, timed=lambda: observations)
+    (path,) = tmp_path.iterdir()
+    document = json.loads(path.read_text())
+    if damage == "format":
+        document["format"] = 0
+    elif damage == "environment":
+        document["environment"]["fingerprint"] = "0" * 16
+    elif damage == "content":
+        document["model"]["observations"][0]["ms"] = None
+    text = json.dumps(document)
+    path.write_text(text[: len(text) // 2] if damage == "cut" else text)
+    assert store.predictor(CPU, timed=lambda: observations[:5]).measurements == 5
+    assert bool(store.warnings) == (damage != "format")
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, observations: list[Observation]) -> None:
+    (tmp_path / "taken").write_text("a file, no folder")
+    store = PredictorStore(tmp_path / "taken")
+    assert store.predictor(CPU, timed=lambda: observations).measurements == len(observations)
+    assert any("taken" in warning for warning in store.warnings)
+
+
+def test_observing_times_each_benchmark(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    families = tuple((family, 2) for family, _ in FAMILIES[-1:])
+    found = observe(CPU, lambda done, of: heard.append((done, of)), families=families)
+    assert heard == [(0, 2), (1, 2), (2, 2)]
+    assert len(found) == 2
+    assert all(each.ms > 0 and each.noise > 0 and each.operators for each in found)
+
+
+def test_nothing_is_left_of_the_optimised_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    optimised_graph(small_net(), CPU)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_in_a_file_beside_it_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    model = onnx.load_model_from_string(small_net())
+    onnx.save_model(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    assert kinds_of_file(path) == kinds(small_net())
+
+
+def kinds_of_file(path: Path) -> list[str]:
+    return [operator.kind for operator in operators_of(optimised_graph(path, CPU))]
