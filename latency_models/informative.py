@@ -57,4 +57,4 @@ def _half_squared_distances(scaled: np.ndarray) -> np.ndarray:
     """(n, d) → (n, n)."""
     products = scaled @ scaled.T
     squared = np.diagonal(products) / 2
-    return np.maximum(squared[:, None] + squared[None, :] - products, 0.0)
+    return np.asarray(np.maximum(squared[:, None] + squared[None, :] - products, 0.0))

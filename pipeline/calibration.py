@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ NETS = {PieceCostModel.kind: 5, FeatureCostModel.kind: 60}
 """Whole networks that are measured: beside blocks a few fix what whole ones have in common; without, they are all."""
 _PROBE_S = 0.04
 _NET_S = 0.6
+_LOOKS = 3
+_FEW_NETS = 10
 _ENDS_EVERY = 20
 _CHAIN_EVERY = 4
 _LONGEST_CHAIN = 4
@@ -164,19 +167,32 @@ class Calibrator:
     def _timed_nets(
         self, meter: LatencyMeter, model: PieceCostModel | FeatureCostModel | Any, count: int
     ) -> tuple[dict[str, float], ...]:
+        """Few networks are looked at in turn, again and again: memory that neighbours crowd comes and goes."""
+        nets = [
+            (architecture, *self._graph_and_costs(architecture)) for architecture in self._informative(model, count)
+        ]
+        looks = _LOOKS if count <= _FEW_NETS else 1
+        latencies: list[list[Latency]] = [[] for _ in nets]
+        for look in range(looks):
+            for number, (_, content, _) in enumerate(nets):
+                latencies[number].append(meter.measure(content, budget_s=_NET_S, target_half_width=0.004))
+                share = (look * count + number + 1) / (looks * count)
+                self._reporter.progress(f"{count} whole networks timed {looks} times", share)
         found = []
-        for number, architecture in enumerate(self._informative(model, count)):
-            graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
-            source = graph.SerializeToString()
-            content = self._prepare(source)
-            costs = counted_as_run(source, content, self._device)
-            latency = meter.measure(content, budget_s=_NET_S, target_half_width=0.004)
+        for (architecture, _, costs), own in zip(nets, latencies, strict=True):
+            ms, noise = _together(own)
             before = model.predict(architecture, costs)
-            model.observe(architecture, costs, latency.latency_ms, _noise(latency))
-            row = {"latency_ms": latency.latency_ms}
-            found.append(row if before is None else {**row, "predicted_ms": before.latency_ms})
-            self._reporter.progress(f"{number + 1} of {count} whole networks timed", (number + 1) / count)
+            found.append(
+                {"latency_ms": ms} if before is None else {"latency_ms": ms, "predicted_ms": before.latency_ms}
+            )
+            model.observe(architecture, costs, ms, noise)
         return tuple(found)
+
+    def _graph_and_costs(self, architecture: Architecture) -> tuple[bytes, dict[str, float]]:
+        graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
+        source = graph.SerializeToString()
+        content = self._prepare(source)
+        return content, counted_as_run(source, content, self._device)
 
     def _informative(self, model: Any, count: int) -> list[Architecture]:
         """Architectures that spread evenly over the predicted times; without a prediction, over the parameters."""
@@ -203,6 +219,14 @@ def ensure_cost_model(config: RunConfig, data: DataSet, space: SearchSpace, repo
         reporter.stage(f"Building a cost model ({error})")
         result = Calibrator(config, data, space, reporter).run()
         reporter.note(f"{result.description}: {result.path}")
+
+
+def _together(looks: list[Latency]) -> tuple[float, float]:
+    """The mean of several looks at a network, in ms, and its relative standard deviation."""
+    logs = np.log([look.latency_ms for look in looks])
+    own = sum(_noise(look) ** 2 for look in looks) / len(looks)
+    between = float(logs.var(ddof=1)) if len(looks) > 1 else 0.0
+    return math.exp(float(logs.mean())), math.sqrt((own + between) / len(looks))
 
 
 def _noise(latency: Latency) -> float:

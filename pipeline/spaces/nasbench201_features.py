@@ -77,7 +77,7 @@ def _one_hot(cell: np.ndarray) -> np.ndarray:
 
 
 def _is_conv(cell: np.ndarray) -> np.ndarray:
-    return (cell == _CONV_1) | (cell == _CONV_3)
+    return np.asarray((cell == _CONV_1) | (cell == _CONV_3))
 
 
 def _connected(cell: np.ndarray) -> np.ndarray:
@@ -189,4 +189,4 @@ def _longest_path(cell: np.ndarray, counted: np.ndarray) -> np.ndarray:
     for edge, (source, destination) in enumerate(_EDGES):
         through = np.where(cell[:, edge] != _NONE, longest[:, source] + counted[:, edge], -np.inf)
         longest[:, destination] = np.maximum(longest[:, destination], through)
-    return np.maximum(longest[:, 3], 0)
+    return np.asarray(np.maximum(longest[:, 3], 0))
