@@ -55,7 +55,9 @@ def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, envir
     settings = {
         "data.root": arguments.data,
         "data.train_samples": arguments.images,
-        "data.validation_samples": 2000,
+        "data.validation_samples": 1000,
+        "space.width": 8,
+        "train.batch_size": 32,
         "cost_model": way,
         "seed": seed,
         "budget.trials": arguments.trials,
