@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 from export import onnx_file, qdq, qdq_plan
 from export.errors import ExportError, InvalidFileError
@@ -100,7 +101,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
             raise QuantizationError(f"it can't be brought to opset {_OPSET}: {error}") from error
     if any(node.op_type in _UNFOLDED for node in model.graph.node):
         model = _folded(model)
-    return model
+    return _with_float_weights(model)
 
 
 def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -114,6 +115,33 @@ def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.ir_version = max(model.ir_version, _IR_VERSION)
     del copy.graph.input[:]
     copy.graph.input.extend(inputs)
+    return copy
+
+
+def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With weights that are stored as integers as floats again: only constant weights can be given scales anew."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = [
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        and all(not name or name in stored for name in node.input)
+        and len(stored[node.input[1]].dims) <= 1  # scales of blocks within a channel stay as they are
+    ]
+    if not found:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in found:
+        values, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        shape = [-1 if at == axis % max(values.ndim, 1) else 1 for at in range(values.ndim)] if scale.size > 1 else ()
+        offset = zero[0].reshape(shape).astype(np.int64) if zero else 0
+        floats = (values.astype(np.int64) - offset) * scale.reshape(shape)
+        copy.graph.initializer.append(numpy_helper.from_array(floats.astype(np.float32), node.output[0]))
+    nodes = [node for node in model.graph.node if node not in found]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
     return copy
 
 

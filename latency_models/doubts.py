@@ -90,7 +90,7 @@ def _modes(evidence: Evidence) -> str | None:
 def _width(evidence: Evidence, target: float) -> str | None:
     if evidence.half_width <= target:
         return None
-    return f"the runs settle it to ±{evidence.half_width:.1%} only, not to the ±{target:.1%} asked for"
+    return f"the runs settle it to ±{evidence.half_width:.2%} only, not to the ±{target:.2%} asked for"
 
 
 def _drift(drift: float) -> str | None:

@@ -21,6 +21,8 @@ _CONSTANT = 10.0
 JITTER = 1e-6
 # Log-normal priors (median, spread of the logarithm). Few groups are expected to matter, hence the wide one.
 _LINEAR, _INVERSE_SCALE, _SMOOTH, _NOISE = (0.1, 1.5), (0.5, 1.0), (0.3, 1.0), (0.1, 1.0)
+# A weight that leaves a group out.
+_NEGLIGIBLE = 0.03
 _LOWEST, _HIGHEST = -7.0, 4.0
 
 
@@ -91,6 +93,15 @@ class Kernel:
     def start(self) -> np.ndarray:
         """The hyper-parameters that the prior expects."""
         return self._centre.copy()
+
+    @property
+    def starts(self) -> list[np.ndarray]:
+        """Where to search for the likeliest ones from: `start`, and each group in turn explaining it all."""
+        alone = [self.start for _ in range(self.groups)]
+        for group, theta in enumerate(alone):
+            theta[: self.groups] = np.log(_NEGLIGIBLE)
+            theta[group] = 0.0
+        return [self.start, *alone]
 
     @property
     def bounds(self) -> list[tuple[float, float]]:

@@ -28,7 +28,7 @@ MINIMUM = 10
 _COVERAGE = 0.90
 _DEGREES = 4.0
 _ROUNDS = 3
-_ITERATIONS = 60
+_ITERATIONS = 40
 _FOLDS = 10
 _SEED = 0
 # Noise proportional to the latency ends at a tenth of the typical one: a timer has a resolution.
@@ -103,7 +103,7 @@ class FeatureModel:
         _check(features, latency_ms, groups)
         _check_features(sample, columns, "the space's features")
         scaling = Scaling.of(sample, groups)
-        return cls._of(scaling, features, latency_ms, None)
+        return cls._of(scaling, features, latency_ms, Kernel(groups).starts)
 
     def updated(self, features: np.ndarray, latency_ms: np.ndarray) -> FeatureModel:
         """A model of the measurements so far and these, (k, d) and (k,).
@@ -113,7 +113,7 @@ class FeatureModel:
         features = np.concatenate([self._features, np.asarray(features, dtype=float)])
         latency_ms = np.concatenate([self._measured_ms, np.asarray(latency_ms, dtype=float)])
         _check(features, latency_ms, self._scaling.groups)
-        return self._of(self._scaling, features, latency_ms, self._theta)
+        return self._of(self._scaling, features, latency_ms, (self._theta,))
 
     @property
     def measurements(self) -> int:
@@ -177,10 +177,10 @@ class FeatureModel:
 
     @classmethod
     def _of(
-        cls, scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, start: np.ndarray | None
+        cls, scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, starts: Sequence[np.ndarray]
     ) -> FeatureModel:
-        """The model with the likeliest hyper-parameters, searched for from `start`, and with conformal intervals."""
-        theta, noise = _hyper_parameters(scaling, features, latency_ms, start)
+        """The model with the likeliest hyper-parameters, searched for from `starts`, and with conformal intervals."""
+        theta, noise = _hyper_parameters(scaling, features, latency_ms, starts)
         return cls(scaling, features, latency_ms, theta, noise, _conformal_width(scaling, features, latency_ms))
 
     def _standard(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,11 +204,12 @@ def _conformal_width(scaling: Scaling, features: np.ndarray, latency_ms: np.ndar
     Cross-conformal (Vovk 2015) on normalised residuals of ten folds. Each fold's hyper-parameters are searched for
     anew: with few nets they are most of what is uncertain, and intervals that take them as known are too narrow.
     """
+    start = Kernel(scaling.groups).start
     order = np.random.default_rng(_SEED).permutation(len(latency_ms))
     scores = []
     for held_out in np.array_split(order, _FOLDS):
         rest = np.setdiff1d(order, held_out)
-        found = _hyper_parameters(scaling, features[rest], latency_ms[rest], None)
+        found = _hyper_parameters(scaling, features[rest], latency_ms[rest], (start,))
         model = FeatureModel(scaling, features[rest], latency_ms[rest], *found)
         scores.append(model._scores(features[held_out], latency_ms[held_out]))
     ordered = np.sort(np.concatenate(scores))
@@ -239,32 +240,43 @@ class _Units:
 
 
 def _hyper_parameters(
-    scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, start: np.ndarray | None
+    scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, starts: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest hyper-parameters and what multiplies each measurement's noise variance, in turns."""
-    from scipy.optimize import minimize
+    """The likeliest hyper-parameters and what multiplies each measurement's noise variance, in turns.
 
+    The best of several `starts` goes on.
+    """
     kernel, units = Kernel(scaling.groups), _Units(latency_ms)
     scaled, target = scaling(features), units.standard(latency_ms)
     similarity = Similarity.of(scaled, scaling.groups)
-    theta = kernel.start if start is None else start
-    noise = proportional = units.proportional(target)
-    for round_ in range(_ROUNDS):
-        found = minimize(
-            kernel.loss,
-            theta,
-            (similarity, target, noise),
-            method="L-BFGS-B",
-            jac=True,
-            bounds=kernel.bounds,
-            options={"maxiter": _ITERATIONS // (1 + (round_ > 0))},
-        )
-        theta = np.asarray(found.x)
+    noise = units.proportional(target)
+    for _ in range(_ROUNDS):
+        found = [_descended(kernel, start, similarity, target, noise) for start in starts]
+        theta = min(found, key=lambda pair: pair[0])[1]
+        starts = (theta,)
         residual, uncertainty = _residuals(kernel, theta, scaled, target, noise)
         proportional = units.proportional(target - residual)
         surprise = (residual**2 + uncertainty) / (math.exp(2 * theta[-1]) * proportional)
         noise = proportional * (_DEGREES + surprise) / (_DEGREES + 1)
     return theta, noise
+
+
+def _descended(
+    kernel: Kernel, start: np.ndarray, similarity: Similarity, target: np.ndarray, noise: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Loss and hyper-parameters of the minimum near `start`."""
+    from scipy.optimize import minimize
+
+    found = minimize(
+        kernel.loss,
+        start,
+        (similarity, target, noise),
+        method="L-BFGS-B",
+        jac=True,
+        bounds=kernel.bounds,
+        options={"maxiter": _ITERATIONS},
+    )
+    return float(found.fun), np.asarray(found.x)
 
 
 def _residuals(

@@ -33,6 +33,7 @@ _RIDGE = 1e-3
 _HYPER_ROWS = 200
 _SAME = 1e-9
 _FOLDS = 6
+_FEW = 150
 # Relative standard deviations of what whole networks have in common: the factor, and its growth with the logarithm of
 # the time.
 _FACTOR_SD = 0.1
@@ -152,24 +153,33 @@ class OperatorModel:
             raise ValueError("a cost model needs two or more networks with times above 0")
         basis = _lines(observations)
         model = cls(observations, hyper or _most_likely(_spread(observations), basis), basis)
-        if all(each.whole for each in observations) and len(observations) >= _FOLDS:
-            # A few whole networks are fitted by the lines alone: only networks that the lines don't know tell how good
-            # they are.
-            model._width = interval_width(cls._cross_validated(model.observations, model.hyper))
+        if _FOLDS <= len(observations) <= _FEW:
+            # Few networks are fitted by the lines alone: only those that the lines don't know tell how good they are.
+            _, scores = cls._cross_validated(model.observations, model.hyper)
+            model._width = interval_width(scores)
         return model
 
+    def held_out_errors(self) -> np.ndarray | None:
+        """(n,) relative errors of each observation, predicted without it; None where they are too few to tell."""
+        if len(self.observations) > _FEW:
+            return self.leave_one_out()[0]
+        if len(self.observations) < 2 * _FOLDS:
+            return None
+        return self._cross_validated(self.observations, self.hyper)[0]
+
     @classmethod
-    def _cross_validated(cls, observations: Sequence[Observation], hyper: Hyper) -> np.ndarray:
-        """(n,) residuals in units of their standard deviations, each from a model without its part of the networks."""
-        scores = np.zeros(len(observations))
+    def _cross_validated(cls, observations: Sequence[Observation], hyper: Hyper) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals from models without a part of the networks: (n,) relative, (n,) in their standard deviations."""
+        errors, scores = np.zeros(len(observations)), np.zeros(len(observations))
         for fold in range(_FOLDS):
             known = [each for at, each in enumerate(observations) if at % _FOLDS != fold]
             model = cls(known, hyper, _lines(known))
             for at in range(fold, len(observations), _FOLDS):
                 each = observations[at]
-                ms, deviation = model.predict_ms(each.operators)
+                ms, deviation = model.predict_ms(each.operators, whole=each.whole)
+                errors[at] = ms / each.ms - 1.0
                 scores[at] = (ms - each.ms) / math.hypot(deviation, each.noise * each.ms)
-        return scores
+        return errors, scores
 
     def observed(self, more: Iterable[Observation]) -> OperatorModel:
         """The model with further networks; the hyperparameters stay."""

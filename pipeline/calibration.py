@@ -21,6 +21,7 @@ from pipeline.space_cost import (
     CostModelError,
     FeatureCostModel,
     PieceCostModel,
+    check_writable,
     cost_model_for,
     default_file,
     identity_of,
@@ -107,10 +108,14 @@ class Calibrator:
 
         Raises:
             CostError: the device can't time a network of this space.
+            CostModelError: the file can't be written; that is found out first.
         """
         model = cost_model_for(self._space)
         with LatencyMeter(self._device) as meter, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
+            identity, environment = identity_of(self._config, self._data), meter.environment()
+            path = output or default_file(identity, self._device, environment)
+            check_writable(path)
             probe_seconds = 0.0
             if isinstance(model, PieceCostModel):
                 budget = seconds if seconds is not None else BLOCK_SECONDS[self._device.precision]
@@ -121,12 +126,11 @@ class Calibrator:
             began = time.monotonic()
             found = self._timed_nets(meter, model, NETS[model.kind] if nets is None else nets)
             net_seconds = time.monotonic() - began
-            environment = meter.environment()
-        identity = identity_of(self._config, self._data)
-        path = output or default_file(identity, self._device, environment)
         save(path, model, identity, self._device, environment)
-        errors = np.abs(model.held_out()) if isinstance(model, PieceCostModel) else None
-        held_out = None if errors is None else (float(np.median(errors)), float(np.percentile(errors, 90)))
+        errors = model.held_out() if isinstance(model, PieceCostModel) else None
+        held_out = (
+            None if errors is None else (float(np.median(np.abs(errors))), float(np.percentile(np.abs(errors), 90)))
+        )
         return Calibration(path, model.description, held_out, found, probe_seconds, net_seconds)
 
     def _timed_probes(self, meter: LatencyMeter, budget_s: float) -> list[Observation]:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 def search(config_path: Path, overrides: list[str], run_dir: Path | None, reporter: Reporter) -> dict[str, Any]:
     """The whole job: a new run from a config to a bundle and a report."""
-    from pipeline.search import prepare
+    from pipeline.search import check_costs, prepare
 
     config = load_config(config_path, overrides)
     prepared = prepare(config, str(config_path))  # what is wrong is told before a directory is made
+    check_costs(config, *prepared, str(config_path))
     run = RunDirectory.create(run_dir or default_path(config), config)
     return _search_and_finish(run, prepared, reporter)
 

@@ -61,10 +61,18 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
         data = load_data(config.data)
     with _told_as(source, "space"):
         space = make_space(config, data)
+    return data, space
+
+
+def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: str) -> None:
+    """Before a search begins: the cost model that its config names has to be of its space and device.
+
+    Raises:
+        ConfigError: it isn't, or there is none.
+    """
     if config.cost_model.endswith(".json"):
         with _told_as(source, "cost_model"):
-            check_cost_model(config, data, space, resolved)
-    return data, space
+            check_cost_model(config, data, space, device_of(config.device))
 
 
 @contextmanager

@@ -125,10 +125,11 @@ class PieceCostModel(SpaceCostModel):
         self._probes += len(observations)
         self._fitted = OperatorModel.fit(self._observations).hyper
 
-    def held_out(self) -> np.ndarray:
-        """(n,) relative errors of the probes, each predicted from all others."""
+    def held_out(self) -> np.ndarray | None:
+        """(n,) relative errors of the probes, each predicted without it; None where they are too few to tell."""
         model = OperatorModel.fit(self._observations, self._hyper())
-        return model.leave_one_out()[0][: self._probes]
+        errors = model.held_out_errors()
+        return None if errors is None else errors[: self._probes]
 
     def as_dict(self) -> dict[str, Any]:
         """What `load` needs."""
@@ -233,6 +234,24 @@ def default_file(identity: Mapping[str, Any], device: Device, environment: Envir
     key = json.dumps([identity, device.as_dict(), environment.fingerprint], sort_keys=True)
     name = f"{identity['space']['name'].replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     return platformdirs.user_data_path("hwnas") / "cost_models" / name
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work whether a cost model can be saved there.
+
+    Raises:
+        CostModelError: it can't, or searches would not take the name for a file's.
+    """
+    if path.suffix != ".json":
+        raise CostModelError(f"{path}: a cost model's name ends in .json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".unfinished").open("a"):
+            pass
+        path.with_suffix(".unfinished").unlink()
+    except OSError as error:
+        place = "--output names another place, and so does XDG_DATA_HOME"
+        raise CostModelError(f"{path} can't be written ({error.strerror or error}); {place}") from error
 
 
 def save(

@@ -44,6 +44,8 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         values = row["objectives"]
         shown = [number(values[name]) if name in values else "" for name in ("accuracy", *_COSTS[:5])]
+        if row["details"].get("latency", {}).get("source") == "predicted":
+            shown[1] = f"~{shown[1]}"
         table.add_row(
             row["id"],
             row["status"],
@@ -53,7 +55,8 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
             why_not(row),
         )
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "infeasible", "failed")}
-    return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items())
+    told = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
+    return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + told
 
 
 def trials_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -169,6 +172,8 @@ def calibration(result: dict[str, Any]) -> str:
     if result["held_out_median_error"] is not None:
         median, p90 = result["held_out_median_error"], result["held_out_p90_error"]
         table.add_row("error on held-out blocks", f"{median:.1%} median, {p90:.1%} at the 90th percentile")
+    elif result["probe_seconds"] > 0:
+        table.add_row("error on held-out blocks", "too few were timed to tell")
     told = [row for row in result["nets"] if "predicted_ms" in row]
     if told:
         shown = ", ".join(f"{number(row['predicted_ms'])} → {number(row['latency_ms'])}" for row in told)

@@ -27,7 +27,7 @@ TWO_KINDS = np.repeat([1e6, 1.1e6], 50)
         (replace(QUIET, cpu_share=0.5), "a core for 50% of the time"),
         (replace(QUIET, walls_ns=np.full(100, 2e6)), "median run took 100% longer"),
         (replace(QUIET, alone_ns=TWO_KINDS, walls_ns=TWO_KINDS), "two kinds, of 1 and 1.1 ms (50% are slow ones)"),
-        (replace(QUIET, half_width=0.05), "±5.0% only, not to the ±1.0% asked for"),
+        (replace(QUIET, half_width=0.05), "±5.00% only, not to the ±1.00% asked for"),
         (replace(QUIET, drift=2.0), "100% slower than when its reference was timed"),
         (replace(QUIET, drift=0.5), "100% faster than when its reference was timed"),
         (replace(QUIET, change=1.25), "got 25% slower while it was timed: it may be throttling"),

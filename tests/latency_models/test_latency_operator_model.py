@@ -12,7 +12,7 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from latency_models.operator_model import Hyper, Observation, OperatorModel
+from latency_models.operator_model import Hyper, Observation, OperatorModel, _lines
 from latency_models.operators import Operator, constant, convolution, elementwise
 
 CALL = constant("call")
@@ -223,12 +223,24 @@ class TestLeaveOneOut:
             assert deviations[at] == pytest.approx(spread, rel=1e-6)
 
     def test_whole_networks_decide_the_width_where_there_are_some(self) -> None:
-        rows = [*probes(30, noise=0.1), *networks(12)]
+        rows = [*probes(160, noise=0.1), *networks(12)]
         quiet = [Observation(each.operators, each.ms, 0.005, each.whole) for each in rows]
         model = OperatorModel.fit(quiet, HYPER)
         off, deviations = model.leave_one_out()
         # Of 12 the 12th: ⌈13 · 0.9⌉.
-        assert model._width == pytest.approx(np.abs(off / deviations)[30:].max())
+        assert model._width == pytest.approx(np.abs(off / deviations)[160:].max())
+
+    def test_few_are_told_by_models_that_know_nothing_of_them(self) -> None:
+        rows = [*probes(20, noise=0.1), *networks(4)]
+        model = OperatorModel.fit(rows, HYPER)
+        errors = model.held_out_errors()
+        assert errors is not None
+        known = [row for at, row in enumerate(rows) if at % 6 != 0]
+        ms, _ = OperatorModel(known, HYPER, _lines(known)).predict_ms(rows[0].operators, whole=False)
+        assert errors[0] == pytest.approx(ms / rows[0].ms - 1.0)
+        # Their own lines have seen them: what is left of them looks better than it is.
+        assert np.abs(errors).mean() > np.abs(model.leave_one_out()[0]).mean()
+        assert OperatorModel.fit(rows[:11], HYPER).held_out_errors() is None
 
 
 class TestDocument:
