@@ -55,7 +55,7 @@ def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, envir
     settings = {
         "data.root": arguments.data,
         "data.train_samples": arguments.images,
-        "data.validation_samples": 1000,
+        "data.validation_samples": 500,
         "space.width": 8,
         "train.batch_size": 32,
         "cost_model": way,

@@ -157,6 +157,12 @@ class Kernel:
 
 def invert(matrix: np.ndarray) -> tuple[np.ndarray, float]:
     """Inverse and log-determinant of a symmetric positive definite matrix."""
-    factor = np.linalg.cholesky(matrix)
-    half = np.linalg.solve(factor, np.eye(len(matrix)))
-    return half.T @ half, 2 * float(np.log(np.diag(factor)).sum())
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    factor, failed = dpotrf(matrix, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError(f"leading minor {failed} of a covariance is not positive")
+    inverse, _ = dpotri(factor, lower=1)
+    log_determinant = 2 * float(np.log(np.diag(factor)).sum())
+    # LAPACK fills in one triangle alone.
+    return np.tril(inverse) + np.tril(inverse, -1).T, log_determinant

@@ -29,6 +29,8 @@ _COVERAGE = 0.90
 _DEGREES = 4.0
 _ROUNDS = 3
 _ITERATIONS = 40
+# Of the log posterior: a difference of 1e-4 in it says nothing.
+_TOLERANCE = 1e-6
 _FOLDS = 10
 _SEED = 0
 # Noise proportional to the latency ends at a tenth of the typical one: a timer has a resolution.
@@ -274,7 +276,7 @@ def _descended(
         method="L-BFGS-B",
         jac=True,
         bounds=kernel.bounds,
-        options={"maxiter": _ITERATIONS},
+        options={"maxiter": _ITERATIONS, "ftol": _TOLERANCE},
     )
     return float(found.fun), np.asarray(found.x)
 
