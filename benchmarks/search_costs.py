@@ -21,17 +21,17 @@ from common import HWNAS, REPOSITORY, at_least_one, heading, summary
 
 _WAYS = ("measure", "auto", "predict")
 _LIMIT_MS = 0.68
-_WORST_ERROR = 0.5
+_WORST_ERROR = 0.9  # by chance; a short training on few images knows little more
 
 
 def main() -> None:
     """Run the searches and compare their journals."""
     arguments = _arguments()
     heading(__doc__)
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in _WAYS}
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in arguments.ways}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "XDG_DATA_HOME": folder}
-        for way in _WAYS:  # `auto` before there is a calibrated model: it learns from what it measures
+        for way in arguments.ways:  # `auto` before there is a calibrated model: it learns from what it measures
             began = time.monotonic()
             for seed in range(arguments.seeds):
                 run = Path(folder) / f"{way}-{seed}"
@@ -42,13 +42,14 @@ def main() -> None:
     for name in ("candidates", "latencies", "measured", "cost_s", "hypervolume"):
         shown = [f"{way} {np.mean([row[name] for row in rows]):.4g}" for way, rows in found.items()]
         print(f"{name:12s} {', '.join(shown)}")
-    measured, auto = (np.mean([row["measured"] / row["latencies"] for row in found[w]]) for w in ("measure", "auto"))
-    summary("share of latencies that are measured", f"{measured:.0%} by measure, {auto:.0%} by auto", "fewer")
+    for way, rows in found.items():
+        share = np.mean([row["measured"] / row["latencies"] for row in rows])
+        summary(f"share of latencies that {way} measures", f"{share:.0%}", "fewer than measure's")
     volumes = {way: np.array([row["hypervolume"] for row in rows]) for way, rows in found.items()}
-    for way in _WAYS[1:]:
-        ratio = volumes[way].mean() / volumes["measure"].mean()
-        spread = volumes["measure"].std(ddof=1) / volumes["measure"].mean() if arguments.seeds > 1 else float("nan")
-        summary(f"hypervolume of {way} over measure's", f"{ratio:.3f} (one seed's spread {spread:.3f})", "not less")
+    for way in found:
+        summary(
+            f"hypervolume of {way}", f"{volumes[way].mean():.4f} ± {volumes[way].std():.4f}", "not less than measure's"
+        )
 
 
 def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, environment: dict[str, str]) -> None:
@@ -98,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=(shared / "data").absolute(), help="holds FashionMNIST/raw")
     parser.add_argument("--trials", type=at_least_one, default=40)
     parser.add_argument("--images", type=at_least_one, default=1000, help="training images")
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS))
     parser.add_argument("--seeds", type=at_least_one, default=3)
     return parser.parse_args()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CONSTANT = 10.0
 # A floor under every noise variance, so that exact tables can be inverted.
 JITTER = 1e-6
+_ROUNDING = 1e-11
 # Log-normal priors (median, spread of the logarithm). Few groups are expected to matter, hence the wide one.
 _LINEAR, _INVERSE_SCALE, _SMOOTH, _NOISE = (0.1, 1.5), (0.5, 1.0), (0.3, 1.0), (0.1, 1.0)
 # A weight that leaves a group out.
@@ -156,10 +157,11 @@ class Kernel:
 
 
 def invert(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Inverse and log-determinant of a symmetric positive definite matrix."""
+    """Inverse and log-determinant of a covariance, whose diagonal is raised by what rounding may have taken."""
     from scipy.linalg.lapack import dpotrf, dpotri
 
-    factor, failed = dpotrf(matrix, lower=1)
+    raised = matrix + np.eye(len(matrix)) * (_ROUNDING * float(np.diag(matrix).max()))
+    factor, failed = dpotrf(raised, lower=1)
     if failed:
         raise np.linalg.LinAlgError(f"leading minor {failed} of a covariance is not positive")
     inverse, _ = dpotri(factor, lower=1)

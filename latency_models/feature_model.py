@@ -173,7 +173,7 @@ class FeatureModel:
         numbers = (mean, deviation, theta, noise)
         if [array.shape for array in numbers] != wanted or not all(np.isfinite(array).all() for array in numbers):
             raise FeatureModelError("a damaged feature model (numbers missing, too many, or none)")
-        if not (deviation > 0).all() or not (noise > 0).all() or np.abs(theta).max() > 50 or not 0 < width < math.inf:
+        if not (deviation > 0).all() or not (noise > 0).all() or np.abs(theta).max() > 10 or not 0 < width < math.inf:
             raise FeatureModelError("a damaged feature model (a scale that is not above 0)")
         return cls(Scaling(groups, mean, deviation), features, latency_ms, theta, noise, width)
 

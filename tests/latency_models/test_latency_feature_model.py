@@ -98,6 +98,13 @@ def test_predictions_are_positive_and_keep_their_order() -> None:
     assert (np.diff(found) > 0).all()
 
 
+def test_repeats_and_far_outliers_are_no_obstacle() -> None:
+    features = np.concatenate([space(30), space(30), 1e4 * space(2, seed=5)])
+    found = FeatureModel.fit(features, additive_ms(features), GROUPS, space(200, seed=2)).predict(space(50, seed=1))
+    assert np.isfinite(found.high_ms).all()
+    assert np.median(np.abs(found.latency_ms / additive_ms(space(50, seed=1)) - 1)) < 0.05
+
+
 def test_the_unit_does_not_matter() -> None:
     features = space(30)
     latency_ms = noisy_ms(features)
