@@ -116,7 +116,6 @@ class _Table:
         self._of = {
             group.name: range(end - group.columns, end) for group, end in zip(FEATURE_GROUPS, ends, strict=True)
         }
-
         self.standardised = {name: self._standardised(groups) for name, groups in _LINEAR.items()}
 
     def _standardised(self, names: tuple[str, ...]) -> np.ndarray:
