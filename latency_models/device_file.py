@@ -19,18 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from latency_models.device import CPU_PROVIDER, DEVICES, ONNXRUNTIME, TORCH
 from latency_models.errors import DeviceError, unknown_name
-from latency_models.shapes import one_line
 from latency_models.ssh_options import refusal
+from latency_models.strict_yaml import UnreadableYamlError, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from pydantic_core import ErrorDetails
 
 FILE_NAME = "devices.yaml"
@@ -183,7 +180,10 @@ def read_devices(path: Path) -> dict[str, DefinedDevice]:
     Raises:
         DeviceError: it can't be read, or one sentence with file, device, key, what was found and what is valid.
     """
-    document = _read_yaml(path)
+    try:
+        document = read_yaml(path)
+    except UnreadableYamlError as error:
+        raise DeviceError(f"{path}: {error}") from None
     if not isinstance(document, dict):
         raise DeviceError(f"{path}: needs a mapping with the key 'devices', found {_kind(document)}")
     for key in document:
@@ -234,33 +234,3 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _kind(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"{path}: can't be read: {one_line(error)}") from None
-    except RecursionError:
-        raise DeviceError(f"{path}: is nested too deeply to be read as YAML") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise DeviceError(f"{path}: {where}no valid YAML: {getattr(error, 'problem', error)}") from None
-    except ValueError as error:  # a date in the thirteenth month
-        raise DeviceError(f"{path}: no valid YAML: {one_line(error)}") from None
-
-
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML in which a key that is given twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)

@@ -51,7 +51,7 @@ class Predicted:
 
 
 class FeatureModel:
-    """A fitted model; make one by `fit`, `updated` or `from_dict`."""
+    """A fitted model; make one by `fit` or `from_dict`."""
 
     def __init__(
         self,
@@ -105,17 +105,8 @@ class FeatureModel:
         _check(features, latency_ms, groups)
         _check_features(sample, columns, "the space's features")
         scaling = Scaling.of(sample, groups)
-        return cls._of(scaling, features, latency_ms, Kernel(groups).starts)
-
-    def updated(self, features: np.ndarray, latency_ms: np.ndarray) -> FeatureModel:
-        """A model of the measurements so far and these, (k, d) and (k,).
-
-        The search for hyper-parameters starts from this model's.
-        """
-        features = np.concatenate([self._features, np.asarray(features, dtype=float)])
-        latency_ms = np.concatenate([self._measured_ms, np.asarray(latency_ms, dtype=float)])
-        _check(features, latency_ms, self._scaling.groups)
-        return self._of(self._scaling, features, latency_ms, (self._theta,))
+        theta, noise = _hyper_parameters(scaling, features, latency_ms, Kernel(groups).starts)
+        return cls(scaling, features, latency_ms, theta, noise, _conformal_width(scaling, features, latency_ms))
 
     @property
     def measurements(self) -> int:
@@ -176,14 +167,6 @@ class FeatureModel:
         if not (deviation > 0).all() or not (noise > 0).all() or np.abs(theta).max() > 10 or not 0 < width < math.inf:
             raise FeatureModelError("a damaged feature model (a scale that is not above 0)")
         return cls(Scaling(groups, mean, deviation), features, latency_ms, theta, noise, width)
-
-    @classmethod
-    def _of(
-        cls, scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, starts: Sequence[np.ndarray]
-    ) -> FeatureModel:
-        """The model with the likeliest hyper-parameters, searched for from `starts`, and with conformal intervals."""
-        theta, noise = _hyper_parameters(scaling, features, latency_ms, starts)
-        return cls(scaling, features, latency_ms, theta, noise, _conformal_width(scaling, features, latency_ms))
 
     def _standard(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, d) → mean (n,) and deviation (n,) of a new measurement, in standard units."""

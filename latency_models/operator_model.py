@@ -129,8 +129,7 @@ class OperatorModel:
             prior_ms=self._counts @ self._prior_ms,
         )
         rows, prior = self._rows, self._prior_ms
-        gram = self._counts @ _covariance(self._operators, self._operators, prior, prior, hyper) @ self._counts.T
-        gram += rows.in_common(rows.prior_ms, rows.whole)
+        gram = _gram(self._operators, self._counts, prior, hyper) + rows.in_common(rows.prior_ms, rows.whole)
         gram[np.diag_indices(len(gram))] += rows.times**2 * (hyper.misfit**2 + rows.noise**2)
         self._factor = cholesky(gram, lower=True)
         # A column of covariances is only ever needed through the factor's inverse.
@@ -138,9 +137,8 @@ class OperatorModel:
         self._half_factor = self._half(rows.whole * rows.prior_ms)
         self._half_growth = self._half(rows.whole * rows.prior_ms * np.log(rows.prior_ms))
         self._known: dict[Operator, _Known] = {}
-        errors, deviations = self.leave_one_out()
-        held_out = rows.whole > 0 if rows.whole.any() else np.ones(len(gram), bool)
-        self._width = interval_width((errors / deviations)[held_out])
+        errors, deviations = self.leave_one_out(np.flatnonzero(rows.whole) if rows.whole.any() else None)
+        self._width = interval_width(errors / deviations)
 
     @classmethod
     def fit(cls, observations: Sequence[Observation], hyper: Hyper | None = None) -> OperatorModel:
@@ -181,10 +179,6 @@ class OperatorModel:
                 scores[at] = (ms - each.ms) / math.hypot(deviation, each.noise * each.ms)
         return errors, scores
 
-    def observed(self, more: Iterable[Observation]) -> OperatorModel:
-        """The model with further networks; the hyperparameters stay."""
-        return OperatorModel.fit((*self.observations, *more), self.hyper)
-
     def predict_ms(self, operators: Iterable[Operator], *, whole: bool = True) -> tuple[float, float]:
         """A network's time and its standard deviation in ms, its own misfit to the sum included."""
         amounts = Counter(operators)
@@ -213,15 +207,16 @@ class OperatorModel:
         known = self._of(operator)
         return known.line_ms + float(known.half @ self._half_residual)
 
-    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each observation predicted from all others: (n,) relative errors and (n,) their standard deviations.
+    def leave_one_out(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Observations predicted from all others: (n,) relative errors and (n,) their standard deviations.
 
-        Rasmussen & Williams, section 5.4.2.
+        `rows` are those that are asked for; by default all. Rasmussen & Williams, section 5.4.2.
         """
-        inverse = solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
-        precision = (inverse**2).sum(axis=0)
-        weights = inverse.T @ self._half_residual
-        return weights / precision / self._rows.times, 1.0 / np.sqrt(precision) / self._rows.times
+        rows = np.arange(len(self._factor)) if rows is None else rows
+        halves = self._half(np.eye(len(self._factor))[:, rows])
+        precision = (halves**2).sum(axis=0)
+        times = self._rows.times[rows]
+        return halves.T @ self._half_residual / precision / times, 1.0 / np.sqrt(precision) / times
 
     def _of(self, operator: Operator) -> _Known:
         if operator not in self._known:
@@ -348,6 +343,17 @@ def _covariance(
     return matrix
 
 
+def _gram(operators: Sequence[Operator], counts: np.ndarray, prior_ms: np.ndarray, hyper: Hyper) -> np.ndarray:
+    """(n, n) covariances of networks' sums; `counts` is (n, operators). Kinds are independent, so each adds its own."""
+    gram = np.zeros((len(counts), len(counts)))
+    for columns in map(np.array, _by_kind(operators).values()):
+        rows = np.flatnonzero(counts[:, columns].any(axis=1))
+        own, amounts = [operators[at] for at in columns], counts[np.ix_(rows, columns)]
+        covariance = _covariance(own, own, prior_ms[columns], prior_ms[columns], hyper)
+        gram[np.ix_(rows, rows)] += amounts @ covariance @ amounts.T
+    return gram
+
+
 def _by_kind(operators: Sequence[Operator]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for at, operator in enumerate(operators):
@@ -381,8 +387,7 @@ def _most_likely(observations: Sequence[Observation], basis: _Basis) -> Hyper:
 
     def loss(logs: np.ndarray) -> float:
         hyper = Hyper(*np.exp(logs))
-        gram = scaled @ _covariance(operators, operators, prior_ms, prior_ms, hyper) @ scaled.T
-        gram += in_common
+        gram = _gram(operators, scaled, prior_ms, hyper) + in_common
         gram[np.diag_indices(len(times))] += hyper.misfit**2 + noise
         factor = cholesky(gram, lower=True)
         half = solve_triangular(factor, residual, lower=True)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from latency_models import timer
+from latency_models.closing import Closing
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
 
     from latency_models.device import Device
 
 
-class Runner(ABC):
+class Runner(Closing, ABC):
     """One model, loaded and fed, ready to be run again and again.
 
     The order of calls: the constructor loads the model and fixes its inputs; `run()` makes one inference,
@@ -36,17 +36,6 @@ class Runner(ABC):
     def run(self) -> None:
         """Make one inference and wait for its result."""
 
-    def close(self) -> None:  # noqa: B027 - most runners hold nothing that has to be freed by hand
-        """Free what the runner holds."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class OnnxRuntimeRunner(Runner):
     """Runs a model with ONNX Runtime in this process: `latency_models.timer.Session`, as every timer runs it.
@@ -63,14 +52,7 @@ class OnnxRuntimeRunner(Runner):
     def __init__(self, model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None) -> None:
         check_readable(model)
         try:
-            self._session: timer.Session | None = timer.Session(
-                model if isinstance(model, bytes) else str(model),
-                provider=device.provider,
-                provider_options=dict(device.provider_options),
-                threads=device.threads,
-                batch_size=device.batch_size,
-                feed=inputs,
-            )
+            self._session: timer.Session | None = session(model, device, inputs)
         except timer.RefusedError as refused:
             raise in_words(refused, model, device) from refused
         self._input_names = self._session.input_names
@@ -121,6 +103,22 @@ def check_readable(model: bytes | Path) -> None:
         raise InvalidModelError(label, f"can't be read: {error.strerror or error}") from error
     if empty:
         raise InvalidModelError(label, "not a loadable ONNX model: the file is empty (0 bytes)")
+
+
+def session(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None) -> timer.Session:
+    """A model in ONNX Runtime on `device`, fed with `inputs` or with what is made up.
+
+    Raises:
+        RefusedError: of `latency_models.timer`; see `in_words`.
+    """
+    return timer.Session(
+        model if isinstance(model, bytes) else str(model),
+        provider=device.provider,
+        provider_options=dict(device.provider_options),
+        threads=device.threads,
+        batch_size=device.batch_size,
+        feed=inputs,
+    )
 
 
 def session_options(device: Device) -> object:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from latency_models import timer
 from latency_models.device import ONNXRUNTIME, Device
 from latency_models.errors import DeviceError, InvalidModelError
-from latency_models.runner import check_readable, in_words, model_label, providers, session_options
+from latency_models.runner import check_readable, in_words, model_label, providers, session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +86,7 @@ def profile_runs(
         raise DeviceError(f"device {device.name!r} runs {where}; kernels can be told apart in ONNX Runtime here only")
     check_readable(model)
     with _refusals(model, device), tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
-        plain = _plain(model, device, inputs)
+        plain = session(model, device, inputs)
         profiled = _profiled(model, device, Path(folder))
         plain_us = _alternate(plain, profiled, budget_s, most_runs)
         traced = Path(profiled.end_profiling())
@@ -138,11 +138,11 @@ def call_us(device: Device) -> float:
         opset_imports=[helper.make_opsetid("", 13)],
         ir_version=8,
     )
-    session = _plain(nothing.SerializeToString(), device, None)
+    call = session(nothing.SerializeToString(), device, None)
     times = []
     for _ in range(_CALLS):
         began = time.perf_counter_ns()
-        session.run()
+        call.run()
         times.append((time.perf_counter_ns() - began) / 1e3)
     return statistics.median(times)
 
@@ -168,19 +168,8 @@ def _read(model: bytes | Path) -> onnx.ModelProto:
         raise InvalidModelError(model_label(model), f"no ONNX file: {timer.one_line(error)}") from error
 
 
-def _plain(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None) -> timer.Session:
-    return timer.Session(
-        model if isinstance(model, bytes) else str(model),
-        provider=device.provider,
-        provider_options=dict(device.provider_options),
-        threads=device.threads,
-        batch_size=device.batch_size,
-        feed=inputs,
-    )
-
-
 def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:
-    """A session like `_plain`'s that is profiled, and writes the graph that it runs to the folder."""
+    """A session like the undisturbed one that is profiled, and writes the graph that it runs to the folder."""
     import onnxruntime
 
     options: Any = session_options(device)

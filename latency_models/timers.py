@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from latency_models import timer
 from latency_models.clock import stays_in_thread
+from latency_models.closing import Closing
 from latency_models.device import TORCH
 from latency_models.runner import OnnxRuntimeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
 
@@ -39,7 +39,7 @@ class Alternation:
     load: float
 
 
-class Timer(ABC):
+class Timer(Closing, ABC):
     """Runs models under the clock, for one device.
 
     The order of calls: `load` each model, `alternate` them any number of times, `unload` each, `close` at the end;
@@ -71,17 +71,6 @@ class Timer(ABC):
     @abstractmethod
     def unload(self, handle: int) -> None:
         """Free a model."""
-
-    def close(self) -> None:  # noqa: B027 - a timer in this process holds nothing that has to be freed by hand
-        """End what was started."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class InProcessTimer(Timer):

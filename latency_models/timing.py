@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latency_models.bench import Bench
+from latency_models.closing import Closing
 from latency_models.doubts import Evidence, change_over_time, doubts
 from latency_models.errors import MixedEnvironmentsError
 from latency_models.runner import check_readable
@@ -23,7 +24,6 @@ from latency_models.yardstick import MEMORY_SHARE_ERROR, Yardstick
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from latency_models.device import Device
     from latency_models.environment import Environment
@@ -119,7 +119,7 @@ class Together:
     ratios: tuple[Ratio, ...]
 
 
-class LatencyMeter:
+class LatencyMeter(Closing):
     """Times models on one device; holds the references' sessions, so that further measurements are cheap.
 
     Args:
@@ -144,14 +144,6 @@ class LatencyMeter:
     def close(self) -> None:
         """End what was started for the device; a meter that nobody holds any more does so by itself."""
         self._bench.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def environment(self) -> Environment:
         """What models are timed in, now.

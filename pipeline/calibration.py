@@ -52,6 +52,7 @@ _ENDS_EVERY = 20
 _CHAIN_EVERY = 4
 _LONGEST_CHAIN = 4
 _NET_POOL = 256
+_CHOICES_POOL = 2000
 
 
 @dataclass(frozen=True)
@@ -199,13 +200,12 @@ class Calibrator:
         return content, counted_as_run(source, content, self._device)
 
     def _informative(self, model: Any, count: int) -> list[Architecture]:
-        """Architectures that spread evenly over the predicted times; without a prediction, over the parameters."""
+        """Architectures that spread evenly over the predicted times; without a prediction, over the choices."""
+        if isinstance(model, FeatureCostModel):
+            pool = [self._architecture() for _ in range(_CHOICES_POOL)]
+            return model.informative(pool, count, seed=self._config.seed)
         pool = [self._architecture() for _ in range(max(_NET_POOL, count))]
-        if isinstance(model, PieceCostModel):
-            sizes = [model.predict(each, {}).latency_ms for each in pool]  # type: ignore[union-attr]  # it has probes
-        else:
-            sizes = [float(sum(p.numel() for p in self._space.build(each).parameters())) for each in pool]
-        order = np.argsort(sizes)
+        order = np.argsort([model.predict(each, {}).latency_ms for each in pool])
         return [pool[order[int((n + 0.5) / count * len(pool))]] for n in range(count)]
 
     def _architecture(self) -> Architecture:

@@ -8,10 +8,13 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+
+from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
 
 app = typer.Typer(
     name="hwnas",
@@ -22,6 +25,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, logs on stderr.")]
+References = Annotated[
+    bool, typer.Option("--references", help="Train published networks the same way, to set the winner against.")
+]
 RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
 
@@ -53,21 +59,24 @@ def search(
         Path | None,
         typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False),
     ] = None,
+    references: References = False,
     as_json: Json = False,
 ) -> None:
     """The whole job: search, train the winner, export, check, pack."""
     from pipeline import commands, console, views
 
-    result = commands.search(config, overrides or [], run_dir, console.TerminalReporter())
+    reporter = console.TerminalReporter()
+    result = commands.search(config, overrides or [], run_dir, reporter, references=references)
     _show(result, as_json, views.outcome)
 
 
 @app.command()
-def resume(run_dir: RunDir, as_json: Json = False) -> None:
+def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
     """Go on after a crash or a stop; finished trials are never run again."""
     from pipeline import commands, console, views
 
-    _show(commands.resume(run_dir, console.TerminalReporter()), as_json, views.outcome)
+    result = commands.resume(run_dir, console.TerminalReporter(), references=references)
+    _show(result, as_json, views.outcome)
 
 
 @app.command()
@@ -110,12 +119,12 @@ def verify(
     bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
 ) -> None:
     """Check a bundle again: hashes, parity, accuracy, limits."""
-    from pipeline import commands, errors, views
+    from pipeline import commands, views
 
     result = commands.verify(bundle_dir)
     _show(result, as_json, views.checks)
     if not result["ok"]:
-        raise typer.Exit(errors.EXIT_CHECK_FAILED)
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 @app.command()
@@ -256,7 +265,8 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            help="spaces, strategies, activations, data, devices, evaluators or engines.", show_default=False
+            help="spaces, strategies, activations, data, devices, evaluators, engines or references.",
+            show_default=False,
         ),
     ],
     as_json: Json = False,
@@ -271,12 +281,12 @@ def list_(
 def doctor(as_json: Json = False) -> None:
     """Versions, providers, NVML: what will and won't work here."""
     from pipeline import doctor as examination
-    from pipeline import errors, views
+    from pipeline import views
 
     result = examination.examine()
     _show(result, as_json, views.doctor)
     if not result["ok"]:
-        raise typer.Exit(errors.EXIT_CHECK_FAILED)
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 def main() -> None:
@@ -294,19 +304,34 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
+    except SystemExit as ended:
+        # Wrong arguments were shown by typer itself, which ends while it handles its own error.
+        if said := getattr(ended.__context__, "format_message", None):
+            _tell_mistake(said())
+        raise
     except KeyboardInterrupt:
-        print("hwnas: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
-        print(f"hwnas: {_system_said(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(_system_said(error), EXIT_USER_MISTAKE)
     except Exception as error:
         if not hasattr(error, "exit_code"):
             traceback.print_exc()
-            print(f"hwnas: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        print(f"hwnas: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+            _end(f"internal error: {type(error).__name__}: {error}", EXIT_OWN_FAULT)
+        _end(str(error), error.exit_code)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(f"hwnas: {message}", file=sys.stderr)
+    if exit_code == EXIT_USER_MISTAKE:
+        _tell_mistake(message)
+    raise SystemExit(exit_code) from None
+
+
+def _tell_mistake(message: str) -> None:
+    """A user's mistake as the one document on stdout, where one was asked for."""
+    if "--json" in sys.argv[1:]:  # wrong arguments are not parsed, so their text has to do
+        with suppress(OSError, SystemExit):  # a stdout that nobody reads or that has no room changes no exit code
+            _print(json.dumps({"error": {"message": message, "exit_code": EXIT_USER_MISTAKE}}, indent=2))
 
 
 def _interrupt(*_: object) -> None:

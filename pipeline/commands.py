@@ -20,38 +20,50 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import SearchSpace
 
 
-def search(config_path: Path, overrides: list[str], run_dir: Path | None, reporter: Reporter) -> dict[str, Any]:
-    """The whole job: a new run from a config to a bundle and a report."""
+def search(
+    config_path: Path, overrides: list[str], run_dir: Path | None, reporter: Reporter, *, references: bool = False
+) -> dict[str, Any]:
+    """The whole job: a new run from a config to a bundle and a report; with reference points where asked for."""
+    from pipeline.references.training import check_names
     from pipeline.search import check_costs, prepare
 
     config = load_config(config_path, overrides)
     prepared = prepare(config, str(config_path))  # what is wrong is told before a directory is made
     check_costs(config, *prepared, str(config_path))
+    if references:
+        check_names(config)
     run = RunDirectory.create(run_dir or default_path(config), config)
-    return _search_and_finish(run, prepared, reporter)
+    return _search_and_finish(run, prepared, reporter, references)
 
 
-def resume(path: Path, reporter: Reporter) -> dict[str, Any]:
-    """Go on with a run wherever it stopped; a finished one is left as it is."""
+def resume(path: Path, reporter: Reporter, *, references: bool = False) -> dict[str, Any]:
+    """Go on with a run wherever it stopped; a finished one is left as it is, but for reference points."""
     run = RunDirectory.open(path)
-    return _search_and_finish(run, None, reporter)
+    return _search_and_finish(run, None, reporter, references)
 
 
 def export(path: Path, pick: str | None, reporter: Reporter) -> dict[str, Any]:
     """A bundle of one of the run's trials, without searching any further."""
+    from pipeline.references.stage import beside_references
+
     run = RunDirectory.open(path)
     with _held(run, reporter):
         data, space = _prepared(run)
         records = _records(run)
-        return _finish(run, data, space, records, run.config.final.pick if pick is None else pick, reporter)
+        result = _finish(run, data, space, records, run.config.final.pick if pick is None else pick, reporter)
+        return {**result, **beside_references(run, data, records, reporter, train=False)}
 
 
 def _search_and_finish(
-    run: RunDirectory, prepared: tuple[DataSet, SearchSpace] | None, reporter: Reporter
+    run: RunDirectory, prepared: tuple[DataSet, SearchSpace] | None, reporter: Reporter, references: bool
 ) -> dict[str, Any]:
     with _held(run, reporter):
+        from pipeline.references.records import ask, read
+        from pipeline.references.stage import beside_references
         from pipeline.search import run_search
 
+        if references:
+            ask(run)
         data, space = prepared or _prepared(run)
         journal = run.open_journal()
         try:
@@ -66,9 +78,12 @@ def _search_and_finish(
         finally:
             journal.close()
         if len(records) == before and (manifest := _finished(run)) is not None:
-            reporter.note("the run is finished, nothing is left to do; `hwnas export` makes another bundle")
-            return _result(run, manifest)
-        return _finish(run, data, space, records, run.config.final.pick, reporter)
+            left = "nothing is left to do" if read(run) is None else "but for its reference points"
+            reporter.note(f"the run is finished, {left}; `hwnas export` makes another bundle")
+            result = _result(run, manifest)
+        else:
+            result = _finish(run, data, space, records, run.config.final.pick, reporter)
+        return {**result, **beside_references(run, data, records, reporter, train=True)}
 
 
 def _finish(
@@ -369,5 +384,6 @@ LISTED = {
     "devices": "latency_models.device:DEVICES",
     "evaluators": "pipeline.evaluators.table:EVALUATORS",
     "engines": "pipeline.engines.table:ENGINES",
+    "references": "pipeline.references.table:REFERENCES",
 }
 """What `hwnas list` lists: name → where its table is."""

@@ -11,13 +11,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from latency_models.errors import DeviceError
+from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
 from pipeline.config import SECTIONS, RunConfig, ThirdParty
 from pipeline.devices import defined
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted, third_party
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -117,38 +117,18 @@ def dump_config(config: RunConfig) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # noqa: S506 - a SafeLoader
-    except FileNotFoundError:
-        raise ConfigError(str(path), ["no such file" + _near_file(path)]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"can't be read: {error}"]) from None
-    except RecursionError:
-        raise ConfigError(str(path), ["is nested too deeply to be read as YAML"]) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(str(path), [f"{where}no valid YAML: {getattr(error, 'problem', error)}"]) from None
-    except ValueError as error:  # a date in the thirteenth month, a number of thousands of digits
-        raise ConfigError(str(path), [f"no valid YAML: {error}"]) from None
+        values = read_yaml(path, _Yaml)
+    except UnreadableYamlError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        raise ConfigError(str(path), ["no such file" + _near_file(path) if missing else str(error)]) from None
     if not isinstance(values, dict):
         found = "nothing" if values is None else type(values).__name__
         raise ConfigError(str(path), [f"needs a mapping of keys to values, found {found}"])
     return values
 
 
-class _Yaml(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as in YAML 1.2, and a key that is given twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _Yaml(StrictLoader):
+    """Also takes 1e-3 for a number, as YAML 1.2 does."""
 
 
 _Yaml.add_implicit_resolver(

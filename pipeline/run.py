@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_CHANGEABLE = {"budget", "final", "export", "engine"}
+_CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
 
 
 _UNFINISHED = "config.unfinished"
+_COST_MODEL = "cost_model.json"
+"""The run's own copy of the cost model's file that its config named."""
 
 
 class RunDirectory:
@@ -67,7 +69,10 @@ class RunDirectory:
         resolved = config.model_copy(update={"strategy": strategy, "data": data})
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _write_whole(path / "config.yaml", dump_config(resolved))
+            if config.cost_model.endswith(".json"):
+                _write_whole(_own_cost_model(path), Path(config.cost_model).read_bytes())
+                resolved = _with_own_cost_model(path, resolved)
+            _write_whole(path / "config.yaml", dump_config(resolved).encode())
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
         return cls(path, resolved)
@@ -84,7 +89,10 @@ class RunDirectory:
             raise RunDirectoryError(f"there is no run directory {path}")
         if not (path / "config.yaml").is_file():
             raise RunDirectoryError(f"{path} is no run directory: it has no config.yaml")
-        return cls(path, load_config(path / "config.yaml"))
+        config = load_config(path / "config.yaml")
+        if Path(config.cost_model).name == _COST_MODEL and _own_cost_model(path).is_file():
+            config = _with_own_cost_model(path, config)  # the run may have been moved
+        return cls(path, config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -131,6 +139,8 @@ class RunDirectory:
     def _deciding(self) -> dict[str, Any]:
         values = cast("dict[str, Any]", json.loads(self.config.model_dump_json()))
         values["data"].pop("root", None)  # a data set may be moved
+        if self.config.cost_model == str(_own_cost_model(self.path)):  # and so may the run
+            values["cost_model"] = _COST_MODEL
         return {key: value for key, value in values.items() if key not in _CHANGEABLE}
 
     def log_chatter(self) -> None:
@@ -149,11 +159,19 @@ def default_path(config: RunConfig) -> Path:
     return Path("runs") / f"{config.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _own_cost_model(path: Path) -> Path:
+    return path.absolute() / _COST_MODEL
+
+
+def _with_own_cost_model(path: Path, config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"cost_model": str(_own_cost_model(path))})
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is whole or not there."""
     unfinished = path.with_name(_UNFINISHED)
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with unfinished.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

@@ -14,6 +14,7 @@ import platformdirs
 
 from latency_models.feature_kernel import FeatureGroup
 from latency_models.feature_model import MINIMUM, FeatureModel
+from latency_models.informative import informative
 from latency_models.operator_model import Hyper, Observation, OperatorModel
 from latency_models.operators import constant
 from latency_models.prediction import Prediction
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from latency_models.environment import Environment
     from pipeline.config import RunConfig
     from pipeline.data import DataSet
-    from pipeline.spaces.base import SearchSpace, Value
+    from pipeline.spaces.base import Architecture, SearchSpace, Value
 
 FORMAT = 1
 _COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
@@ -88,9 +89,9 @@ class PieceCostModel(SpaceCostModel):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space)
         self._observations: list[Observation] = []
-        self._model: OperatorModel | None = None
+        self._hyper = _FROM_NETS
+        self._fitted: OperatorModel | None = None
         self._probes = 0
-        self._fitted: Hyper | None = None
 
     @property
     def description(self) -> str:
@@ -105,51 +106,47 @@ class PieceCostModel(SpaceCostModel):
 
     def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
         """The latency with its 90 % interval."""
-        if self._model is None:
-            if self._probes == 0 and self.nets < self.least_nets:
-                return None
-            self._model = OperatorModel.fit(self._observations, self._hyper())
-        return self._model.predict(self.operators(architecture))
+        if self._probes == 0 and self.nets < self.least_nets:
+            return None
+        return self._model().predict(self.operators(architecture))
 
     def observe(
         self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
     ) -> None:
         """Learn a measured network."""
-        self._hold(Observation(self.operators(architecture), latency_ms, noise, whole=True))
+        self._observations.append(Observation(self.operators(architecture), latency_ms, noise, whole=True))
+        self._fitted = None
         self.nets += 1
 
     def observe_probes(self, observations: Sequence[Observation]) -> None:
         """Learn timed probes."""
-        for each in observations:
-            self._hold(each)
+        self._observations += observations
+        self._fitted = OperatorModel.fit(self._observations)
         self._probes += len(observations)
-        self._fitted = OperatorModel.fit(self._observations).hyper
+        self._hyper = self._fitted.hyper
 
     def held_out(self) -> np.ndarray | None:
         """(n,) relative errors of the probes, each predicted without it; None where they are too few to tell."""
-        model = OperatorModel.fit(self._observations, self._hyper())
-        errors = model.held_out_errors()
+        errors = self._model().held_out_errors()
         return None if errors is None else errors[: self._probes]
 
     def as_dict(self) -> dict[str, Any]:
         """What `load` needs."""
-        model = self._model or OperatorModel.fit(self._observations, self._hyper())
-        return model.as_dict()
+        return self._model().as_dict()
 
     def load(self, document: Mapping[str, Any]) -> None:
         """Take over what `as_dict` gave."""
-        self._model = OperatorModel.from_dict(document)
-        self._observations = list(self._model.observations)
-        self._fitted = self._model.hyper
+        self._fitted = OperatorModel.from_dict(document)
+        self._observations = list(self._fitted.observations)
         self.nets = sum(each.whole for each in self._observations)
         self._probes = len(self._observations) - self.nets
+        self._hyper = self._fitted.hyper if self._probes else _FROM_NETS
 
-    def _hyper(self) -> Hyper:
-        return self._fitted if self._probes and self._fitted is not None else _FROM_NETS
-
-    def _hold(self, observation: Observation) -> None:
-        self._observations.append(observation)
-        self._model = None
+    def _model(self) -> OperatorModel:
+        """Fitted once to what was observed so far; probes settle the hyperparameters."""
+        if self._fitted is None:
+            self._fitted = OperatorModel.fit(self._observations, self._hyper)
+        return self._fitted
 
 
 class FeatureCostModel(SpaceCostModel):
@@ -204,9 +201,18 @@ class FeatureCostModel(SpaceCostModel):
             raise ValueError("no latency above 0 for each network")
         self.nets, self._model = len(self._ms), None
 
+    def informative(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:
+        """Which `count` of the pool to measure: those whose choices together look most like it; any first part too."""
+        if count == 0:
+            return []
+        chosen = np.array([self._chosen(architecture) for architecture in pool])
+        return [pool[at] for at in informative(chosen, self._groups[:1], count, seed=seed)]
+
     def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
-        chosen = [float(architecture.get(label) == value) for label, value in self._columns]
-        return np.array([*chosen, *(counted[name] for name in _COUNTED)])
+        return np.array([*self._chosen(architecture), *(counted[name] for name in _COUNTED)])
+
+    def _chosen(self, architecture: Mapping[str, Value]) -> list[float]:
+        return [float(architecture.get(label) == value) for label, value in self._columns]
 
 
 def cost_model_for(space: SearchSpace) -> SpaceCostModel:

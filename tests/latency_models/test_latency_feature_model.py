@@ -114,15 +114,6 @@ def test_the_unit_does_not_matter() -> None:
     assert thousandfold.high_ms == pytest.approx(1000 * found.high_ms, rel=1e-3)
 
 
-def test_an_updated_model_knows_what_a_fitted_one_does() -> None:
-    features, unknown = space(60), space(200, seed=1)
-    latency_ms = noisy_ms(features)
-    whole = FeatureModel.fit(features, latency_ms, GROUPS, features)
-    grown = FeatureModel.fit(features[:30], latency_ms[:30], GROUPS, features).updated(features[30:], latency_ms[30:])
-    assert grown.measurements == 60
-    assert grown.predict(unknown).latency_ms == pytest.approx(whole.predict(unknown).latency_ms, rel=0.02)
-
-
 def test_a_model_survives_json() -> None:
     model, unknown = fitted(), space(50, seed=1)
     again = FeatureModel.from_dict(json.loads(json.dumps(model.as_dict())))

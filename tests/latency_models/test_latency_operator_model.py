@@ -172,7 +172,7 @@ class TestLearning:
         unknown, parts = networks(40, seed=5, factor=1.08), probes(100, seed=6)
         alone = OperatorModel.fit(probes(100))
         assert errors(alone, unknown).mean() < -0.05
-        known = alone.observed(networks(5, factor=1.08))
+        known = OperatorModel.fit([*alone.observations, *networks(5, factor=1.08)], alone.hyper)
         assert known.hyper == alone.hyper
         assert np.abs(errors(known, unknown)).mean() < 0.02
         assert np.abs(errors(known, parts, whole=False)).mean() < 0.02

@@ -41,6 +41,10 @@ def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with OnnxRuntimeRunner(path, Device()) as runner:
         runner.run()
+        assert runner.input_names == ("x",)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(InvalidModelError, match=r"weights\.bin"):
+        OnnxRuntimeRunner(path, Device())
 
 
 @pytest.mark.parametrize(

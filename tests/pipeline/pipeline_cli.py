@@ -150,10 +150,11 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def check_message(result: Outcome, code: int, *words: str) -> None:
+def check_message(result: Outcome, code: int, *words: str, as_json: bool = False) -> None:
     """One message for the user: the exit code, the prefix, the decisive words, and no traceback."""
     assert result.code == code, (result.code, result.stderr)
-    assert result.stdout == ""
+    if not as_json:
+        assert result.stdout == ""
     assert "Traceback" not in result.stderr
     lines = result.stderr.splitlines()
     said = [line for line in lines if line.startswith("hwnas: ")]
@@ -161,3 +162,6 @@ def check_message(result: Outcome, code: int, *words: str) -> None:
     message = result.stderr[result.stderr.index("hwnas: ") :]
     missing = [word for word in words if word not in message]
     assert not missing, (missing, message)
+    if as_json:
+        said_in_json = message.removeprefix("hwnas: ").removesuffix("\n")
+        assert result.document() == {"error": {"message": said_in_json, "exit_code": code}}

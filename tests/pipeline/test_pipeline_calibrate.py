@@ -209,8 +209,19 @@ class TestOfOtherDevicesAndSpaces:
         architecture, counted = observed[0]
         assert runner.cost(architecture, runner.space.build(architecture))[1].items() >= counted.items()
 
-    def test_a_space_without_pieces_is_learnt_from_whole_networks(self, tmp_path: Path) -> None:
+    def test_a_space_without_pieces_is_learnt_from_whole_networks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        built = []
+        build = WholeSpace.build
+
+        def spied(space: WholeSpace, architecture: Any) -> Any:
+            built.append(architecture)
+            return build(space, architecture)
+
+        monkeypatch.setattr(WholeSpace, "build", spied)
         result = self.calibrate(tmp_path, WholeSpace)
+        assert len(built) == 12  # only what is timed
         assert result.description == "features: 12 whole networks"
         assert result.held_out is None
         assert result.probe_seconds == 0.0
@@ -237,7 +248,7 @@ class TestASearch:
         assert "Predicted and measured latencies" in shown
         assert f"Of 14 latencies {measured} were measured and {14 - measured} only predicted" in shown
         assert f"{measured} were predicted first and then measured" in shown
-        assert shown.count("<svg") == 3
+        assert shown.count("<svg") == 4  # front, progress, predictions, activations
         config = RunDirectory.open(run).config
         assert page._cost_model(config.model_copy(update={"cost_model": "measure"}), records(run)) is None
 
@@ -266,6 +277,28 @@ class TestASearch:
         _, objectives, details = runner.cost(architecture, runner.space.build(architecture))
         assert details["latency"]["source"] == "predicted"
         assert objectives["latency_ms"] == details["latency"]["predicted"]["latency_ms"]
+
+    def test_a_run_keeps_the_file_that_it_was_told_wherever_it_goes(
+        self, hwnas: Any, no_end: None, calibrated: Calibrated, tmp_path: Path
+    ) -> None:
+        named = tmp_path / "named.json"
+        named.write_bytes(calibrated.path.read_bytes())
+        config = config_file(tmp_path, cost_model=str(named), budget={"trials": 2, "minutes": 5})
+        result = hwnas("search", config, "--run-dir", tmp_path / "run", "--json")
+        assert result.code == 0, result.stderr
+        kept = tmp_path / "run" / "cost_model.json"
+        written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+        assert written["cost_model"] == str(kept)
+        assert kept.read_bytes() == named.read_bytes()
+
+        named.unlink()
+        moved = (tmp_path / "run").rename(tmp_path / "moved")
+        written["budget"]["trials"] = 4
+        (moved / "config.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
+        result = hwnas("resume", moved, "--json")
+        assert result.code == 0, result.stderr
+        assert len(latencies(moved)) == 4
+        assert all("predicted" in latency for latency in latencies(moved))
 
     def test_a_relative_file_is_found_from_anywhere_later(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -181,10 +181,10 @@ def test_torchs_runner_agrees_with_onnx_runtime_on_every_activation(name: str) -
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),
-        activations.create(name),
+        activations.create(name, 8),
         nn.MaxPool2d(2),
         nn.Conv2d(8, 8, 3, stride=2, groups=8),
-        activations.create(name),
+        activations.create(name, 8),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(8, 5),

@@ -9,7 +9,7 @@ from typing import Any
 import filelock
 import pytest
 import yaml
-from pipeline_cli import SMALL, Finished, check_message, command, merged, small_config
+from pipeline_cli import SMALL, Finished, check_message, command, merged, small_config, spawn
 
 Case = tuple[str, dict[str, Any], tuple[str, ...]]
 
@@ -285,6 +285,46 @@ class TestRunDirectories:
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
+MISTAKES: dict[str, tuple[str, ...]] = {
+    "search": ("nowhere.yaml",),
+    "resume": ("nowhere",),
+    "export": ("nowhere",),
+    "trials": ("nowhere",),
+    "verify": ("nowhere",),
+    "profile": ("nowhere.onnx",),
+    "compare": ("a.onnx", "b.onnx"),
+    "calibrate": ("nowhere.yaml",),
+    "predict": ("nowhere.onnx",),
+    "report": ("nowhere",),
+    "list": ("nothing",),
+}
+
+
+class TestAsJson:
+    @pytest.mark.parametrize("name", MISTAKES)
+    def test_a_mistake_is_the_one_document(self, hwnas: Any, name: str) -> None:
+        check_message(hwnas(name, *MISTAKES[name], "--json"), 2, MISTAKES[name][0], as_json=True)
+
+    @pytest.mark.parametrize("name", [*MISTAKES, "doctor"])
+    def test_so_is_a_wrong_argument(self, hwnas: Any, name: str) -> None:
+        result = hwnas(name, *MISTAKES.get(name, ()), "--no-such-option", "--json")
+        assert result.code == 2
+        assert result.document() == {"error": {"message": "No such option: --no-such-option", "exit_code": 2}}
+        assert "--no-such-option" in result.stderr
+        assert hwnas(name, *MISTAKES.get(name, ()), "--no-such-option").stdout == ""
+
+    def test_these_are_all_commands(self) -> None:
+        from typer.main import get_command
+
+        from pipeline.cli import app
+
+        assert {*MISTAKES, "doctor"} == set(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+
+    def test_arguments_that_exclude_each_other(self, hwnas: Any, run_copy: Path) -> None:
+        result = hwnas("trials", run_copy, "--csv", "--json")
+        assert result.document()["error"]["message"].endswith("--csv and --json exclude each other")
+
+
 def test_an_unknown_table(hwnas: Any) -> None:
     check_message(hwnas("list", "strategy"), 2, "'strategy'", "did you mean 'strategies'?", "devices")
 
@@ -294,7 +334,7 @@ class TestAsProcesses:
 
     def test_a_wrong_key(self, tmp_path: Path) -> None:
         config = small_config(tmp_path / "c.yaml", buget={"trials": 3})
-        check_message(command("search", str(config), "--json", cwd=tmp_path), 2, "buget", "'budget'")
+        check_message(command("search", str(config), "--json", cwd=tmp_path), 2, "buget", "'budget'", as_json=True)
         assert not (tmp_path / "runs").exists()
 
     def test_an_unknown_command_and_option(self, tmp_path: Path) -> None:
@@ -304,3 +344,10 @@ class TestAsProcesses:
             assert result.stdout == ""
             assert "Usage" in result.stderr
             assert "Traceback" not in result.stderr
+
+    def test_a_mistake_is_told_though_nobody_reads_stdout(self, tmp_path: Path) -> None:
+        with Path("/dev/full").open("w") as full:
+            process = spawn("resume", "nowhere", "--json", cwd=tmp_path, stdout=full.fileno())
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert err == "hwnas: there is no run directory nowhere\n"

@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +70,30 @@ class _Latency:
     reference, warnings = "none", ()
 
 
-def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> None:
-    """Kill a run now and then, check each time what is left of it, and let it end."""
+@dataclass(frozen=True)
+class Ended:
+    """A run that was killed now and then, and what an unbroken one would have been.
+
+    Attributes:
+        expected: the unbroken run's ids.
+        left: the ids in the journal after each kill.
+        before: the trials when it was resumed for the last time; `after`, when it ended.
+        picked: what the last command told of.
+    """
+
+    expected: list[str]
+    left: list[list[str]]
+    before: list[Any]
+    after: list[Any]
+    picked: str
+
+
+def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> Ended:
+    """Kill a run now and then, and let it end."""
     moments = random.Random(strategy)
     run = folder / "run"
     call = ["search", str(config(folder / "c.yaml", strategy, "SlowHash")), "--run-dir", str(run)]
-    seen: list[str] = []
+    left: list[list[str]] = []
     share = len(expected) // (KILLS[strategy] + 1)
     for number in range(KILLS[strategy]):
         process = spawn(*call, cwd=folder)
@@ -87,21 +107,16 @@ def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> None
             process.communicate()
         worker = int((folder / "worker.pid").read_text(encoding="utf-8"))
         wait_for(lambda worker=worker: not alive(worker), 20)  # type: ignore[misc]  # it dies with its parent
-        assert journal_ids(run)[: len(seen)] == seen  # nothing is lost
-        seen = journal_ids(run)
-        assert expected[: len(seen)] == seen
+        left.append(journal_ids(run))
         call = ["resume", str(run)]
     before = records(run)
     result = command("resume", str(run), "--json", cwd=folder)
     assert result.code == 0, result.stderr
-    assert journal_ids(run) == expected
-    assert records(run)[: len(before)] == before  # finished trials aren't run again
-    best = max((r for r in records(run) if r.status == "ok"), key=lambda record: record.objectives["accuracy"])
-    assert result.document()["picked"] == best.id
+    return Ended(expected, left, before, records(run), result.document()["picked"])
 
 
 @pytest.fixture(scope="module")
-def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
     """All strategies are killed and resumed at the same time: most of it is waiting for processes to start."""
     folders = {strategy: tmp_path_factory.mktemp(strategy) for strategy in KILLS}
     expected = {strategy: unbroken(strategy, folder) for strategy, folder in folders.items()}
@@ -110,8 +125,15 @@ def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.parametrize("strategy", list(KILLS))
-def test_killed_at_random_moments(ends: dict[str, Future[None]], strategy: str) -> None:
-    ends[strategy].result()
+def test_killed_at_random_moments(ends: dict[str, Future[Ended]], strategy: str) -> None:
+    ended = ends[strategy].result()
+    assert len(ended.left) == KILLS[strategy]
+    for ids, later in pairwise([*ended.left, ended.expected]):
+        assert later[: len(ids)] == ids  # nothing is lost
+    assert [record.id for record in ended.after] == ended.expected
+    assert ended.after[: len(ended.before)] == ended.before  # finished trials aren't run again
+    best = max((r for r in ended.after if r.status == "ok"), key=lambda record: record.objectives["accuracy"])
+    assert ended.picked == best.id
 
 
 def test_a_longer_budget_is_edited_into_the_run(run_copy: Path, hwnas: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from latency_models.device import Device
 from latency_models.environment import Environment, capture
 from latency_models.feature_model import MINIMUM
-from latency_models.operator_model import Observation
+from latency_models.operator_model import Observation, OperatorModel
 from latency_models.operators import Operator
 from latency_models.prediction import Prediction
 from pipeline.config import RunConfig
@@ -33,7 +33,7 @@ from pipeline.space_cost import (
     relative_noise,
     save,
 )
-from pipeline.spaces.base import Architecture, Value
+from pipeline.spaces.base import Architecture, Value, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
 
 NOISE = 0.005
@@ -152,6 +152,27 @@ class TestPieces:
         assert model.held_out().shape == (60,)
         assert off(model, space).mean() < min(0.03, before)
 
+    def test_the_same_observations_are_fitted_once(self, space: ConvNetSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+        fitted = []
+        fit = OperatorModel.fit
+
+        def spied(observations: Any, hyper: Any = None) -> OperatorModel:
+            fitted.append(len(observations))
+            return fit(observations, hyper)
+
+        monkeypatch.setattr(OperatorModel, "fit", spied)
+        model = PieceCostModel(space)
+        model.observe_probes(probes_of(space, 30))
+        for _ in range(2):
+            assert model.predict(space.at(0), {}) is not None
+            assert model.held_out() is not None
+            assert len(model.as_dict()["observations"]) == 30
+        assert fitted == [30]
+        taught(model, space, 1)
+        assert len(model.as_dict()["observations"]) == 31
+        assert model.held_out() is not None
+        assert fitted == [30, 31]
+
     def test_networks_alone_suffice_once_there_are_many(self, space: ConvNetSpace) -> None:
         few, many = (off(taught(PieceCostModel(space), space, nets), space).mean() for nets in (12, 60))
         assert many < 0.03
@@ -174,6 +195,14 @@ class TestFeatures:
         counted = counted_of(whole_space, architecture)
         more = {**counted, "accuracy": 0.5, "latency_ms": 9.0}
         assert model.predict(architecture, counted) == model.predict(architecture, more)
+
+    def test_networks_to_measure_are_distinct_and_extend_each_other(self, whole_space: WholeSpace) -> None:
+        model, pool = FeatureCostModel(whole_space), drawn(whole_space, 300)
+        chosen = model.informative(pool, 20, seed=3)
+        assert all(architecture in pool for architecture in chosen)
+        assert len({architecture_id(architecture) for architecture in chosen}) == 20
+        assert model.informative(pool, 8, seed=3) == chosen[:8]
+        assert model.informative(pool, 0, seed=3) == []
 
 
 def test_the_noise_is_that_of_a_95_percent_interval() -> None:
@@ -337,26 +366,28 @@ class TestRefusals:
         assert "kind 'operators'" in saved.refusal(whole_space)
 
     @pytest.mark.parametrize(
-        ("path", "value"),
+        ("path", "value", "said"),
         [
-            (("identity",), None),
-            (("device",), []),
-            (("environment",), None),
-            (("environment",), []),
-            (("environment",), {}),
-            (("kind",), None),
-            (("model",), None),
-            (("model",), {}),
-            (("model", "hyper"), []),
-            (("model", "operators", 0), None),
-            (("model", "observations"), []),
-            (("model", "observations", 0, "ms"), -1.0),
+            (("identity",), None, "another space or input: it doesn't say which"),
+            (("device",), [], "another device: it doesn't say which"),
+            (("environment",), None, "another environment (it doesn't say which)"),
+            (("environment",), [], "another environment (it doesn't say which)"),
+            (("environment",), {}, "another environment (cpu_model None there"),
+            (("kind",), None, "damaged cost model (ValueError: kind None)"),
+            (("model",), None, "damaged cost model (TypeError"),
+            (("model",), {}, "damaged cost model (KeyError: 'operators')"),
+            (("model", "hyper"), [], "damaged cost model (TypeError"),
+            (("model", "operators", 0), None, "damaged cost model (TypeError"),
+            (("model", "observations"), [], "damaged cost model (ValueError"),
+            (("model", "observations", 0, "ms"), -1.0, "damaged cost model (ValueError"),
         ],
         ids=str,
     )
-    def test_a_damaged_part(self, saved: Files, space: ConvNetSpace, path: tuple[Any, ...], value: Any) -> None:
+    def test_a_damaged_part(
+        self, saved: Files, space: ConvNetSpace, path: tuple[Any, ...], value: Any, said: str
+    ) -> None:
         saved.edit(*path, to=value)
-        saved.refusal(space)
+        assert said in saved.refusal(space)
 
     @pytest.mark.parametrize(
         ("path", "value"),
