@@ -7,17 +7,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import jinja2
 import numpy as np
 
+from export import model_card, onnx_file
 from export.errors import BundleError
 from export.manifest import (
     HASH_FIELD,
+    IMAGE_FILE,
     INT8_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
+    PREDICT_FILE,
     README_FILE,
     SAMPLES_FILE,
     SCHEMA_VERSION,
@@ -26,6 +28,7 @@ from export.manifest import (
     manifest_sha256,
     read_manifest,
 )
+from export.model_checks import model_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_manifest", "write_bundle"]
 
-_TEMPLATE = "bundle_readme.md.jinja"
+_PREDICT = Path(__file__).with_name("predict.py")  # a program of its own: it is copied, never imported
 
 
 def write_bundle(
@@ -47,26 +50,30 @@ def write_bundle(
     outputs: npt.NDArray[np.float32],
     raw_inputs: npt.NDArray[np.uint8],
     int8: bytes | None = None,
+    image_model: bytes | None = None,
 ) -> Path:
     """Write a bundle, or replace the one that is there: nobody ever sees half of one.
 
-    The directory holds model.onnx, samples.npz (arrays `inputs`, `outputs`, `images`), README.md and
-    manifest.json, to which `schema_version`, `files` and `manifest_sha256` are added.
+    The directory holds model.onnx, samples.npz (arrays `inputs`, `outputs`, `images`, and with a quantised model
+    `outputs_int8`), README.md, predict.py and manifest.json, to which `schema_version`, `files`, `models` and
+    `manifest_sha256` are added.
 
     Args:
         directory: of the bundle; its parent is made where needed.
         model: with embedded weights.
-        manifest: JSON types only; see `bundle_readme.md.jinja` for the keys that the README reads.
+        manifest: JSON types only; `docs/bundle.md` tells the keys that are known, each optional.
         inputs: real inputs after preprocessing, (N, C, H, W).
         outputs: what the trained network gave for them, (N, classes).
         raw_inputs: the same images before preprocessing, (N, H, W, C).
         int8: the quantised model, where there is one; stored as model.int8.onnx.
+        image_model: the one with the preprocessing inside, where there is one; stored as model.image.onnx.
 
     Returns:
         The directory.
 
     Raises:
         BundleError: the arrays don't belong together, the manifest is not JSON, or the disk refuses.
+        InvalidFileError: a model can't be read, or the quantised one can't be run on the inputs.
     """
     directory = Path(directory)
     _check_samples(directory, inputs, outputs, raw_inputs)
@@ -75,9 +82,14 @@ def write_bundle(
         content = json.loads(manifest_bytes(dict(manifest)))
     except (TypeError, ValueError) as error:
         raise BundleError(directory, f"the manifest can't be stored as JSON ({error})") from error
+    given = {MODEL_FILE: _as_bytes(model), INT8_FILE: int8, IMAGE_FILE: image_model}
+    models = {name: value for name, value in given.items() if value is not None}
+    content["models"] = {name: model_record(onnx_file.read_model(value)) for name, value in models.items()}
+    samples: dict[str, npt.NDArray[Any]] = {"inputs": inputs, "outputs": outputs, "images": raw_inputs}
+    if int8 is not None:
+        samples["outputs_int8"] = onnx_file.run(onnx_file.open_session(int8), inputs)
     try:
-        models = {MODEL_FILE: _as_bytes(model)} | ({INT8_FILE: int8} if int8 is not None else {})
-        return _write(directory, models, content, inputs, outputs, raw_inputs)
+        return _write(directory, models, content, samples)
     except OSError as error:
         raise BundleError(directory, f"can't be written ({error})") from error
 
@@ -118,9 +130,7 @@ def _write(
     directory: Path,
     models: Mapping[str, bytes],
     content: dict[str, Any],
-    inputs: npt.NDArray[np.float32],
-    outputs: npt.NDArray[np.float32],
-    raw_inputs: npt.NDArray[np.uint8],
+    samples: Mapping[str, npt.NDArray[Any]],
 ) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
@@ -128,11 +138,13 @@ def _write(
         staged.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
         for name, model in models.items():
             (staged / name).write_bytes(model)
-        np.savez(staged / SAMPLES_FILE, inputs=inputs, outputs=outputs, images=raw_inputs)
-        (staged / README_FILE).write_text(
-            _readme(content, raw_inputs.shape, {name: len(model) for name, model in models.items()}), encoding="utf-8"
-        )
-        names = (*models, SAMPLES_FILE, README_FILE)
+        with (staged / SAMPLES_FILE).open("wb") as file:
+            np.savez(file, **cast("dict[str, Any]", samples))
+        sizes = {name: len(model) for name, model in models.items()}
+        text = model_card.render(content, samples["images"].shape, sizes)
+        (staged / README_FILE).write_text(text, encoding="utf-8")
+        shutil.copyfile(_PREDICT, staged / PREDICT_FILE)
+        names = (*models, SAMPLES_FILE, README_FILE, PREDICT_FILE)
         content |= {
             "schema_version": SCHEMA_VERSION,
             "files": {name: file_record(staged / name) for name in names},
@@ -175,25 +187,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _readme(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapping[str, int]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=jinja2.select_autoescape(),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    resize = (content.get("preprocessing") or {}).get("resize")
-    return environment.get_template(_TEMPLATE).render(
-        manifest=content,
-        metrics=content.get("metrics") or {},
-        device=content.get("device") or {},
-        preprocessing=content.get("preprocessing") or {},
-        resizes=resize is not None and list(resize) != list(image_shape[1:3]),
-        samples=image_shape[0],
-        model_bytes=sizes[MODEL_FILE],
-        int8_bytes=sizes.get(INT8_FILE),
-        int8_deployed=content.get("deployed") == INT8_FILE,
-    )

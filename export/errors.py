@@ -62,6 +62,38 @@ class UnknownActivationError(ExportError):
         super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}")
 
 
+class OwnActivationError(ExportError):
+    """A user's own activation that can't be one."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = _one_line(reason)
+        super().__init__(f"activation {name!r} can't be used: {self.reason}")
+
+
+class QuantizationError(ExportError):
+    """A model that can't be quantised."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = _one_line(reason)
+        super().__init__(f"the model can't be quantised: {self.reason}")
+
+
+class UnknownMethodError(ExportError):
+    """No calibration method of that name."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, valid: Iterable[str]) -> None:
+        self.name = name
+        self.valid = tuple(valid)
+        near = difflib.get_close_matches(name, self.valid, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        super().__init__(f"unknown calibration method {name!r}{hint} valid: {', '.join(self.valid)}")
+
+
 def _one_line(text: str) -> str:
     """Collapse the many-line messages of protobuf, the checker and the runtime."""
     return " ".join(text.split())

@@ -2,68 +2,56 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.activation_lowering import lower_activations
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from export.activation_lowering import Site
+
 # ONNX Runtime's CPU provider has GlobalAveragePool for these only.
 _POOLED_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 
-def lower(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Apply every rewrite to a copy of the model; what it computes stays the same."""
+@dataclass(frozen=True)
+class Lowered:
+    """A model in its cheapest exact form.
+
+    Attributes:
+        model: the new model.
+        sites: the activations that were found in it.
+        pools: how many means over an image became GlobalAveragePool.
+    """
+
+    model: onnx.ModelProto
+    sites: tuple[Site, ...]
+    pools: int
+
+
+def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """Apply every rewrite to a copy of the model; what it computes stays the same.
+
+    Args:
+        model: any; its nested graphs stay as they are.
+        forms: activation family → name of the form to prefer (`export.activation_forms.FORMS`).
+    """
+    return lower_and_tell(model, forms).model
+
+
+def lower_and_tell(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> Lowered:
+    """See `lower`; also what was changed."""
     lowered = _copy(model)
-    _restore_global_average_pool(lowered)
-    _write_one_slope_as_leaky_relu(lowered.graph)
+    pools = _restore_global_average_pool(lowered)
+    sites = lower_activations(lowered, forms)
     _drop_dead(lowered.graph)
-    return lowered
-
-
-def restore_global_average_pool(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool, in a copy of the model.
-
-    Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked
-    layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
-    known rank 4 are touched.
-    """
-    restored = _copy(model)
-    _restore_global_average_pool(restored)
-    return restored
-
-
-def _write_one_slope_as_leaky_relu(graph: onnx.GraphProto) -> None:
-    """PRelu with a single constant slope is LeakyRelu, to the last bit.
-
-    ONNX Runtime's PRelu branches on the sign of each element: on fresh inputs it was seen to take four times as
-    long as on one that is run again and again, whose signs the processor has learnt. LeakyRelu has no branch, and
-    joins the convolution before it.
-    """
-    constants = _constants(graph)
-    for node in graph.node:
-        if node.op_type != "PRelu" or node.domain not in DEFAULT_DOMAINS or node.input[1] not in constants:
-            continue
-        slope = constants[node.input[1]]
-        if slope.data_type != TensorProto.FLOAT or math.prod(slope.dims) != 1:
-            continue
-        alpha = float(numpy_helper.to_array(slope).item())
-        node.op_type = "LeakyRelu"
-        node.name = f"{node.name.removesuffix('PRelu')}LeakyRelu" if node.name.endswith("PRelu") else node.name
-        del node.input[1:]
-        node.attribute.append(helper.make_attribute("alpha", alpha))
-
-
-def drop_dead(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave out nodes, initializers and shape notes that no output needs, in a copy of the model."""
-    trimmed = _copy(model)
-    _drop_dead(trimmed.graph)
-    return trimmed
+    return Lowered(lowered, tuple(sites), pools)
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,19 +60,28 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _restore_global_average_pool(model: onnx.ModelProto) -> None:
+def _restore_global_average_pool(model: onnx.ModelProto) -> int:
+    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool; returns how many.
+
+    Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked
+    layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
+    known rank 4 are touched.
+    """
     constants = _constants(model.graph)
     candidates = [node for node in model.graph.node if _reduces_image(node, constants)]
     if not candidates:
-        return
+        return 0
     images = _image_values(model)
     nodes: list[onnx.NodeProto] = []
+    pools = 0
     for node in model.graph.node:
         replace = any(node is candidate for candidate in candidates) and node.input[0] in images
+        pools += replace
         nodes.extend(_pooled(node) if replace else [node])
     replaced = [_copied(node) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(replaced)
+    return pools
 
 
 def _reduces_image(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:

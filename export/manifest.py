@@ -18,6 +18,9 @@ MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 SAMPLES_FILE = "samples.npz"
 README_FILE = "README.md"
+IMAGE_FILE = "model.image.onnx"
+PREDICT_FILE = "predict.py"
+MODEL_FILES = (MODEL_FILE, INT8_FILE, IMAGE_FILE)
 HASH_FIELD = "manifest_sha256"
 
 
@@ -65,6 +68,12 @@ def file_record(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object of the manifest; empty where it is missing or something else."""
+    found = manifest.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def stays_inside(name: str) -> bool:

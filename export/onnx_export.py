@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import io
 import logging
+import re
 import warnings
 from collections import Counter
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.onnx
@@ -25,13 +28,15 @@ if TYPE_CHECKING:
 
 MINIMUM_OPSET = 18  # torch's dynamo exporter silently raises a lower request to this
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_FOLDED_BIAS = ".weight_bias"  # what the exporter calls the bias that a batch norm leaves in its convolution
+_MADE_UP = re.compile(r"val_\d+")  # what it calls numbers that are no parameters
 # The exporter speaks of its own insides, not of the user's network.
 _CHATTER = (
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
     (UserWarning, r".*Setting ONNX exporter to use operator set version 18"),
     (UserWarning, r".*The model version conversion is not supported"),
 )
-_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
+_TALKERS = ("torch", "onnxscript", "onnx_ir")
 
 
 def export_model(
@@ -46,26 +51,28 @@ def export_model(
     """Export a network in eval mode; its modules' own modes are restored.
 
     Args:
-        model: takes one float tensor and returns one.
-        example_input: (batch, channels, height, width); the batch stays dynamic, the rest is fixed.
+        model: any module that takes one tensor and returns one.
+        example_input: (batch, …), an image's batch being (batch, channels, height, width); the batch stays dynamic,
+            the rest is fixed.
         opset: of the default ONNX domain; at least 18.
         input_name: of the graph.
         output_name: of the graph.
         metadata: stored in the file, beside nothing else of the exporter's.
 
     Returns:
-        The lowered model, weights embedded, nodes named `<module path>/<OpType>`, accepted by the ONNX
-        checker and by ONNX Runtime.
+        The lowered model, weights embedded, accepted by the ONNX checker and by ONNX Runtime. Nodes are named
+        `<module path>/<OpType>`, the values between them `<node>_output`, stored numbers after their parameters.
 
     Raises:
-        ExportError: torch can't export the network, or gave another opset than asked for.
+        ExportError: the network doesn't run on the example, has another form than one tensor in and one out, torch
+            can't export it, or torch gave another opset than asked for.
         InvalidFileError: the checker or ONNX Runtime refuses the result.
     """
     if opset < MINIMUM_OPSET:
         raise ExportError(f"opset {opset} can't be exported; the lowest is {MINIMUM_OPSET}")
-    # An example batch of one would be taken for a constant.
-    example = torch.cat([example_input] * 2) if len(example_input) == 1 else example_input
+    example = _checked_example(example_input)
     with evaluating(model), _quiet():
+        _try_out(model, example)
         exported = _run_exporter(model, example, opset, input_name, output_name)
     found = onnx_file.opset_of(exported)
     if found != opset:
@@ -75,6 +82,31 @@ def export_model(
     onnx_file.check_model(data)
     onnx_file.open_session(data)
     return tidy
+
+
+def _checked_example(example: object) -> torch.Tensor:
+    if not isinstance(example, torch.Tensor) or not example.ndim or not len(example):
+        found = f"shape {tuple(example.shape)}" if isinstance(example, torch.Tensor) else type(example).__name__
+        raise ExportError(f"the example input must be one tensor (batch, …), not {found}")
+    # A batch of one would be taken for a constant.
+    return torch.cat([example] * 2) if len(example) == 1 else example
+
+
+def _try_out(model: nn.Module, example: torch.Tensor) -> None:
+    """Run the network as it is: what goes wrong here says it more clearly than the exporter would."""
+    name, shape = type(model).__name__, tuple(example.shape)
+    try:
+        with torch.no_grad():
+            found = model(example)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise ExportError(f"{name} can't be run on an input of shape {shape}: {_first_line(error)}") from error
+    if isinstance(found, tuple | list | dict):
+        raise ExportError(f"{name} returns a {type(found).__name__} of {len(found)} tensors, not one tensor")
+    if not isinstance(found, torch.Tensor):
+        raise ExportError(f"{name} returns a {type(found).__name__}, not one tensor")
+    if found.shape[:1] != example.shape[:1]:
+        given = f"shape {tuple(found.shape)} for a batch of {len(example)}"
+        raise ExportError(f"{name} returns {given}: its first dimension isn't the batch")
 
 
 def _run_exporter(
@@ -87,14 +119,13 @@ def _run_exporter(
             dynamo=True,
             optimize=True,
             opset_version=opset,
-            dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
+            dynamic_shapes=_dynamic_batch(model),
             input_names=[input_name],
             output_names=[output_name],
             verbose=False,
         )
     except (RuntimeError, ValueError, TypeError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise ExportError(f"torch can't export {type(model).__name__}: {first_line}") from error
+        raise ExportError(f"torch can't export {type(model).__name__}: {_first_line(error)}") from error
     if program is None:
         raise ExportError(f"torch's exporter returned nothing for {type(model).__name__}")
     exported = program.model_proto
@@ -103,14 +134,30 @@ def _run_exporter(
     return exported
 
 
+def _dynamic_batch(model: nn.Module) -> tuple[Any, ...]:
+    """The batch of the one input, nested as the exporter wants it for `forward(x)` and for `forward(*inputs)`."""
+    shapes = ({0: torch.export.Dim(BATCH, min=1)},)
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    return (shapes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else shapes
+
+
+def _first_line(error: BaseException) -> str:
+    """Of what was wrong at first: the exporter's own errors wrap it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _TALKERS]
+    loggers = [logging.getLogger(name) for name in {*_TALKERS, *known}]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        printed = io.StringIO()  # graphs that it can't trace
+        with warnings.catch_warnings(), redirect_stdout(printed), redirect_stderr(printed):
             for category, message in _CHATTER:
                 warnings.filterwarnings("ignore", message, category)
             yield
@@ -129,6 +176,7 @@ def _tidied(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelPr
         used[name] += 1
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
+    _name_values(graph)
     for entry in (graph, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
@@ -140,6 +188,29 @@ def _tidied(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelPr
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=metadata[key])
     return model
+
+
+def _name_values(graph: onnx.GraphProto) -> None:
+    """Call values after the node that they come from or, where they are no parameters, go to; a folded bias a bias."""
+    fixed = {value.name for value in (*graph.input, *graph.output)}
+    stored = {tensor.name for tensor in graph.initializer}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        made = [value for value in node.output if value and value not in fixed]
+        names |= {
+            value: f"{node.name}_output" if len(node.output) == 1 else f"{node.name}_output_{index}"
+            for index, value in enumerate(made)
+        }
+        made_up = [value for value in node.input if value in stored and _MADE_UP.fullmatch(value)]
+        names |= {value: f"{node.name}_constant_{index}" for index, value in enumerate(made_up) if value not in names}
+    for tensor in graph.initializer:
+        better = names.get(tensor.name, tensor.name.replace(_FOLDED_BIAS, ".bias"))
+        if better != tensor.name and better not in stored:
+            names[tensor.name], tensor.name = better, better
+    for part in onnx_file.all_graphs(graph):  # nested graphs see the values around them
+        for node in part.node:
+            for values in (node.input, node.output):
+                values[:] = [names.get(value, value) for value in values]
 
 
 def _module_path(node: onnx.NodeProto) -> str:

@@ -113,7 +113,7 @@ class _Writer:
     def _parameters(self, name: str, ranges: Mapping[str, Range]) -> _Pair:
         factor = self.plan.factors.get(name)
         low, high = self.plan.bounds[name] if name in self.plan.bounds else ranges[name]
-        scale, zero_point = _unsigned((low, high) if factor is None else (low / factor, high / factor))
+        scale, zero_point = unsigned((low, high) if factor is None else (low / factor, high / factor))
         written = self._store("s", np.array(scale, np.float32))
         read = written if factor is None else self._store("s", np.array(scale * factor, np.float32))
         point = self._store("z", np.array(zero_point, np.uint8))
@@ -122,7 +122,7 @@ class _Writer:
     def _operand(self, name: str) -> None:
         """A stored operand of an elementwise operator: unsigned, one scale."""
         values = numpy_helper.to_array(self.tensors[name])
-        scale, zero_point = _unsigned((float(values.min(initial=0)), float(values.max(initial=0))))
+        scale, zero_point = unsigned((float(values.min(initial=0)), float(values.max(initial=0))))
         integers = np.clip(np.rint(values / scale) + zero_point, 0, _BITS).astype(np.uint8)
         self._constant(name, integers, np.array(scale, np.float32), np.array(zero_point, np.uint8))
 
@@ -185,8 +185,8 @@ class _Writer:
         return name
 
 
-def _unsigned(bounds: Range) -> tuple[float, int]:
-    """Scale and zero point of a range; it is widened to hold 0, which must be exact."""
+def unsigned(bounds: Range) -> tuple[float, int]:
+    """Scale and zero point of an unsigned range; it is widened to hold 0, which must be exact."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
     scale = float(np.float32((high - low) / _BITS))
     if not scale >= _LEAST_SCALE:  # the tensor was 0 throughout

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,12 +15,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 Range = tuple[float, float]
 """Least and greatest value of a tensor."""
 
-_RESCALING = frozenset({"Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"})
+RESCALING = frozenset({"Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"})
 """Operators with integer kernels that give their result a scale of its own."""
-_MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 """Operators that move values about: what comes out has the scale of what goes in."""
 _POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that are bound to a layout: a float one between integer convolutions costs two transpositions."""
@@ -56,15 +59,21 @@ class Plan:
         return [name for name in self.activations if name not in self.bounds]
 
 
-def plan(model: onnx.ModelProto) -> Plan:
-    """Decide what of a model is quantised; the model stays as it is."""
-    return _Planner(model).run()
+def plan(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> Plan:
+    """Decide what of a model is quantised; the model stays as it is.
+
+    Args:
+        model: in a recent opset, its constants folded.
+        float_nodes: the values whose nodes stay float, where they would be quantised.
+    """
+    return _Planner(model, float_nodes).run()
 
 
 class _Planner:
     """One pass over the nodes, in order of execution."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, float_nodes: Collection[str]) -> None:
+        self.float_nodes = frozenset(float_nodes)
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         self.plan = Plan(copy)
@@ -92,7 +101,7 @@ class _Planner:
 
     def _step(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Plan one node; gives what stands in its place."""
-        if node.domain not in DEFAULT_DOMAINS or len(node.output) != 1:
+        if node.domain not in DEFAULT_DOMAINS or len(node.output) != 1 or node.output[0] in self.float_nodes:
             return [node]
         if node.op_type in ("Relu", "Clip"):
             return self._clamp(node)
@@ -102,9 +111,9 @@ class _Planner:
             self._activation(node.input[0])
         if (axis := self._channels(node)) is not None:
             self._product(node, axis)
-        elif node.op_type in _RESCALING or (node.op_type == "Sum" and len(node.input) == 2):
+        elif node.op_type in RESCALING or (node.op_type == "Sum" and len(node.input) == 2):
             self._rescaling(node)
-        elif node.op_type in _MOVING and self._quantised(node.input[0]):
+        elif node.op_type in MOVING and self._quantised(node.input[0]):
             self.plan.moved[node.output[0]] = self.plan.moved.get(node.input[0], node.input[0])
         return [node]
 

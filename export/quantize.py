@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,50 +12,82 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
-from export import onnx_file, qdq, qdq_plan
-from export.errors import ExportError, InvalidFileError
+from export import float_groups, onnx_file, qdq, qdq_plan
+from export.errors import QuantizationError
+from export.ranges import MIN_MAX, Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection
 
     import numpy.typing as npt
 
-_BATCH = 8  # more at a time leave the processor's caches
+__all__ = ["QuantizationError", "Quantizer", "is_quantized", "quantize_int8", "quantize_like"]
+
 _OPSET = 13  # of the first DequantizeLinear with a scale for each channel
 _IR_VERSION = 4  # the first whose weights needn't be inputs
 # What exporters and ONNX Runtime's constant folding leave out, and `qdq_plan` doesn't know.
 _UNFOLDED = frozenset({"BatchNormalization", "Constant", "ConstantOfShape", "Identity", "Dropout"})
-_CALIBRATION_ERRORS: tuple[type[Exception], ...] = (InvalidFileError, *onnx_file.RUN_ERRORS)
 _QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
 
 
-class QuantizationError(ExportError):
-    """The model can't be quantised."""
+class Quantizer:
+    """One float model, quantised in several ways; the calibration images are gone through once for all of them.
 
-    def __init__(self, reason: str) -> None:
-        self.reason = " ".join(reason.split())
-        super().__init__(f"the model can't be quantised: {self.reason}")
-
-
-def quantize_int8(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], *, threads: int = 1) -> onnx.ModelProto:
-    """Quantise weights (signed, per channel) and activations (unsigned), by the ranges that real inputs give.
-
-    u8s8 per channel is the form that ONNX Runtime's CPU kernels are fastest with.
+    Weights become signed, per channel, activations unsigned: u8s8 is the form that ONNX Runtime's CPU kernels are
+    fastest with.
 
     Args:
         model: one float input, batch first, embedded weights; stays as it is.
         calibration: real inputs, (N, C, H, W).
         threads: to run the float model with.
 
-    Returns:
-        The model with QuantizeLinear/DequantizeLinear pairs; its input and output are float, as they were.
-
     Raises:
-        QuantizationError: the model is quantised already, has nothing to quantise, or can't be run on the inputs.
+        QuantizationError: the model is quantised already, or has nothing to quantise.
     """
-    source = _prepared(model)
-    planned = _planned(source)
-    return qdq.write(planned, _measured(source, planned.unknown(), calibration, threads))
+
+    def __init__(self, model: onnx.ModelProto, calibration: npt.NDArray[np.float32], *, threads: int = 1) -> None:
+        self._source = _prepared(model)
+        _planned(self._source)
+        self._statistics = Statistics(self._source, calibration, threads=threads)
+        self.groups = float_groups.groups_of(self._source)
+        """What may be left in float together: a product and what follows it, in order of execution."""
+        self.activations = float_groups.activations_of(self._source)
+        """The values whose nodes are activations that cost an integer operator of their own."""
+
+    def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:
+        """The model with QuantizeLinear/DequantizeLinear pairs; its input and output are float, as they were.
+
+        Args:
+            method: of `export.ranges.METHODS`.
+            float_nodes: the values whose nodes stay float.
+
+        Raises:
+            QuantizationError: a value in `float_nodes` is none of the model's, nothing is left to quantise, the model
+                can't be run on the images, or a range isn't finite.
+            UnknownMethodError: no such method.
+        """
+        self._require_known(float_nodes)
+        planned = _planned(self._source, float_nodes)
+        return qdq.write(planned, self._statistics.ranges(planned.unknown(), method))
+
+    def _require_known(self, names: Collection[str]) -> None:
+        known = {name for node in self._source.graph.node for name in node.output}
+        for name in sorted(set(names) - known):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise QuantizationError(f"{name!r}, which is to stay float, is no value in it{hint}")
+
+
+def quantize_int8(
+    model: onnx.ModelProto,
+    calibration: npt.NDArray[np.float32],
+    *,
+    method: str = MIN_MAX,
+    float_nodes: Collection[str] = (),
+    threads: int = 1,
+) -> onnx.ModelProto:
+    """Quantise in one way; arguments, result and errors are those of `Quantizer` and its `quantize`."""
+    return Quantizer(model, calibration, threads=threads).quantize(method, float_nodes)
 
 
 def quantize_like(model: bytes) -> bytes:
@@ -80,8 +113,10 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type in _QUANTIZED or node.op_type.startswith(("QLinear", "QGemm")) for node in nodes)
 
 
-def _planned(model: onnx.ModelProto) -> qdq_plan.Plan:
-    planned = qdq_plan.plan(model)
+def _planned(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> qdq_plan.Plan:
+    planned = qdq_plan.plan(model, float_nodes)
+    if not planned.weights and float_nodes:
+        raise QuantizationError("all of it is to stay float")
     if not planned.weights:
         raise QuantizationError("it has no convolution or matrix product with constant float32 weights")
     return planned
@@ -164,40 +199,6 @@ def _options() -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return options
-
-
-def _measured(
-    model: onnx.ModelProto, names: Sequence[str], images: npt.NDArray[np.float32], threads: int
-) -> dict[str, qdq_plan.Range]:
-    """Least and greatest value of the tensors over all images."""
-    if not len(images):
-        raise QuantizationError("there are no images to calibrate it on")
-    inputs = [value.name for value in model.graph.input]
-    if len(inputs) != 1:
-        raise QuantizationError(f"it takes {len(inputs)} inputs, not one")
-    ranges = {inputs[0]: (float(images.min()), float(images.max()))}
-    made = [name for name in names if name != inputs[0]]
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made)
-    try:
-        session = onnx_file.open_session(watched.SerializeToString(), threads=threads)
-        for start in range(0, len(images), _BATCH):
-            values = session.run(made, {inputs[0]: images[start : start + _BATCH]})
-            for name, value in zip(made, values, strict=True):
-                low, high = ranges.get(name, (np.inf, -np.inf))
-                ranges[name] = (float(np.minimum(low, value.min())), float(np.maximum(high, value.max())))  # keeps NaN
-    except _CALIBRATION_ERRORS as error:
-        raise QuantizationError(f"it can't be run on the calibration images: {error}") from error
-    _require_finite(ranges)
-    return ranges
-
-
-def _require_finite(ranges: Mapping[str, qdq_plan.Range]) -> None:
-    for name, bounds in ranges.items():
-        if not np.isfinite(bounds).all():
-            raise QuantizationError(f"{name} reaches {bounds[0]:g} to {bounds[1]:g} on the calibration images")
 
 
 def _made_up(planned: qdq_plan.Plan) -> dict[str, qdq_plan.Range]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,18 @@ _COMPOUND = {
         "Div Erf Add Mul": "gelu",
         "Mul Erf Add": "gelu",
         "Mul Pow Add Tanh": "gelu_tanh",
+        "Abs Add Div": "softsign",
+        "Mul Sub Relu Add": "piecewise_linear",
+        "Mul Add Abs Div": "pade",
+    }.items()
+}
+# Of the same operators as others, in other numbers.
+_COUNTED = {
+    frozenset(Counter(ops.split()).items()): name
+    for ops, name in {
+        "Mul Sigmoid Mul": "swish_beta",
+        "Sigmoid Mul Add": "scaled_sigmoid",
+        "Mul Mul Sigmoid Mul Mul Add": "acon",
     }.items()
 }
 _LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Identity", "Cast"})
@@ -45,8 +58,11 @@ _BENT = frozenset(_SINGLE) | {"Abs", "Erf", "Exp", "Log", "Max", "Min", "Pow", "
 _SAME_NUMBERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _TORCH_CLASSES = {
     name.replace("_", ""): name
-    for name in (*_SINGLE.values(), *_COMPOUND.values(), "relu6", "gelu_tanh", "glu", "logsigmoid", "hardtanh")
-}
+    for name in (
+        *_SINGLE.values(), *_COMPOUND.values(), *_COUNTED.values(),
+        "relu6", "gelu_tanh", "glu", "logsigmoid", "hardtanh",
+    )
+} | {"aconc": "acon", "channelprelu": "prelu"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,9 @@ def _name(nodes: Sequence[onnx.NodeProto], class_name: str | None, constants: Ma
     if len(nodes) == 1 and nodes[0].op_type in _SINGLE:
         return _single(nodes[0], constants)
     kinds = tuple(dict.fromkeys(node.op_type for node in nodes))
+    counts = frozenset(Counter(node.op_type for node in nodes).items())
+    if counts in _COUNTED:
+        return _COUNTED[counts]
     if (name := _COMPOUND.get(frozenset(kinds))) is not None:
         return name
     # A bias of its own that stands before, say.
@@ -125,6 +144,8 @@ def _single(node: onnx.NodeProto, constants: Mapping[str, object]) -> str:
         high = constants.get(node.input[2]) if len(node.input) > 2 else high
         if low == 0.0 and high in (6.0, None):
             return "relu" if high is None else "relu6"
+        if (low, high) == (-1.0, 1.0):
+            return "hardtanh"
         return "clip"
     return _SINGLE[node.op_type]
 

@@ -20,6 +20,8 @@ from pydantic_core import PydanticCustomError
 from latency_models.device import DEVICES
 from latency_models.device_file import NAME_PATTERN, DeviceDefinition
 from pipeline.errors import nearest
+from pipeline.references.table import REFERENCES
+from pipeline.registry import is_dotted, third_party
 
 Metric = Literal["accuracy", "latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
 Limited = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
@@ -230,12 +232,32 @@ class FinalOptions(Strict):
     patience: Count = 8
 
 
+class ReferencesOptions(Strict):
+    """The networks that `--references` sets the winner against."""
+
+    names: list[str] = list(REFERENCES)
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, values: list[str]) -> list[str]:
+        if not values:
+            raise PydanticCustomError("names", "needs at least one reference")
+        if len(set(values)) != len(values):
+            raise PydanticCustomError("names", "lists a reference twice")
+        for name in values:
+            if name not in REFERENCES and not is_dotted(name) and name not in third_party("reference"):
+                unknown = f"unknown reference {name!r}{nearest(name, REFERENCES)}"
+                raise PydanticCustomError("names", "{message}", {"message": unknown})
+        return values
+
+
 class ExportOptions(Strict):
     """The file that is deployed."""
 
     opset: Annotated[int, Field(ge=18, le=23)] = 20
     quantize: Literal["auto", "never"] = "auto"
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
+    image_model: bool = False
 
 
 SECTIONS: dict[str, dict[str, type[Strict]]] = {
@@ -271,6 +293,7 @@ class RunConfig(Strict):
     engine: Section = InlineOptions(name="inline")
     final: FinalOptions = FinalOptions()
     export: ExportOptions = ExportOptions()
+    references: ReferencesOptions = ReferencesOptions()
 
     @field_validator("objectives")
     @classmethod

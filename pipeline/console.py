@@ -163,11 +163,12 @@ class TerminalReporter(Reporter):
         done = self._budget.trials - self._done_before
         at_most = self._budget.limit_s - self._budget.elapsed_s
         if not done:
-            return f"at most {_duration(at_most)}"
+            return f"at most {duration(at_most)}"
         pace = (time.monotonic() - self._began) / done
-        return "about " + _duration(min(at_most, pace * (self._budget.wanted - self._budget.trials)))
+        return "about " + duration(min(at_most, pace * (self._budget.wanted - self._budget.trials)))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As a person says it: 90 is 1 min 30 s."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -66,6 +66,12 @@ class CheckpointError(HwnasError):
     exit_code = EXIT_CHECK_FAILED
 
 
+class ReferencesError(HwnasError):
+    """The record of a run's reference points is damaged."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
 class EvaluatorError(HwnasError):
     """An evaluator that answers with something other than an accuracy."""
 

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from export.bundle import write_bundle
 from export.errors import BundleError
 from export.graph_builder import quick_graph
 from export.manifest import INT8_FILE, MODEL_FILE
-from export.onnx_export import export_model
-from export.quantize import quantize_int8
 from export.verify import accuracy, parity, verify_bundle
-from latency_models.profile import profile, static_costs
-from latency_models.timing import LatencyMeter
-from pipeline import checkpoint
+from pipeline.activation_report import record_activations
+from pipeline.card import card_facts, image_model, model_metadata
 from pipeline.costs import gpu_facts, measured_metrics
-from pipeline.devices import device_of
 from pipeline.errors import NothingFeasibleError
-from pipeline.int8 import INT8, Int8, calibration, of_device, prepare_of, try_int8
+from pipeline.int8 import Int8, of_device, prepare_of, try_int8
 from pipeline.picks import activations_of, front_of, ranked
-from pipeline.training import DeviceData, train
-from pipeline.trial import trial_seed
+from pipeline.realise import Realised, Realiser, outputs_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import onnx
-    from torch import nn
-
-    from latency_models.profile import Profile
     from latency_models.timing import Latency
     from pipeline.config import RunConfig
     from pipeline.console import Reporter
@@ -49,25 +33,13 @@ if TYPE_CHECKING:
 SAMPLES = 64
 _REMEASURED = 3
 _REMEASURE_S = 1.0
-_FINAL_MEASURE_S = 3.0
 
 
 @dataclass(frozen=True)
-class _Winner:
-    """A trial as a product.
-
-    Attributes:
-        graph: the exported fp32 model.
-        quantized: what an INT8 device runs in its place; None on others.
-        profile: the costs of what is run.
-    """
+class _Winner(Realised):
+    """A trial as a product."""
 
     record: TrialRecord
-    model: nn.Module
-    facts: checkpoint.Checkpoint
-    graph: onnx.ModelProto
-    quantized: bytes | None
-    profile: Profile
 
 
 class Finisher:
@@ -81,14 +53,10 @@ class Finisher:
 
     def __init__(self, run: RunDirectory, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
         self._run, self._data, self._space, self._reporter = run, data, space, reporter
-        self._device = device_of(run.config.device)
+        self._realiser = Realiser(run, data, reporter)
+        self._device, self._meter = self._realiser.device, self._realiser.meter
         self._prepare = prepare_of(self._device.precision)
-        self._meter = LatencyMeter(self._device)
-        self._limits: dict[str, float] = dict(cast("dict[str, float]", run.config.constraints))
-
-    @cached_property
-    def _on_device(self) -> DeviceData:
-        return DeviceData(self._data)
+        self._limits = self._realiser.limits
 
     def finish(self, records: list[TrialRecord], pick: str) -> dict[str, Any]:
         """Try trials in the pick's order until one keeps the limits as a finished file.
@@ -104,7 +72,7 @@ class Finisher:
         order = ranked(self._run, records, pick)
         for record in self._remeasured(order, pick, misses):
             winner = self._realised(record)
-            broken = self._broken(winner.profile)
+            broken = self._realiser.broken(winner.profile)
             if broken:
                 misses.append(f"{record.id}: {broken}")
                 self._reporter.note(f"{record.id} as a finished file breaks a limit ({broken}); the next one is tried")
@@ -146,81 +114,16 @@ class Finisher:
 
     def _realised(self, record: TrialRecord) -> _Winner:
         """Trained to the end, exported and measured."""
-        model, facts = self._trained(record)
-        self._reporter.stage("Exporting to ONNX and measuring the file")
-        config = self._run.config
-        example = torch.zeros(2, *self._data.input_shape)
-        metadata = {"run": config.name, "architecture": record.id, "classes": json.dumps(self._data.classes)}
-        graph = export_model(model.cpu().eval(), example, opset=config.export.opset, metadata=metadata)
-        plain = graph.SerializeToString()
-        quantized = self._quantized(graph)
-        content = plain if quantized is None else quantized
-        measured = profile(content, self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
-        if measured.latency.low_ms > self._limits.get("latency_ms", math.inf):  # one look may be disturbed
-            measured = profile(content, self._device, budget_s=_FINAL_MEASURE_S, meter=self._meter)
-        if quantized is not None:
-            counted = static_costs(plain, self._device)  # scales and zero points are no parameters
-            measured = replace(measured, macs=counted.macs, params=counted.params)
-        return _Winner(record, model, facts, graph, quantized, measured)
-
-    def _quantized(self, graph: onnx.ModelProto) -> bytes | None:
-        if self._device.precision != INT8:
-            return None
-        self._reporter.stage("Quantising to INT8, the device's precision")
-        return bytes(quantize_int8(graph, calibration(self._data)).SerializeToString())
-
-    def _trained(self, record: TrialRecord) -> tuple[nn.Module, checkpoint.Checkpoint]:
-        config = self._run.config
-        torch.manual_seed(trial_seed(config.seed, record.id))
-        model = self._space.build(record.architecture)
-        path = self._run.checkpoints / f"{record.id}.safetensors"
-        recipe = self._recipe_digest()
-        if path.exists():
-            facts = checkpoint.load_into(path, model, record.id)
-            if facts.recipe == recipe:
-                self._reporter.stage(f"Weights of {record.id} are taken from {path}")
-                return model, facts
-            model = self._space.build(record.architecture)
-        self._reporter.stage(f"Training {record.id} to the end (at most {config.final.epochs} epochs)")
-        result = train(
-            model,
-            self._on_device,
-            config.train,
-            epochs=config.final.epochs,
-            patience=config.final.patience,
-            progress=self._reporter.epoch,
-        )
-        self._reporter.note(
-            f"{result.epochs} epochs; the best weights, kept, have validation accuracy {result.best:.4f}"
-            + (f" (none better for {config.final.patience} epochs)" if result.epochs < config.final.epochs else "")
-        )
-        facts = checkpoint.Checkpoint(record.id, recipe, result.best, result.epochs)
-        checkpoint.save(path, model, facts)
-        return model, facts
-
-    def _recipe_digest(self) -> str:
-        config = self._run.config
-        values = {
-            "run": self._run.digest(),
-            "train": config.train.model_dump(),
-            "epochs": config.final.epochs,
-            "patience": config.final.patience,
-        }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-    def _broken(self, measured: Profile) -> str:
-        """The limits that the finished file breaks, in words; a latency only where its whole interval lies above."""
-        found = {**measured_metrics(measured), "latency_ms": measured.latency.low_ms}
-        return ", ".join(
-            f"{name} {found[name]:.6g} > {limit:g}" for name, limit in self._limits.items() if found[name] > limit
-        )
+        metadata = model_metadata(self._run.config.name, record.id, self._data)
+        found = self._realiser.realise(record.id, lambda: self._space.build(record.architecture), metadata=metadata)
+        return _Winner(found.model, found.facts, found.graph, found.quantized, found.profile, record, int8=found.int8)
 
     def _packed(self, winner: _Winner, records: list[TrialRecord], pick: str) -> dict[str, Any]:
         self._reporter.stage("Checking the file and packing the bundle")
         content = winner.graph.SerializeToString()
         samples = self._data.validation.images[:SAMPLES]
         inputs = self._data.preprocessing.apply(samples)
-        outputs = _outputs(winner.model, inputs)
+        outputs = outputs_of(winner.model, inputs)
         check = parity(content, inputs, outputs)
         if not check.ok:
             raise BundleError(self._run.bundle, f"the ONNX file isn't the trained network: {check.detail}")
@@ -228,6 +131,10 @@ class Finisher:
         int8 = self._int8(winner, test)
         metrics = self._metrics(winner, content, test, int8)
         manifest = self._manifest(winner, records, pick, metrics, check.detail) | {"int8": int8.facts}
+        config, deployed = self._run.config, manifest["deployed"]
+        model = int8.model if deployed == INT8_FILE and int8.model is not None else content
+        image, facts = image_model(config.export.image_model, deployed, model, self._data, self._meter)
+        manifest |= card_facts(config, self._data, test, deployed, model) | facts
         write_bundle(
             self._run.bundle,
             model=content,
@@ -236,16 +143,23 @@ class Finisher:
             outputs=outputs,
             raw_inputs=samples,
             int8=int8.model,
+            image_model=image,
         )
         checks = verify_bundle(self._run.bundle)
         bad = [c for c in checks if c.ok is False]
         if bad:
             raise BundleError(self._run.bundle, f"it doesn't verify: {bad[0].name}: {bad[0].detail}")
+        self._record_activations(winner, records)
         return manifest
+
+    def _record_activations(self, winner: _Winner, records: list[TrialRecord]) -> None:
+        """For the report; the bundle is whole without it."""
+        shared = (self._run, self._data, self._space, winner.record, winner.model, records)
+        record_activations(*shared, self._meter, self._prepare, self._reporter)
 
     def _metrics(self, winner: _Winner, content: bytes, test: Split, int8: Int8) -> dict[str, Any]:
         """Of the file that is deployed; where that is the INT8 one, fp32's accuracies beside its own."""
-        on_device = self._on_device
+        on_device = self._realiser.on_device
         winner.model.to(on_device.device)
         plain = {
             "accuracy_validation": winner.facts.accuracy,
@@ -263,13 +177,14 @@ class Finisher:
 
     def _int8(self, winner: _Winner, test: Split) -> Int8:
         settings = self._run.config.export
-        if winner.quantized is not None:
-            int8 = of_device(winner.graph, winner.quantized, self._data, self._meter)
+        if winner.int8 is not None:
+            int8 = of_device(winner.graph, winner.int8, self._meter)
         elif settings.quantize == "never":
             return Int8(None, {"kept": False, "reason": "the config asks for none"})
         else:
             self._reporter.stage("Quantising to INT8, to see whether that pays")
-            int8 = try_int8(winner.graph, self._data, self._meter, settings.max_accuracy_loss)
+            say = self._reporter.progress
+            int8 = try_int8(winner.graph, self._data, self._meter, settings.max_accuracy_loss, say)
         self._reporter.note(f"INT8 {'kept' if int8.model else 'not kept'}: {int8.facts['reason']}")
         if int8.model is not None:
             images = self._data.preprocessing.apply(test.images)
@@ -320,9 +235,3 @@ class Finisher:
 def asked(config: RunConfig) -> dict[str, Any]:
     """What decides how a finished search becomes a bundle."""
     return {"final": config.final.model_dump(), "export": config.export.model_dump()}
-
-
-def _outputs(model: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    model.cpu().eval()
-    with torch.inference_mode():
-        return cast("npt.NDArray[np.float32]", model(torch.from_numpy(inputs)).numpy())

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from export.quantize import QuantizationError, is_quantized, quantize_int8, quantize_like
+from export.quantize import QuantizationError, is_quantized, quantize_like
 from export.verify import accuracy
 from latency_models.profile import parse
 from pipeline.errors import HwnasError
+from pipeline.int8_search import Int8Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from latency_models.timing import LatencyMeter, Ratio
+    from latency_models.timing import LatencyMeter
     from pipeline.data import DataSet
+    from pipeline.int8_search import Found, Say
 
     Prepare = Callable[[bytes], bytes]
 
@@ -91,60 +93,97 @@ def quantized_accuracy(model: bytes, data: DataSet, threads: int = 1) -> float:
     return accuracy(model, data.preprocessing.apply(data.validation.images), data.validation.labels, threads=threads)
 
 
-def of_device(graph: onnx.ModelProto, quantized: bytes, data: DataSet, meter: LatencyMeter) -> Int8:
+def search_int8(
+    graph: onnx.ModelProto, data: DataSet, meter: LatencyMeter, max_loss: float, say: Say | None = None
+) -> Found:
+    """The best INT8 form of a network: the fastest that loses no more than `max_loss`.
+
+    Args:
+        graph: the exported fp32 model.
+        data: calibrated on its training images, judged on its validation images.
+        meter: of the run's device.
+        max_loss: validation accuracy that may be lost, 0 to 1. Where every form loses more: the most accurate one.
+        say: hears what is being tried, and which share (0 to 1) is done.
+
+    Raises:
+        QuantizationError: it can't be quantised.
+    """
+    return Int8Search(graph, calibration(data), data, meter, max_loss, say or _silent).run()
+
+
+def _silent(text: str, share: float) -> None:
+    """Nobody listens."""
+
+
+def of_device(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> Int8:
     """The INT8 file of an INT8 device: kept in any case, with its distance from fp32.
 
     Args:
         graph: the exported fp32 model.
-        quantized: what `quantize_int8` made of it.
-        data: judged on its validation images.
+        found: of its search.
         meter: of the run's device.
     """
-    plain = graph.SerializeToString()
-    ratio = meter.compare(quantized, plain, budget_s=_COMPARE_S)
-    facts = _facts(quantized, plain, ratio, data)
-    verdict = "" if ratio.low < 1.0 else "; fp32 would not be slower on this device"
-    return Int8(quantized, {"kept": True, "reason": f"the device's precision; {_summary(facts)}{verdict}", **facts})
+    facts = _facts(graph, found, meter)
+    verdict = "" if facts["latency_ratio_low"] < 1.0 else "; fp32 would not be slower on this device"
+    return Int8(found.model, {"kept": True, "reason": f"the device's precision; {_summary(facts)}{verdict}", **facts})
 
 
-def _facts(quantized: bytes, plain: bytes, ratio: Ratio, data: DataSet) -> dict[str, Any]:
-    return {
-        "latency_ratio": ratio.ratio,
-        "latency_ratio_low": ratio.low,
-        "latency_ratio_high": ratio.high,
-        "accuracy_validation": quantized_accuracy(quantized, data),
-        "accuracy_validation_fp32": quantized_accuracy(plain, data),
-        "size_bytes": len(quantized),
-    }
+def try_int8(
+    graph: onnx.ModelProto, data: DataSet, meter: LatencyMeter, max_loss: float, say: Say | None = None
+) -> Int8:
+    """For an fp32 device: the best INT8 form, kept where it is faster beyond doubt and accurate enough.
 
-
-def _summary(facts: dict[str, Any]) -> str:
-    found, before = facts["accuracy_validation"], facts["accuracy_validation_fp32"]
-    return f"{facts['latency_ratio']:.2f} times fp32's latency, validation accuracy {found:.4f} against {before:.4f}"
-
-
-def try_int8(graph: onnx.ModelProto, data: DataSet, meter: LatencyMeter, max_loss: float) -> Int8:
-    """For an fp32 device: quantise, time both in alternation, compare their validation accuracies.
+    The form was chosen for its measured time, which flatters it: the time that decides is taken afresh.
 
     Args:
         graph: the exported fp32 model.
         data: calibrated on its training images, judged on its validation images.
         meter: of the run's device.
         max_loss: validation accuracy that may be lost, 0 to 1.
+        say: hears what is being tried.
     """
     try:
-        quantized = quantize_int8(graph, calibration(data)).SerializeToString()
+        found = search_int8(graph, data, meter, max_loss, say)
     except QuantizationError as error:
         return Int8(None, {"kept": False, "reason": str(error)})
-    plain = graph.SerializeToString()
-    ratio = meter.compare(quantized, plain, budget_s=_COMPARE_S)
-    facts = _facts(quantized, plain, ratio, data)
-    loss = facts["accuracy_validation_fp32"] - facts["accuracy_validation"]
-    reasons = []
-    if ratio.high >= 1.0:
-        reasons.append(f"it isn't faster: {ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) times fp32's latency")
-    if loss > max_loss:
-        reasons.append(f"it loses {loss:.4f} validation accuracy, more than {max_loss:g}")
-    if reasons:
+    facts = _facts(graph, found, meter)
+    if reasons := _against(facts, found, max_loss):
         return Int8(None, {"kept": False, "reason": "; ".join(reasons), **facts})
-    return Int8(quantized, {"kept": True, "reason": _summary(facts), **facts})
+    return Int8(found.model, {"kept": True, "reason": _summary(facts), **facts})
+
+
+def _against(facts: dict[str, Any], found: Found, max_loss: float) -> list[str]:
+    ratio, low, high = (facts[f"latency_ratio{end}"] for end in ("", "_low", "_high"))
+    reasons = []
+    if not high < 1.0:
+        reasons.append(f"it isn't faster: {ratio:.2f} ({low:.2f} to {high:.2f}) times fp32's latency")
+    if not found.chosen.loss <= max_loss:
+        reasons.append(f"it loses {found.chosen.loss:.4f} validation accuracy, more than {max_loss:g}")
+    if reasons:
+        reasons[-1] += f" ({_form(facts)}, the best of {len(found.tried)} attempts)"
+    return reasons
+
+
+def _facts(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> dict[str, Any]:
+    ratio = meter.compare(found.model, graph.SerializeToString(), budget_s=_COMPARE_S)
+    return {
+        "latency_ratio": ratio.ratio,
+        "latency_ratio_low": ratio.low,
+        "latency_ratio_high": ratio.high,
+        "accuracy_validation": found.chosen.accuracy,
+        "accuracy_validation_fp32": found.chosen.accuracy_fp32,
+        "size_bytes": len(found.model),
+        **found.as_dict(),
+    }
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    after, before = facts["accuracy_validation"], facts["accuracy_validation_fp32"]
+    return (
+        f"{facts['latency_ratio']:.2f} times fp32's latency, validation accuracy {after:.4f} against {before:.4f} "
+        f"({_form(facts)})"
+    )
+
+
+def _form(facts: dict[str, Any]) -> str:
+    return f"{facts['plan']}; calibrated by {facts['method']}"

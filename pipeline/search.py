@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from export.errors import UnknownActivationError
+from export.errors import OwnActivationError, UnknownActivationError
 from latency_models.energy import require_energy
 from latency_models.errors import CostError
 from pipeline.budget import Budget
@@ -82,7 +82,7 @@ def _told_as(source: str, key: str, more: str = "") -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except UnknownActivationError as error:
+    except (UnknownActivationError, OwnActivationError) as error:
         raise ConfigError(source, [f"{key}.activations: {error}"]) from error
     except (CostError, HwnasError) as error:
         raise ConfigError(source, [f"{key}: {error}{more}"]) from error

@@ -35,7 +35,29 @@ def outcome(result: dict[str, Any]) -> str:
     int8 = f"INT8 file: {'kept' if result['int8']['kept'] else 'none'}: {result['int8']['reason']}\n"
     warned = "".join(f"warning: {text}\n" for text in metrics.get("warnings", ()))
     where = f"bundle:  {result['bundle_dir']}\nreport:  {result['report']}\nrun:     {result['run_dir']}"
-    return f"Picked {result['picked']}\n{_render(table)}{int8}{warned}{where}"
+    beside = _references(result) if "references" in result else ""
+    return f"Picked {result['picked']}\n{_render(table)}{int8}{warned}{beside}{where}"
+
+
+def _references(result: dict[str, Any]) -> str:
+    """The reference points beside the winner, and what they say of it."""
+    table = _table("reference", "test accuracy", "− winner's", "latency_ms", "÷ winner's", "size_mb", "params", "")
+    for row in result["references"]:
+        if row["status"] == "failed":
+            table.add_row(row["name"], *[""] * 6, row["remark"])
+            continue
+        ratio, difference = row["latency_ratio"], row["accuracy_test_difference"]
+        table.add_row(
+            row["name"],
+            f"{row['accuracy_test']:.4f}",
+            "" if difference is None else f"{difference:+.4f}",
+            number(row["latency_ms"]),
+            "" if ratio is None else f"{ratio:.2f}",
+            number(row["size_bytes"] / 1e6),
+            "" if row["params"] is None else number(row["params"]),
+            row["remark"],
+        )
+    return f"{_render(table)}{result['references_verdict']}\n"
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST and CIFAR-10 through torchvision, from a local root; nothing is ever downloaded.
+"""Fashion-MNIST, and CIFAR-10 through torchvision, from a local root; nothing is ever downloaded.
 
 CIFAR-10's files are pickles. torchvision checks each against its published MD5 before it is read, and so does
 this module: no other file of that name is ever unpickled.
@@ -6,11 +6,7 @@ this module: no other file of that name is ever unpickled.
 
 from __future__ import annotations
 
-import gzip
-import math
-import shutil
-import tempfile
-from contextlib import contextmanager
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,12 +15,12 @@ import numpy as np
 
 from export.preprocessing import Preprocessing
 from pipeline.compat import import_torchvision
+from pipeline.data import idx
 from pipeline.data.dataset import DataSet, Split, channel_statistics, stratified
+from pipeline.data.idx import check_published
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import BaseModel
 
     from pipeline.config import TorchvisionOptions
@@ -35,7 +31,6 @@ _SCALE = 1 / 255
 
 @dataclass(frozen=True)
 class _Source:
-    class_name: str
     label: str
     training_labels: str
     test_labels: str
@@ -43,12 +38,11 @@ class _Source:
 
 _SOURCES = {
     "fashion_mnist": _Source(
-        "FashionMNIST",
         "Fashion-MNIST",
         "FashionMNIST/raw/train-labels-idx1-ubyte",
         "FashionMNIST/raw/t10k-labels-idx1-ubyte",
     ),
-    "cifar10": _Source("CIFAR10", "CIFAR-10", "cifar-10-batches-py", "cifar-10-batches-py/test_batch"),
+    "cifar10": _Source("CIFAR-10", "cifar-10-batches-py", "cifar-10-batches-py/test_batch"),
 }
 
 
@@ -94,73 +88,35 @@ def _indices(source: _Source, section: TorchvisionOptions, labels: Any) -> tuple
     return train, validation
 
 
-@contextmanager
-def _readable(source: _Source, root: Path) -> Iterator[Path]:
-    """A root that torchvision reads: every file there and the published one; the given folder is left as it is."""
-    datasets = import_torchvision().datasets
-    check = datasets.utils.check_integrity
-    if not root.is_dir():
-        raise DataError(f"data.root: there is no folder {root} to read {source.label} from")
-    if source.class_name == "CIFAR10":
-        folder, meta = root / datasets.CIFAR10.base_folder, datasets.CIFAR10.meta
-        files = [*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list, (meta["filename"], meta["md5"])]
-        for name, digest in files:
-            _check(source, folder / name, digest, check)
-        yield root
-        return
-    with tempfile.TemporaryDirectory() as unpacked:
-        place = Path(unpacked) / "FashionMNIST" / "raw"
-        place.mkdir(parents=True)
-        for name, digest in datasets.FashionMNIST.resources:
-            _unpack(source, root / "FashionMNIST" / "raw" / name, digest, check, place)
-        yield Path(unpacked)
-
-
-def _unpack(source: _Source, archive: Path, digest: str, check: Any, place: Path) -> None:
-    """Put an archive's file into a folder, or the file that lies unpacked where the archive should be."""
-    loose = archive.with_suffix("")
-    if archive.is_file() or not loose.is_file():
-        _check(source, archive, digest, check)
-        with gzip.open(archive) as packed, (place / loose.name).open("wb") as target:
-            shutil.copyfileobj(packed, target)
-    else:
-        _check_idx(source, loose)
-        (place / loose.name).symlink_to(loose.absolute())
-
-
-def _check_idx(source: _Source, path: Path) -> None:
-    """An unpacked file has no published MD5, but a header that says how long it must be.
-
-    IDX: two zero bytes, the type (8: uint8), the number of dimensions, each dimension as a big-endian uint32.
-    """
-    content = path.read_bytes()
-    rank = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
-    header = 4 + 4 * rank
-    expected = header + math.prod(int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4))
-    if rank not in (1, 3) or len(content) != expected:
-        raise DataError(f"{source.label}: {path} is damaged (its header doesn't fit its content)")
-
-
-def _check(source: _Source, path: Path, digest: str, check: Any) -> None:
-    if not path.is_file():
-        raise DataError(f"{source.label} isn't at data.root: {path} is missing (nothing is downloaded)")
-    if not check(str(path), digest):
-        raise DataError(f"{source.label}: {path} is damaged (its MD5 is not the published one)")
+def _check_cifar(source: _Source, root: Path, cifar: Any) -> None:
+    """Every file there and the published one, before the first is unpickled."""
+    folder, meta = root / cifar.base_folder, cifar.meta
+    for name, digest in (*cifar.train_list, *cifar.test_list, (meta["filename"], meta["md5"])):
+        check_published(source.label, folder / name, digest)
 
 
 def _read(source: _Source, root: Path, *, train: bool) -> tuple[Any, Any, tuple[str, ...]]:
-    datasets = import_torchvision().datasets
+    if not root.is_dir():
+        raise DataError(f"data.root: there is no folder {root} to read {source.label} from")
     try:
-        with _readable(source, root) as readable:
-            data = getattr(datasets, source.class_name)(str(readable), train=train, download=False)
-    except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        images, labels, classes = (_fashion_mnist if source.label == idx.LABEL else _cifar)(source, root, train)
+    except (RuntimeError, ValueError, AssertionError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source.label} at {root} can't be read: {error}") from error
-    images = np.asarray(data.data, dtype=np.uint8)
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    labels = np.asarray(data.targets, dtype=np.int64)
-    classes = tuple(data.classes)
     if len(labels) != len(images) or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(classes):
         file = root / (source.training_labels if train else source.test_labels)
         raise DataError(f"{source.label}: {file} is damaged: its labels don't fit the images and classes")
     return images, labels, classes
+
+
+def _fashion_mnist(source: _Source, root: Path, train: bool) -> tuple[Any, Any, tuple[str, ...]]:
+    images, labels = idx.read_fashion_mnist(root, train=train)
+    return images, labels.astype(np.int64), idx.CLASSES
+
+
+def _cifar(source: _Source, root: Path, train: bool) -> tuple[Any, Any, tuple[str, ...]]:
+    cifar = import_torchvision().datasets.CIFAR10
+    _check_cifar(source, root, cifar)
+    data = cifar(str(root), train=train, download=False)
+    return np.asarray(data.data, dtype=np.uint8), np.asarray(data.targets, dtype=np.int64), tuple(data.classes)

@@ -12,7 +12,9 @@ from export.errors import BundleError
 from export.manifest import read_manifest
 from pipeline.config_file import dump_config
 from pipeline.picks import activations_of, front_of
+from pipeline.report.activations import activation_section
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
+from pipeline.report.references import finished_points, references_section
 from pipeline.views import number, why_not
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         manifest=manifest,
         missing=missing,
         cards=_cards(manifest) if manifest else [],
-        plots=_plots(run, records, front, manifest["architecture_id"] if manifest else None),
+        plots=_plots(run, records, front, manifest),
+        references=references_section(run, manifest),
+        activations=activation_section(run, records, manifest),
         metrics=metrics,
         front=[_row(record, metrics, on_front=True) for record in front],
         trials=[_row(record, metrics, on_front=record in front) for record in records],
@@ -108,14 +112,22 @@ def _cards(manifest: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _plots(
-    run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[TrialRecord], picked: str | None
+    run: RunDirectory,
+    records: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    manifest: dict[str, Any] | None,
 ) -> list[str]:
     if not front:
         return []
+    picked = manifest["architecture_id"] if manifest else None
+    finished = finished_points(run, manifest)
     costs = [name for name in run.config.objectives if name != "accuracy"]
     limits: dict[str, float] = dict(run.config.constraints)  # type: ignore[arg-type]  # keys are metric names
     return [
-        *(front_plot(records, front, cost, limits.get(cost), picked, joined=len(costs) == 1) for cost in costs),
+        *(
+            front_plot(records, front, cost, limits.get(cost), picked, joined=len(costs) == 1, finished=finished)
+            for cost in costs
+        ),
         progress_plot(records),
     ]
 

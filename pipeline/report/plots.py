@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from pipeline.report.references import draw_finished
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pipeline.journal import TrialRecord
+    from pipeline.report.references import Finished
 
 _OK, _FRONT, _PICKED, _LIMIT = "#9db2c9", "#1f5fa8", "#d1495b", "#b0892b"
 
@@ -24,8 +27,9 @@ def front_plot(
     picked: str | None,
     *,
     joined: bool,
+    finished: Sequence[Finished] = (),
 ) -> str:
-    """Accuracy over one cost: every trained candidate, the front, the pick, and the limit.
+    """Accuracy over one cost: every trained candidate, the front, the pick, the limit, and what was finished.
 
     The front's members are joined only where this cost is the only one: seen from the side, a front of more
     objectives is no line.
@@ -45,12 +49,13 @@ def front_plot(
     )
     chosen = [record for record in feasible if record.id == picked]
     axes.scatter(*_points(chosen, cost), s=110, facecolors="none", edgecolors=_PICKED, linewidths=2, label="picked")
+    draw_finished(axes, finished, cost, *_points(feasible, cost))
     if limit is not None:
         axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="limit")
     axes.set_xlabel(cost)
     axes.set_ylabel("validation accuracy")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def progress_plot(records: Sequence[TrialRecord]) -> str:
@@ -65,7 +70,7 @@ def progress_plot(records: Sequence[TrialRecord]) -> str:
     axes.set_xlabel("candidate")
     axes.set_ylabel("validation accuracy")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
@@ -84,7 +89,7 @@ def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
     axes.plot(ends, ends, ls="--", lw=1, color=_LIMIT)
     axes.set_xlabel("predicted latency_ms, 90 % interval")
     axes.set_ylabel("measured latency_ms")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _points(records: Sequence[TrialRecord], cost: str) -> tuple[list[float], list[float]]:
@@ -101,7 +106,8 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The figure as an element to stand inside a page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()

@@ -13,16 +13,13 @@ The dense kinds are there because on a CPU a dense 3×3 often beats the depthwis
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from export import activations
-from pipeline.nni_types import (
-    ModelSpace,
-    model_context,
-)
+from pipeline.activation_names import resolve_activation
+from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces import convnet_pieces
 from pipeline.spaces.base import Choice, Piece, Probe, SearchSpace, Value
-from pipeline.spaces.convnet_blocks import ConvNet, Plan, StagePlan, initialised
+from pipeline.spaces.convnet_blocks import ConvNet, Plan, StagePlan, initialised, with_dots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.config import ConvNetOptions
+    from pipeline.spaces.base import Architecture
 
 _EXPANDING = ("fused", "inverted")
 _LAST_MAP = 6  # the last feature map is about this wide: smaller ones lose accuracy and waste a CPU's vectors
@@ -42,11 +40,15 @@ class ConvNetSpace(SearchSpace):
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("ConvNetOptions", options)
-        for name in section.activations:
-            activations.create(name)  # an unknown name is told before the search begins
+        # An activation that is unknown, or can't be one, is told before the search begins.
+        names = tuple(dict.fromkeys(resolve_activation(name) for name in section.activations))
         self._input_shape = input_shape
         self.plan = _plan(section, input_shape, classes)
-        self.choices = _choices(section, self.plan)
+        self.choices = _choices(section, names, self.plan)
+
+    def canonical(self, sample: Mapping[str, Any]) -> Architecture:
+        """See the base class; NNI's names of a user's own activations are given back their dots."""
+        return super().canonical({label: with_dots(value) for label, value in sample.items()})
 
     def model_space(self) -> ModelSpace:
         """NNI's view: a supernet that multi-trial and one-shot strategies take alike."""
@@ -88,8 +90,7 @@ def _width(wanted: float) -> int:
     return max(8, 8 * round(wanted / 8))
 
 
-def _choices(options: ConvNetOptions, plan: Plan) -> tuple[Choice, ...]:
-    names = tuple(options.activations)
+def _choices(options: ConvNetOptions, names: tuple[str, ...], plan: Plan) -> tuple[Choice, ...]:
     depths = tuple(sorted(options.depths))
     choices = [Choice("activation", names)] if options.activation_scope == "network" else []
     for n, stage in enumerate(plan.stages):

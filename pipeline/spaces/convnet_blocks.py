@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import Value
 
 _SE_REDUCTION = 4
+_NO_DOT = "/"
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,17 @@ class _BlockFactory:
             expansion=choice(f"{label}_expansion", list(self.values[f"{label}_expansion"])),
             stride=self.stride if index == 0 else 1,
             keeps_shape=index > 0,
-            activation=lambda: self._activation(label),
+            activation=lambda channels: self._activation(label, channels),
             attention=lambda channels: self._attention(label, channels),
         )
         kinds = {str(kind): KINDS[str(kind)] for kind in self.values[f"{label}_kind"]}
         return _layer(f"{label}_kind", {name: _bind(block, settings) for name, block in kinds.items()})
 
-    def _activation(self, label: str) -> nn.Module:
+    def _activation(self, label: str, channels: Any) -> nn.Module:
         scopes = (f"{label}_activation", f"stage{self.stage}_activation", "activation")
         scope = next(name for name in scopes if name in self.values)
-        return _layer(scope, {str(n): _bind(activations.create, str(n)) for n in self.values[scope]})
+        makers = {str(n): _bind(partial(activations.create, str(n)), largest(channels)) for n in self.values[scope]}
+        return _layer(scope, makers)
 
     def _attention(self, label: str, channels: Any) -> nn.Module:
         makers = {"off": nn.Identity, "on": _bind(SqueezeExcitation, channels)}
@@ -116,18 +119,29 @@ def _bind(function: Callable[[Any], nn.Module], argument: Any) -> Callable[[], n
     return lambda: function(argument)
 
 
-def _layer(label: str, makers: Mapping[Any, Callable[[], nn.Module]]) -> nn.Module:
+def _layer(label: str, makers: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
     """NNI's LayerChoice, or, within a model context, the chosen alternative alone."""
     sample = current_model()
     if sample is not None:
         return makers[sample[label]]()
-    return cast("nn.Module", LayerChoice({key: make() for key, make in makers.items()}, label=label))
+    return cast("nn.Module", LayerChoice({without_dots(key): make() for key, make in makers.items()}, label=label))
+
+
+def without_dots(name: str) -> str:
+    """A dotted path as NNI's supernet may name a submodule; no Python identifier holds the sign that it puts in."""
+    return name.replace(".", _NO_DOT)
+
+
+def with_dots(value: Any) -> Any:
+    """Undo `without_dots`; what is no text stays as it is."""
+    return value.replace(_NO_DOT, ".") if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
 class BlockSettings:
     """Widths, kernel and expansion are numbers, or NNI's choices of numbers.
 
+    `activation` and `attention` take the channels that they will see.
     `keeps_shape` says that an identity shortcut fits: by the structure, so that supernet and network agree.
     """
 
@@ -136,7 +150,7 @@ class BlockSettings:
     kernel: Any
     expansion: Any
     stride: int
-    activation: Callable[[], nn.Module]
+    activation: Callable[[Any], nn.Module]
     attention: Callable[[Any], nn.Module]
     keeps_shape: bool
 
@@ -148,11 +162,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         s = settings
         self.conv1 = convolution_and_norm(s.before, s.after, s.kernel, s.stride)
-        self.activation1 = s.activation()
+        self.activation1 = s.activation(s.after)
         self.conv2 = convolution_and_norm(s.after, s.after, s.kernel)
         self.attention = s.attention(s.after)
         self.shortcut = nn.Identity() if s.keeps_shape else convolution_and_norm(s.before, s.after, 1, s.stride)
-        self.activation2 = s.activation()
+        self.activation2 = s.activation(s.after)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, H, W) → (N, after, H / stride, W / stride)."""
@@ -168,7 +182,7 @@ class FusedBlock(nn.Module):
         s = settings
         middle = s.before * s.expansion
         self.expand = convolution_and_norm(s.before, middle, s.kernel, s.stride)
-        self.activation = s.activation()
+        self.activation = s.activation(middle)
         self.attention = s.attention(middle)
         self.project = convolution_and_norm(middle, s.after, 1)
         self.keeps_shape = s.keeps_shape
@@ -187,9 +201,9 @@ class InvertedBlock(nn.Module):
         s = settings
         middle = s.before * s.expansion
         self.expand = convolution_and_norm(s.before, middle, 1)
-        self.activation1 = s.activation()
+        self.activation1 = s.activation(middle)
         self.depthwise = convolution_and_norm(middle, middle, s.kernel, s.stride, groups=middle)
-        self.activation2 = s.activation()
+        self.activation2 = s.activation(middle)
         self.attention = s.attention(middle)
         self.project = convolution_and_norm(middle, s.after, 1)
         self.keeps_shape = s.keeps_shape
@@ -216,6 +230,11 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) → the same."""
         return cast("Tensor", x * self.gate(self.expand(self.activation(self.reduce(self.pool(x))))))
+
+
+def largest(channels: Any) -> int:
+    """The most channels that a number, or NNI's expression of choices, can stand for."""
+    return channels if isinstance(channels, int) else max(channels.grid())
 
 
 KINDS: dict[str, Callable[[BlockSettings], nn.Module]] = {

@@ -184,7 +184,7 @@ def _built_block(piece: Piece) -> nn.Module:
         kernel=block.kernel,
         expansion=block.expansion,
         stride=block.stride,
-        activation=lambda: activations.create(block.activation),
+        activation=lambda channels: activations.create(block.activation, channels),
         attention=SqueezeExcitation if block.attention else lambda _: nn.Identity(),
         keeps_shape=block.keeps_shape,
     )

@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import nn
 
-from export import activations, onnx_file
+from export import activations, learnable, onnx_file
 from export.preprocessing import Preprocessing
 
 
@@ -26,6 +26,9 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
                     module.bias.uniform_(-0.3, 0.3, generator=generator)
             if isinstance(module, nn.PReLU):
                 module.weight.uniform_(0.05, 0.4, generator=generator)
+            elif type(module).__module__ == learnable.__name__:
+                for parameter in module.parameters():
+                    parameter.add_(torch.rand(parameter.shape, generator=generator) / 8 + 0.01)
     return model
 
 
@@ -51,7 +54,7 @@ class Inverted(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
         super().__init__()
         self.expand = conv_norm(inputs, 2 * inputs)
-        self.activation = activations.create(activation)
+        self.activation = activations.create(activation, 2 * inputs)
         self.depthwise = conv_norm(2 * inputs, 2 * inputs, 3, stride, groups=2 * inputs)
         self.squeeze = SqueezeExcitation(2 * inputs)
         self.project = conv_norm(2 * inputs, outputs)
@@ -92,7 +95,7 @@ class Chain(nn.Module):
         super().__init__()
         self.stem = conv_norm(channels, 8, 3)
         self.links = nn.ModuleDict(
-            {name: nn.Sequential(conv_norm(8, 8), activations.create(name)) for name in activations.names()}
+            {name: nn.Sequential(conv_norm(8, 8), activations.create(name, 8)) for name in activations.names()}
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()

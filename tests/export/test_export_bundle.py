@@ -131,7 +131,11 @@ def test_the_manifest_holds_what_was_given_and_vouches_for_the_rest(bundle):
     manifest = read_manifest(bundle)
     assert {key: manifest[key] for key in MANIFEST} == MANIFEST
     assert manifest["schema_version"] == 1
-    assert set(manifest["files"]) == {"model.onnx", "samples.npz", "README.md"}
+    assert set(manifest["files"]) == {"model.onnx", "samples.npz", "README.md", "predict.py"}
+    assert manifest["models"]["model.onnx"]["inputs"] == [
+        {"name": "input", "type": "float", "shape": ["batch", 1, 8, 8]}
+    ]
+    assert manifest["models"]["model.onnx"]["operators"]["Conv"] == 1
     assert manifest["manifest_sha256"] == manifest_sha256(manifest)
 
 

@@ -107,11 +107,11 @@ def test_nodes_are_named_after_their_modules(pair):
 
 @pytest.mark.parametrize("name", activations.names())
 def test_each_activation_alone_matches_torch(name):
-    model = randomise(nn.Sequential(conv_norm(2, 6, 3), activations.create(name)))
+    model = randomise(nn.Sequential(conv_norm(2, 6, 3), activations.create(name, 6)))
     x = 4 * images(3, 2)  # far enough out to meet every branch
     graph = build_graph(model, (2, 12, 12))
     assert_same(graph, model, x)
-    vector = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, 30), activations.create(name)))
+    vector = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, 30), activations.create(name, 30)))
     assert_same(build_graph(vector, (2, 2, 2)), vector, images(3, 2, 2))
 
 
@@ -306,9 +306,9 @@ def test_a_users_own_activation_joins_the_table(monkeypatch):
     def emit(writer, module, x):
         return writer.node("Pow", x, writer.scalar(3.0))
 
-    row = activations.Activation("cubed", Cubed, emit, "x³", "–")
+    row = activations.Activation("cubed", lambda channels: Cubed(), emit, "x³", "–", "two products")
     activations.register(row)
-    model = nn.Sequential(nn.Conv2d(2, 2, 1), activations.create("cubed"))
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), activations.create("cubed", 2))
     graph = build_graph(model, (2, 4, 4))
     assert histogram(graph) == {"Conv": 1, "Pow": 1}
     assert_same(graph, model, images(2, 2, 4))
@@ -318,7 +318,7 @@ def test_a_users_own_activation_joins_the_table(monkeypatch):
 
 def test_unknown_activation_names_the_nearest():
     with pytest.raises(activations.UnknownActivationError, match=r"did you mean 'hardswish'\?.*squared_relu") as info:
-        activations.create("hard_swish")
+        activations.create("hard_swish", 1)
     assert info.value.exit_code == 2
 
 
@@ -326,7 +326,7 @@ def test_no_activation_works_in_place():
     x = images(2, 3)
     for name in activations.names():
         before = x.clone()
-        activations.create(name)(x)
+        activations.create(name, 3)(x)
         assert torch.equal(x, before), name
 
 

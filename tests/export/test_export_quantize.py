@@ -18,7 +18,7 @@ from torch import nn
 from export import activations, onnx_file, qdq_plan
 from export.errors import InvalidFileError
 from export.graph_builder import build_graph
-from export.quantize import QuantizationError, is_quantized, quantize_int8, quantize_like
+from export.quantize import QuantizationError, Quantizer, is_quantized, quantize_int8, quantize_like
 
 INTEGER = ("relu", "relu6", "leaky_relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "squared_relu", "identity")
 
@@ -28,9 +28,9 @@ class Residual(nn.Module):
 
     def __init__(self, activation: str, classes: int = 5) -> None:
         super().__init__()
-        self.stem, self.first = conv_norm(3, 16, 3), activations.create(activation)
-        self.expand, self.second = conv_norm(16, 32), activations.create(activation)
-        self.depthwise, self.third = conv_norm(32, 32, 3, groups=32), activations.create(activation)
+        self.stem, self.first = conv_norm(3, 16, 3), activations.create(activation, 16)
+        self.expand, self.second = conv_norm(16, 32), activations.create(activation, 32)
+        self.depthwise, self.third = conv_norm(32, 32, 3, groups=32), activations.create(activation, 32)
         self.gate, self.project = SqueezeExcitation(32), conv_norm(32, 16)
         self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(16, classes)
 
@@ -172,6 +172,50 @@ class TestTheForm:
         for found, wanted in zip(session.run(None, {"input": images}), plain.run(None, {"input": images}), strict=True):
             assert found.dtype == np.float32
             assert np.abs(found - wanted).max() <= 0.05 * np.ptp(wanted)
+
+
+class TestWhatStaysFloat:
+    @pytest.mark.parametrize("name", activations.names())
+    def test_any_group_can(self, name, images):
+        graph = graph_of(name)
+        quantizer = Quantizer(graph, images)
+        whole = ops(quantizer.quantize())
+        plain = onnx_outputs(graph, torch.from_numpy(images))
+        assert len(quantizer.groups) == len({node for group in quantizer.groups for node in group.nodes[:1]}) == 7
+        for group in quantizer.groups:
+            quantized = quantizer.quantize(float_nodes=group.nodes)
+            onnx.checker.check_model(quantized, full_check=True)
+            assert ops(quantized) != whole
+            assert np.abs(plain - onnx_outputs(quantized, torch.from_numpy(images))).max() <= 0.1 * np.ptp(plain)
+
+    def test_its_weights_stay_as_they_were(self, images):
+        graph = graph_of()
+        quantizer = Quantizer(graph, images)
+        stem = next(node for node in graph.graph.node if node.op_type == "Conv")
+        before = {tensor.name: tensor for tensor in graph.graph.initializer}
+        after = {tensor.name: tensor for tensor in quantizer.quantize(float_nodes=[stem.output[0]]).graph.initializer}
+        assert all(after[name] == before[name] for name in stem.input[1:])
+
+    def test_activations_are_those_that_cost_an_operator(self, images):
+        kinds = {"relu": 0, "relu6": 0, "leaky_relu": 3, "silu": 6, "hardswish": 3, "squared_relu": 3}
+        for name, count in kinds.items():
+            found = Quantizer(graph_of(name), images[:8]).activations
+            assert len(found) == count + 1, name  # the gate's
+
+    def test_with_activations_in_float_none_has_an_integer_kernel(self, images, tmp_path):
+        quantizer = Quantizer(graph_of("silu"), images)
+        found = fused_ops(quantizer.quantize(float_nodes=quantizer.activations), tmp_path)
+        assert found["QLinearSigmoid"] == 0
+        assert found["QLinearConv"] == 6
+
+    def test_not_everything(self, images):
+        quantizer = Quantizer(graph_of(), images)
+        with pytest.raises(QuantizationError, match="all of it is to stay float"):
+            quantizer.quantize(float_nodes={node for group in quantizer.groups for node in group.nodes})
+
+    def test_a_value_that_isnt_there(self, images):
+        with pytest.raises(QuantizationError, match="'nothing', which is to stay float"):
+            quantize_int8(graph_of(), images, float_nodes=["nothing"])
 
 
 class TestMadeUpRanges:

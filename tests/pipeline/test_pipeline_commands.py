@@ -130,7 +130,7 @@ class TestSearch:
         assert all(reference.startswith(("#", "data:")) for reference in references)
         assert "<script" not in page
         assert "@import" not in page
-        assert page.count("<svg") == 2
+        assert page.count("<svg") == 4  # front, progress, activations: effects and sites
         for identity in journal_ids(finished.run):
             assert identity in page
 

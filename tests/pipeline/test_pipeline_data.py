@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import DigitsOptions, TorchvisionOptions
-from pipeline.data import Split, load_data
+from pipeline.data import Split, idx, load_data
 from pipeline.data.dataset import channel_statistics, stratified
 from pipeline.errors import DataError
 
@@ -123,17 +126,14 @@ class TestFashionMnist:
     def test_test_data_is_read_only_when_asked_for(
         self, fashion_mnist_root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from pipeline.compat import import_torchvision
-
-        datasets = import_torchvision().datasets
         asked = []
-        original = datasets.FashionMNIST.__init__
+        original = idx.read_fashion_mnist
 
-        def spy(self: Any, root: str, train: bool = True, **options: Any) -> None:
+        def spy(root: Path, *, train: bool) -> Any:
             asked.append(train)
-            original(self, root, train=train, **options)
+            return original(root, train=train)
 
-        monkeypatch.setattr(datasets.FashionMNIST, "__init__", spy)
+        monkeypatch.setattr(idx, "read_fashion_mnist", spy)
         options = TorchvisionOptions(
             name="fashion_mnist", root=str(fashion_mnist_root), train_samples=20, validation_samples=10
         )
@@ -141,6 +141,32 @@ class TestFashionMnist:
         assert asked == [True]
         data.load_test()
         assert asked == [True, False]
+
+    def test_it_is_what_torchvision_reads(self, fashion_mnist_root: Path, tmp_path: Path) -> None:
+        """Files, checksums, classes, images and labels; the reader itself does without torch."""
+        from pipeline.compat import import_torchvision
+
+        theirs = import_torchvision().datasets.FashionMNIST
+        assert dict(theirs.resources) == idx.FILES
+        assert tuple(theirs.classes) == idx.CLASSES
+        unpacked = tmp_path / "FashionMNIST" / "raw"
+        unpacked.mkdir(parents=True)
+        for name in idx.FILES:
+            content = (fashion_mnist_root / "FashionMNIST" / "raw" / name).read_bytes()
+            (unpacked / name).with_suffix("").write_bytes(gzip.decompress(content))
+        data = theirs(str(tmp_path), train=False)
+        images, labels = idx.read_fashion_mnist(fashion_mnist_root, train=False)
+        assert np.array_equal(images, data.data.numpy())
+        assert np.array_equal(labels, data.targets.numpy())
+        code = (
+            "import sys\n"
+            "from pipeline.config import TorchvisionOptions\n"
+            "from pipeline.data import load_data\n"
+            f"load_data(TorchvisionOptions(name='fashion_mnist', root={str(fashion_mnist_root)!r})).load_test()\n"
+            "print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
 
 class TestSplit:

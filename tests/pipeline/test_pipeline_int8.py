@@ -16,6 +16,7 @@ from export.bundle import write_bundle
 from export.graph_builder import quick_graph
 from export.manifest import read_manifest
 from export.quantize import is_quantized, quantize_int8, quantize_like
+from export.ranges import METHODS
 from export.verify import accuracy, verify_bundle
 from latency_models.device import Device
 from latency_models.profile import static_costs
@@ -183,6 +184,14 @@ class TestTheBundle:
         assert metrics["accuracy_test_fp32"] == pytest.approx(found["model.onnx", "test"], abs=0.003)
         assert metrics["size_bytes"] == files["model.int8.onnx"].stat().st_size
         assert metrics["params"] == static_costs(files["model.onnx"].read_bytes(), Device()).params
+
+    def test_what_was_tried_is_told(self, searched: Finished) -> None:
+        int8 = read_manifest(searched.run / "bundle")["int8"]
+        assert {attempt["method"] for attempt in int8["tried"]} == {None, *METHODS}
+        assert int8["method"] in METHODS
+        page = (searched.run / "report.html").read_text("utf-8")
+        assert f"what was tried ({len(int8['tried'])} attempts)" in page
+        assert all(attempt["plan"] in page for attempt in int8["tried"])
 
     def test_it_verifies(self, searched: Finished, hwnas: Any) -> None:
         result = hwnas("verify", searched.run / "bundle", "--json")

@@ -1,0 +1,180 @@
+"""INT8 of a resnet-like and of mobile-like networks: what is tried, what is chosen, whether it is kept, and why.
+
+Each network is trained shortly on 10,000 images of Fashion-MNIST and exported; then the form of its INT8 file is
+searched as at the end of a search for an fp32 device: kept only if measured faster and accurate enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import at_least_one, heading, parameters, seeded, summary, table
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from export import activations
+from export.onnx_export import export_model
+from export.verify import accuracy
+from latency_models.device import Device
+from latency_models.timing import LatencyMeter
+from pipeline.config_file import parse_config
+from pipeline.data import load_data
+from pipeline.int8 import try_int8
+from pipeline.training import DeviceData, train
+
+WIDTH = 32
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with relu and a shortcut; (N, before, H, W) → (N, after, H/stride, W/stride)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(before, after, 3, stride)
+        self.second = _convolution(after, after, 3)
+        self.shortcut = nn.Identity() if stride == 1 and before == after else _convolution(before, after, 1, stride)
+        self.inner, self.outer = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.outer(self.shortcut(x) + self.second(self.inner(self.first(x))))
+        return result
+
+
+class InvertedBlock(nn.Module):
+    """1×1 to four times the channels, 3×3 depthwise, 1×1 back; (N, before, H, W) → (N, after, H/stride, W/stride)."""
+
+    def __init__(self, before: int, after: int, stride: int, activation: str) -> None:
+        super().__init__()
+        inner = 4 * before
+        self.expand, self.first = _convolution(before, inner, 1), activations.create(activation, inner)
+        self.depthwise = _convolution(inner, inner, 3, stride, groups=inner)
+        self.second, self.project = activations.create(activation, inner), _convolution(inner, after, 1)
+        self.keeps_shape = stride == 1 and before == after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.project(self.second(self.depthwise(self.first(self.expand(x)))))
+        return x + y if self.keeps_shape else y
+
+
+def _convolution(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after))
+
+
+def resnet_like(classes: int) -> nn.Module:
+    """Six residual blocks in three stages; 1 channel in."""
+    widths = [(WIDTH, WIDTH, 1), (WIDTH, WIDTH, 1), (WIDTH, 2 * WIDTH, 2), (2 * WIDTH, 2 * WIDTH, 1)]
+    widths += [(2 * WIDTH, 4 * WIDTH, 2), (4 * WIDTH, 4 * WIDTH, 1)]
+    blocks = [ResidualBlock(*each) for each in widths]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * WIDTH, classes)]
+    return nn.Sequential(_convolution(1, WIDTH, 3), nn.ReLU(), *blocks, *head)
+
+
+def mobile_like(classes: int, activation: str) -> nn.Module:
+    """Seven inverted blocks in four stages; 1 channel in."""
+    half, whole, last = WIDTH // 2, WIDTH, 8 * WIDTH
+    widths = [(half, half, 1), (half, whole, 2), (whole, whole, 1), (whole, 2 * whole, 2), (2 * whole, 2 * whole, 1)]
+    widths += [(2 * whole, 3 * whole, 2), (3 * whole, 3 * whole, 1)]
+    blocks = [InvertedBlock(*each, activation) for each in widths]
+    stem = [_convolution(1, half, 3), activations.create(activation, half)]
+    top = [_convolution(3 * whole, last, 1), activations.create(activation, last)]
+    return nn.Sequential(*stem, *blocks, *top, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
+    parser.add_argument("--root", type=Path, default=shared / "data", help="where FashionMNIST/ lies (%(default)s)")
+    parser.add_argument("--epochs", type=at_least_one, default=5, help="of each network (default: %(default)s)")
+    parser.add_argument("--activations", nargs="+", default=["relu", "hardswish", "silu"], help="of the mobile-like")
+    parser.add_argument("--max-loss", type=float, default=0.01, help="accuracy that may be lost (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, help="a folder: trained weights are kept there, and taken from it")
+    parser.add_argument("--train-only", action="store_true", help="fill --weights, and measure nothing")
+    seeded(parser)
+    options = parser.parse_args()
+    heading(__doc__)
+    torch.set_num_threads(1)
+    section = {"name": "fashion_mnist", "root": str(options.root), "train_samples": 10_000}
+    config = parse_config({"data": section, "space": {"name": "convnet"}}, "the benchmark")
+    data, meter = load_data(config.data), LatencyMeter(Device())
+    classes = len(data.classes)
+    networks = {"resnet-like, relu": partial(resnet_like, classes)}
+    networks |= {f"mobile-like, {name}": partial(mobile_like, classes, name) for name in options.activations}
+    rows = []
+    for name, build in networks.items():
+        torch.manual_seed(options.seed)
+        network = trained(build(), name, data, config.train, options)
+        if not options.train_only:
+            rows.append(judged(network, name, data, meter, options.max_loss))
+    if rows:
+        table(rows)
+
+
+def trained(network: nn.Module, name: str, data: Any, recipe: Any, options: argparse.Namespace) -> nn.Module:
+    """Trained here, or with the weights of an earlier call."""
+    path = options.weights and options.weights / f"{name.replace(', ', '-')}-{options.epochs}.safetensors"
+    if path and path.exists():
+        network.load_state_dict(load_file(path))
+        return network
+    print(f"training {name}: {parameters(network):,} parameters, {options.epochs} epochs", flush=True)
+    train(network, DeviceData(data), recipe, epochs=options.epochs)
+    network.cpu()
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(network.state_dict(), path)
+    return network
+
+
+def judged(network: nn.Module, name: str, data: Any, meter: LatencyMeter, max_loss: float) -> dict[str, str]:
+    """Prints all attempts; gives the row of the final table."""
+    graph = export_model(network.eval(), torch.zeros(2, *data.input_shape))
+    began = time.monotonic()
+    int8 = try_int8(graph, data, meter, max_loss)
+    seconds, facts = time.monotonic() - began, int8.facts
+    plain = graph.SerializeToString()
+    print(f"\n{name}: {parameters(network):,} parameters, {seconds:.0f} s")
+    if facts.get("tried"):
+        table([attempt_row(attempt) for attempt in facts["tried"]])
+    test, words = data.load_test(), "kept" if int8.model else "not kept"
+    images = data.preprocessing.apply(test.images)
+    before = accuracy(plain, images, test.labels)
+    after = accuracy(int8.model, images, test.labels) if int8.model else None
+    found = f"{words}: {facts['reason']}"
+    if after is not None:
+        found += f"; test accuracy {after:.4f} against {before:.4f}"
+    summary(name, found, f"faster than fp32, at most {max_loss:g} of validation accuracy lost, or not kept")
+    return {
+        "network": name,
+        "kept": "yes" if int8.model else "no",
+        "latency ratio": f"{facts['latency_ratio']:.3f} ({facts['latency_ratio_low']:.3f}"
+        f" to {facts['latency_ratio_high']:.3f})",
+        "validation": f"{facts['accuracy_validation_fp32']:.4f} to {facts['accuracy_validation']:.4f}",
+        "test": f"{before:.4f} to {after:.4f}" if after is not None else f"{before:.4f}",
+        "size": f"{len(plain) / 1e3:.0f} to {facts['size_bytes'] / 1e3:.0f} kB",
+        "form": f"{facts['plan']}; {facts['method']}",
+    }
+
+
+def attempt_row(attempt: dict[str, Any]) -> dict[str, str]:
+    """A line of the table of attempts."""
+    ratio, judged_on = attempt["latency_ratio"], attempt["accuracy_validation"]
+    return {
+        "what stays float": attempt["plan"][:70],
+        "method": attempt["method"] or "",
+        "latency ratio": "" if ratio is None else f"{ratio:.3f}",
+        "low": "" if ratio is None else f"{attempt['latency_ratio_low']:.3f}",
+        "high": "" if ratio is None else f"{attempt['latency_ratio_high']:.3f}",
+        "accuracy": "" if judged_on is None else f"{judged_on:.4f}",
+        "fp32": "" if judged_on is None else f"{attempt['accuracy_validation_fp32']:.4f}",
+        "outcome": attempt["outcome"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,401 @@
+"""What `hwnas verify` says of bundles that were damaged or tampered with.
+
+Each case changes a copy of a real bundle, through the command line it is verified, and the table tells the exit code,
+the first check that failed for it and its words. "Signed" cases renew the hashes, as whoever tampers on purpose would.
+
+    .venv/bin/python benchmarks/tampering.py [BUNDLE] [--markdown]
+
+Without a bundle it makes one, by a search of a minute on the digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from common import HWNAS, REPOSITORY, heading, summary, table
+
+from export.bundle import write_bundle
+from export.image_model import with_preprocessing
+from export.manifest import HASH_FIELD, file_record, manifest_sha256, read_manifest
+from export.model_checks import model_record
+from export.preprocessing import Preprocessing
+from export.quantize import quantize_int8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODEL, INT8, IMAGE = "model.onnx", "model.int8.onnx", "model.image.onnx"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of damage.
+
+    Attributes:
+        check: one that must fail.
+        words: that its detail must have.
+        damage: done to the bundle in a folder.
+    """
+
+    name: str
+    check: str
+    words: str
+    damage: Callable[[Path], None]
+
+
+# --- tools ---------------------------------------------------------------------------------------------------
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object], *, sign: bool = True) -> None:
+    """Change the manifest; signed, its own hash fits again."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest)
+    if sign:
+        manifest[HASH_FIELD] = manifest_sha256(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def sign(bundle: Path) -> None:
+    """Renew every file's hash and the manifest's own."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"] = {name: file_record(bundle / name) for name in manifest["files"]}
+
+    rewrite(bundle, change)
+
+
+def flip(name: str, at: float = 0.5) -> Callable[[Path], None]:
+    """Invert one byte of a file."""
+
+    def damage(bundle: Path) -> None:
+        content = bytearray((bundle / name).read_bytes())
+        content[int(at * len(content))] ^= 0xFF
+        (bundle / name).write_bytes(content)
+
+    return damage
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    """Lose the last thousand bytes of a file."""
+
+    def damage(bundle: Path) -> None:
+        (bundle / name).write_bytes((bundle / name).read_bytes()[:-1000])
+
+    return damage
+
+
+def gone(name: str) -> Callable[[Path], None]:
+    """Delete a file."""
+    return lambda bundle: (bundle / name).unlink()
+
+
+def edited(change: Callable[[dict[str, Any]], object], *, signed: bool) -> Callable[[Path], None]:
+    """Change the manifest alone."""
+    return lambda bundle: rewrite(bundle, change, sign=signed)
+
+
+def remade(name: str, change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
+    """Change a model, and sign."""
+
+    def damage(bundle: Path) -> None:
+        model = onnx.load(str(bundle / name))
+        change(model)
+        (bundle / name).write_bytes(model.SerializeToString())
+        sign(bundle)
+
+    return damage
+
+
+BETTER = {"accuracy_test": 0.9999}
+
+# --- damage --------------------------------------------------------------------------------------------------
+
+
+def swap(bundle: Path) -> None:
+    """The quantised file under the other's name and the other way round."""
+    (bundle / MODEL).rename(bundle / "aside")
+    (bundle / INT8).rename(bundle / MODEL)
+    (bundle / "aside").rename(bundle / INT8)
+
+
+def swap_signed(bundle: Path) -> None:
+    swap(bundle)
+    sign(bundle)
+
+
+def swap_recounted(bundle: Path) -> None:
+    """Also the operators are those of the files as they lie there now."""
+    swap(bundle)
+    models = {name: model_record(onnx.load(str(bundle / name))) for name in (MODEL, INT8)}
+    rewrite(bundle, lambda manifest: manifest["models"].update(models))
+    sign(bundle)
+
+
+def other_weights(model: onnx.ModelProto) -> None:
+    """Another network of the same shape: every float weight anew."""
+    generator = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.ndim > 1:
+            made = generator.standard_normal(values.shape).astype(np.float32) * values.std()
+            tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
+
+
+def other_integers(model: onnx.ModelProto) -> None:
+    """The same for a quantised one: its weights in another order."""
+    generator = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.int8 and values.ndim > 1:
+            made = generator.permutation(values.ravel()).reshape(values.shape)
+            tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
+
+
+def one_weight(model: onnx.ModelProto) -> None:
+    """One byte of the largest weight's bias or matrix: a weight becomes huge."""
+    tensor = max(model.graph.initializer, key=lambda item: int(np.prod(item.dims)))
+    content = bytearray(tensor.raw_data)
+    content[3] ^= 0x40  # an exponent bit of the first number
+    tensor.raw_data = bytes(content)
+
+
+def external(location: str, place: Callable[[Path, bytes], None] | None) -> Callable[[Path], None]:
+    """Move the first weight into another file, record the model anew, and put that file somewhere, or nowhere."""
+
+    def damage(bundle: Path) -> None:
+        model = onnx.load(str(bundle / MODEL))
+        tensor = model.graph.initializer[0]
+        content = tensor.raw_data
+        where = location.format(parent=bundle.parent)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=where)
+        (bundle / MODEL).write_bytes(model.SerializeToString())
+        sign(bundle)
+        if place is not None:
+            place(bundle, content)
+            inside = bundle / where
+            rewrite(bundle, lambda manifest: manifest["files"].update({where: file_record(inside)}))
+
+    return damage
+
+
+def missing(bundle: Path, content: bytes) -> None:
+    """Weights that were recorded, and then were lost."""
+    path = bundle / "weights.bin"
+    path.write_bytes(content)
+    rewrite(bundle, lambda manifest: manifest["files"].update({path.name: file_record(path)}))
+
+
+def lost(bundle: Path) -> None:
+    external("weights.bin", missing)(bundle)
+    (bundle / "weights.bin").unlink()
+
+
+def outside(bundle: Path, content: bytes) -> None:
+    (bundle.parent / "weights.bin").write_bytes(content)
+
+
+def linked(bundle: Path, content: bytes) -> None:
+    outside(bundle, content)
+    (bundle / "weights.bin").symlink_to(bundle.parent / "weights.bin")
+
+
+def custom_operator(model: onnx.ModelProto) -> None:
+    """An operator that a shared library would have to bring."""
+    node = next(node for node in model.graph.node if len(node.input) == 1 and node.op_type != "Flatten")
+    node.op_type, node.domain = "Mystery", "com.stranger"
+    node.ClearField("attribute")
+    model.opset_import.add(domain="com.stranger", version=1)
+
+
+def microsoft_operator(model: onnx.ModelProto) -> None:
+    """An operator of ONNX Runtime's own, which no other runtime has."""
+    value = model.graph.output[0].name
+    last = next(node for node in model.graph.node if value in node.output)
+    last.output[0] = f"{value}_before"
+    model.graph.node.append(helper.make_node("QuickGelu", [f"{value}_before"], [value], domain="com.microsoft"))
+    model.opset_import.add(domain="com.microsoft", version=1)
+
+
+def stamp(opset: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = opset
+
+    return change
+
+
+def brighter(model: onnx.ModelProto) -> None:
+    """Another normalisation inside of the image model."""
+    names = ("preprocessing.mean", "preprocessing.scale")
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name))
+
+
+def turned(manifest: dict[str, Any]) -> None:
+    manifest["classes"] = manifest["classes"][::-1]
+
+
+def linked_readme(bundle: Path) -> None:
+    path = bundle / "README.md"
+    path.rename(bundle.parent / "README.md")
+    path.symlink_to(bundle.parent / "README.md")
+
+
+def paler(manifest: dict[str, Any]) -> None:
+    manifest["preprocessing"]["mean"] = [value + 0.1 for value in manifest["preprocessing"]["mean"]]
+
+
+CASES = (
+    Case("one byte of the weights", "files", f"{MODEL} was changed", flip(MODEL)),
+    Case("one byte of the INT8 weights", "files", f"{INT8} was changed", flip(INT8)),
+    Case("one byte of the stored images", "files", "samples.npz was changed", flip("samples.npz")),
+    Case("one byte of predict.py", "files", "predict.py was changed", flip("predict.py")),
+    Case("one bit of a weight, signed", "parity", "largest difference", remade(MODEL, one_weight)),
+    Case("fp32 and INT8 file swapped", "files", f"{INT8} was changed", swap),
+    Case("the same, signed", "operators", "others than the manifest counts", swap_signed),
+    Case("the same, signed and recounted", "parity", "largest difference", swap_recounted),
+    Case("accuracy edited", "manifest_sha256", "its content gives", edited(
+        lambda manifest: manifest["metrics"].update(BETTER), signed=False)),
+    Case("accuracy edited, signed", "evaluation", "stated is 0.9999", edited(
+        lambda manifest: manifest["metrics"].update(BETTER), signed=True)),
+    Case("a file's hash edited, signed", "files", f"{MODEL} was changed", edited(
+        lambda manifest: manifest["files"][MODEL].update(sha256="0" * 64), signed=True)),
+    Case("classes turned round, signed", "classes", "aren't the manifest's", edited(turned, signed=True)),
+    Case("preprocessing edited, signed", "preprocessing", "within 0.", edited(paler, signed=True)),
+    Case("limits that it breaks, signed", "limit macs", "at most 1000", edited(
+        lambda manifest: manifest.update(limits={"macs": 1000, "size_mb": 1e-6}), signed=True)),
+    Case("stamped with opset 19, signed", "opset", "the model has 19, the manifest 20", remade(MODEL, stamp(19))),
+    Case("external data lost", "external_data", "weights.bin is missing", lost),
+    Case("external data at ../, signed", "external_data", "points outside", external("../weights.bin", outside)),
+    Case("external data at /, signed", "external_data", "points outside", external("{parent}/weights.bin", outside)),
+    Case("external data by a link, signed", "external_data", "link to outside", external("weights.bin", linked)),
+    Case("a custom operator, signed", "operators", "com.stranger:Mystery", remade(MODEL, custom_operator)),
+    Case("a runtime's own operator, signed", "operators", "com.microsoft:QuickGelu", remade(MODEL, microsoft_operator)),
+    Case("model cut short", "model", "", cut(MODEL)),
+    Case("model missing", "files", f"{MODEL} is missing", gone(MODEL)),
+    Case("another net of the same shape, signed", "parity", "largest difference", remade(MODEL, other_weights)),
+    Case("another INT8 net, signed", "int8 parity", "differ from the stored ones", remade(INT8, other_integers)),
+    Case("another image model, signed", "image parity", "largest difference", remade(IMAGE, brighter)),
+    Case("samples missing", "files", "samples.npz is missing", gone("samples.npz")),
+    Case("README a link to elsewhere", "files", "link to outside", linked_readme),
+    Case("manifest cut short", "manifest", "JSON", cut("manifest.json")),
+    Case("manifest of a later schema", "manifest", "schema_version is 99", edited(
+        lambda manifest: manifest.update(schema_version=99), signed=True)),
+)  # fmt: skip
+
+
+# --- running them --------------------------------------------------------------------------------------------
+
+
+def completed(source: Path, target: Path) -> Path:
+    """A copy of a bundle that has every kind of model: those it lacks are made of its own samples."""
+    manifest = read_manifest(source)
+    with np.load(source / "samples.npz", allow_pickle=False) as samples:
+        inputs, outputs, images = (samples[name] for name in ("inputs", "outputs", "images"))
+    model = onnx.load(str(source / MODEL))
+    int8 = quantize_int8(model, inputs).SerializeToString()
+    preprocessing = Preprocessing.from_dict(manifest["preprocessing"])
+    image = with_preprocessing(model, preprocessing).SerializeToString()
+    for name in (HASH_FIELD, "files", "models", "schema_version"):
+        manifest.pop(name, None)
+    manifest["int8"] = {"kept": True, "reason": "made for this"}
+    manifest["image_model"] = {"of": MODEL}
+    return write_bundle(
+        target,
+        model=model,
+        manifest=manifest,
+        inputs=inputs,
+        outputs=outputs,
+        raw_inputs=images,
+        int8=int8,
+        image_model=image,
+    )
+
+
+def searched(folder: Path) -> Path:
+    """A bundle of the smallest real search."""
+    config = REPOSITORY / "configs" / "digits-cpu.yaml"
+    settings = ["budget.trials=4", "final.epochs=10", "export.quantize=never"]
+    command = [str(HWNAS), "search", str(config), "--run-dir", str(folder / "run")]
+    subprocess.run(
+        [*command, *(part for item in settings for part in ("--set", item))], check=True, capture_output=True
+    )
+    return folder / "run" / "bundle"
+
+
+def verified(bundle: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and checks of `hwnas verify`."""
+    done = subprocess.run(
+        [str(HWNAS), "verify", str(bundle), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    return done.returncode, json.loads(done.stdout)["checks"]
+
+
+def row(number: int, case: Case, bundle: Path) -> dict[str, str]:
+    """One case's line of the table."""
+    case.damage(bundle)
+    code, checks = verified(bundle)
+    failed = [check for check in checks if check["ok"] is False]
+    told = next((check for check in failed if check["name"] == case.check and case.words in check["detail"]), None)
+    others = ", ".join(check["name"] for check in failed if check is not told)
+    return {
+        "": str(number),
+        "case": case.name,
+        "exit": str(code),
+        "check": told["name"] if told else "NOT FOUND",
+        "detail": (told["detail"] if told else "")[:90],
+        "also failed": others,
+    }
+
+
+def markdown(rows: list[dict[str, str]]) -> None:
+    """The table for a document."""
+    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
+    for line in rows:
+        print("| " + " | ".join(line.values()) + " |")
+
+
+def main() -> None:
+    """Verify the bundle, then each damaged copy of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", nargs="?", type=Path, help="of an earlier run")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    given = parser.parse_args()
+    heading(__doc__)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sound = completed(given.bundle or searched(folder), folder / "sound")
+        code, checks = verified(sound)
+        print(f"as it was made: exit {code}, {sum(check['ok'] is True for check in checks)} checks passed\n")
+        rows = []
+        for number, case in enumerate(CASES, 1):
+            place = folder / str(number)
+            rows.append(row(number, case, Path(shutil.copytree(sound, place / "bundle"))))
+        (markdown if given.markdown else table)(rows)
+        found = sum(line["exit"] == "3" and line["check"] != "NOT FOUND" for line in rows)
+        summary("tampering found", f"{found} of {len(rows)}, sound bundle exit {code}", f"{len(CASES)}, 0")
+
+
+if __name__ == "__main__":
+    main()

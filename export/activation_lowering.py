@@ -1,0 +1,328 @@
+"""Each activation of a graph in its cheapest exact form, whatever form it was written in; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export import activation_families as families
+from export import elementwise
+from export.activation_families import Known
+from export.activation_forms import Context, forms_of
+from export.node_writer import NodeWriter, initializers
+from export.onnx_file import DEFAULT_DOMAINS, all_graphs, opset_of
+from export.regions import Region, regions
+from export.scale_folding import ScaleFolding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    import onnx
+
+    from export.activation_forms import Form
+
+    Array = npt.NDArray[Any]
+
+_SAFE_SCALES = (1e-2, 1e2)  # learned scales outside stay where they are: weights would lose digits
+_REMEMBERED = 4096
+_SPECIAL = np.array([np.nan, np.inf, -np.inf], np.float32)
+_SPECIAL_NAMES = ("NaN", "+∞", "−∞")
+_ONLY_SHORTER = frozenset({"piecewise_linear"})  # |x|, say, is one of them
+# A map's channels are on its axis 1 of 4 behind these, too.
+_KEEP_CHANNELS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Dropout"})
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation that was found.
+
+    Attributes:
+        place: module path, or the name of the node.
+        activation: its family.
+        form: how it is written now; None where it was left as it was.
+        folded: whether a scale of its own went into the weights around it.
+        before: operators that it was written with.
+        after: operators that it is written with now.
+        deviations: inputs at which the new form gives something else, as in "NaN gives 0 instead of NaN".
+    """
+
+    place: str
+    activation: str
+    form: str | None
+    folded: bool
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    deviations: tuple[str, ...] = ()
+
+
+@dataclass
+class _Memory:
+    """What was found out of regions and forms, for the next candidate's."""
+
+    known: dict[object, Known | None] = field(default_factory=dict)
+    checked: dict[object, tuple[str, ...] | None] = field(default_factory=dict)
+
+    def trim(self) -> None:
+        for remembered in (self.known, self.checked):
+            if len(remembered) > _REMEMBERED:
+                remembered.clear()
+
+
+_MEMORY = _Memory()
+
+
+def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> list[Site]:
+    """Write every activation that is recognised in its cheapest form, in place.
+
+    Args:
+        model: its main graph is changed.
+        forms: family → name of the form to prefer where it may stand; otherwise the first of `FORMS` that may.
+
+    Returns:
+        What was found, in order of execution.
+    """
+    _MEMORY.trim()
+    graph = model.graph
+    found = sorted(regions(graph, lambda region: _recognised(region) is not None), key=lambda r: r.positions[-1])
+    if not found:
+        return []
+    pass_ = _Pass(model, forms or {})
+    sites = [pass_.lower(region) for region in found]
+    pass_.write()
+    return sites
+
+
+def _recognised(region: Region) -> Known | None:
+    key = region.key
+    if key not in _MEMORY.known:
+        _MEMORY.known[key] = families.recognise(region)
+    return _MEMORY.known[key]
+
+
+class _Pass:
+    def __init__(self, model: onnx.ModelProto, forms: Mapping[str, str]) -> None:
+        self._graph, self._forms = model.graph, forms
+        self._opset = opset_of(model) or 0
+        self._folding = ScaleFolding(model.graph)
+        self._channels = _channels(model.graph)
+        self._maker = {name: node for node in model.graph.node for name in node.output}
+        self._names = _all_names(model)
+        self._readers: dict[str, int] = {}
+        for node in model.graph.node:
+            for name in set(node.input):
+                self._readers[name] = self._readers.get(name, 0) + 1
+        self._outputs = {info.name for info in model.graph.output}
+        self._new: dict[int, list[onnx.NodeProto]] = {}
+        self._dropped: set[int] = set()
+
+    def lower(self, region: Region) -> Site:
+        known = _recognised(region)
+        assert known is not None
+        readers = sum(region.root in node.input for node in region.nodes)
+        folded = _folded(known, region, self._folding, readers)
+        joins = self._joins(region, readers)
+        context = Context(self._channels_of(region, folded), joins, self._opset)
+        before = tuple(node.op_type for node in region.nodes)
+        site = Site(_place(region), known.family, None, folded is not known, before, before)
+        for form in self._in_order(folded, context):
+            deviations = _deviations(folded, form, region if folded is known else None)
+            if deviations is None:
+                continue
+            writer = self._writer(region, context)
+            output = form.write(writer, region.root, folded)
+            if known.family in _ONLY_SHORTER and len(writer.nodes) > len(region.nodes):
+                break
+            if folded is known and _alike(writer.nodes, region.nodes):
+                return replace(site, form=form.name)
+            self._replace(region, writer, output)
+            after = tuple(node.op_type for node in writer.nodes)
+            return replace(site, form=form.name, after=after, deviations=deviations)
+        return site
+
+    def write(self) -> None:
+        """Put the new nodes where the old ones were."""
+        nodes: list[onnx.NodeProto] = []
+        for at, node in enumerate(self._graph.node):
+            nodes.extend(self._new.get(at, ()))
+            if at not in self._dropped:
+                nodes.append(type(node).FromString(node.SerializeToString()))
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+
+    def _in_order(self, known: Known, context: Context) -> list[Form]:
+        possible = forms_of(known, context)
+        wanted = self._forms.get(known.family)
+        return sorted(possible, key=lambda form: form.name != wanted)
+
+    def _writer(self, region: Region, context: Context) -> NodeWriter:
+        axis = region.channel_axis if region.channel_axis is not None else 2
+        prefix = _place(region)
+        return NodeWriter(self._names, prefix, channels=context.channels, axis=axis, origin=region.nodes[-1])
+
+    def _replace(self, region: Region, writer: NodeWriter, output: str) -> None:
+        for node in writer.nodes:
+            for at, name in enumerate(node.output):
+                if name == output:
+                    node.output[at] = region.output
+            for at, name in enumerate(node.input):
+                if name == output:
+                    node.input[at] = region.output
+        self._graph.initializer.extend(initializers(writer.constants))
+        self._dropped.update(region.positions)
+        self._new[region.positions[-1]] = writer.nodes
+
+    def _joins(self, region: Region, readers: int) -> bool:
+        maker = self._maker.get(region.root)
+        if maker is None or maker.op_type != "Conv" or region.root in self._outputs:
+            return False
+        return self._readers.get(region.root, 0) == readers
+
+    def _channels_of(self, region: Region, known: Known) -> int | None:
+        channels = self._channels.get(region.root)
+        on_axis_1 = region.channel_axis in (None, 2)
+        return channels if channels is not None and on_axis_1 and known.channels in (1, channels) else None
+
+
+def _folded(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+    """The activation that is left when its learned scales are in the weights around it."""
+    fold = _FOLDS.get(known.family)
+    return fold(known, region, folding, readers) if fold is not None else known
+
+
+def _fold_swish(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+    beta = known.parameters["beta"]
+    if known.all("beta", 1.0) or not _safe(beta) or not _producer_scales(region, folding, readers):
+        return known
+    if not folding.behind(region.output, 1 / beta):
+        return known
+    folding.before(region.root, beta, readers)
+    return Known("swish", {"beta": np.ones(1)})
+
+
+def _fold_sigmoid(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+    parameters = dict(known.parameters)
+    changed = False
+    if known.all("scale", 2.0) and known.all("shift", -1.0) and known.all("inner", 2.0):
+        return known  # tanh
+    inner = parameters["inner"]
+    if not known.all("inner", 1.0) and _safe(inner) and folding.before(region.root, inner, readers):
+        parameters["inner"], changed = np.ones(1), True
+    plain = known.all("scale", 1.0) and known.all("shift", 0.0)
+    if (
+        not plain
+        and _safe(parameters["scale"])
+        and folding.behind(region.output, parameters["scale"], parameters["shift"])
+    ):
+        parameters |= {"scale": np.ones(1), "shift": np.zeros(1)}
+        changed = True
+    return Known("sigmoid", parameters) if changed else known
+
+
+def _fold_acon(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+    """x(dσ(kx) + b) = u(d/k·σ(u) + b/k) with u = kx, and that is d/k times u(σ(u) + b/d)."""
+    inner = known.parameters["inner"]
+    difference, lower = known.parameters["difference"], known.parameters["lower"]
+    if known.all("inner", 1.0) or not _safe(inner) or not folding.before(region.root, inner, readers):
+        return known
+    difference, lower = difference / inner, lower / inner
+    if _safe(difference) and folding.behind(region.output, difference):
+        difference, lower = np.ones(1), lower / difference
+    return Known("acon", {"difference": difference, "lower": lower, "inner": np.ones(1)})
+
+
+_FOLDS = {"swish": _fold_swish, "sigmoid": _fold_sigmoid, "acon": _fold_acon}
+
+
+def _safe(scale: Array) -> bool:
+    low, high = _SAFE_SCALES
+    return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
+
+
+def _producer_scales(region: Region, folding: ScaleFolding, readers: int) -> bool:
+    return folding.before(region.root, np.ones(1), readers)
+
+
+def _deviations(known: Known, form: Form, region: Region | None) -> tuple[str, ...] | None:
+    """Where a form differs at NaN and ±∞ from what was written; None where it isn't the same function at all.
+
+    Where scales were folded away (no region), it is held against the activation that is left.
+    """
+    parameters = tuple((name, values.shape, values.tobytes()) for name, values in known.parameters.items())
+    key = (known.family, parameters, form.name, None if region is None else region.key)
+    if key not in _MEMORY.checked:
+        _MEMORY.checked[key] = _checked(known, form, region)
+    return _MEMORY.checked[key]
+
+
+def _checked(known: Known, form: Form, region: Region | None) -> tuple[str, ...] | None:
+    axis = 2 if region is None or region.channel_axis is None else region.channel_axis
+    writer = NodeWriter(set(), "", channels=known.channels, axis=axis)
+    output = form.write(writer, "x", known)
+    points = families.points_for(known.channels)
+
+    def written(x: Array) -> Array:
+        shaped = x.reshape(-1, *([1] * (axis + 1)))
+        values = elementwise.evaluate(writer.nodes, writer.constants, "x", output, shaped)
+        return np.moveaxis(values.reshape(len(x), -1), 0, 1)
+
+    if not families.same(points, known(points), written(points)):
+        return None
+    return _compared(known(_SPECIAL) if region is None else region(_SPECIAL), written(_SPECIAL))
+
+
+def _compared(old: Array, new: Array) -> tuple[str, ...]:
+    told = []
+    for at, name in enumerate(_SPECIAL_NAMES):
+        pairs = {
+            (_text(a), _text(b))
+            for a, b in zip(*np.broadcast_arrays(old[:, at], new[:, at]), strict=True)
+            if _text(a) != _text(b)
+        }
+        told += [f"{name} gives {found} instead of {expected}" for expected, found in sorted(pairs)]
+    return tuple(told)
+
+
+def _text(value: float) -> str:
+    return "NaN" if np.isnan(value) else "+∞" if value == np.inf else "−∞" if value == -np.inf else f"{value:.4g}"
+
+
+def _alike(new: list[onnx.NodeProto], old: tuple[onnx.NodeProto, ...]) -> bool:
+    return sorted(node.op_type for node in new) == sorted(node.op_type for node in old)
+
+
+def _place(region: Region) -> str:
+    """The module's path where the node's name tells it; otherwise the node's name, or its output's."""
+    name = region.nodes[-1].name
+    return name.rpartition("/")[0] or name or region.output
+
+
+def _channels(graph: onnx.GraphProto) -> dict[str, int]:
+    """Value → channels, of the maps that are certain to have them on axis 1 of 4."""
+    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
+    found: dict[str, int] = {}
+    for node in graph.node:
+        if node.domain not in DEFAULT_DOMAINS or not node.output:
+            continue
+        if node.op_type == "Conv" and len(weights.get(node.input[1], ())) == 4:
+            found[node.output[0]] = int(weights[node.input[1]][0])
+        elif node.op_type in _KEEP_CHANNELS and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+        elif node.op_type in elementwise.OPERATORS and node.op_type != "Conv":
+            known = {found[name] for name in node.input if name in found}
+            # Broadcasting could widen one channel, and only that.
+            if len(known) == 1 and (known != {1} or len(node.input) == 1):
+                found[node.output[0]] = known.pop()
+    return found
+
+
+def _all_names(model: onnx.ModelProto) -> set[str]:
+    names: set[str] = set()
+    for graph in all_graphs(model.graph):
+        names.update(tensor.name for tensor in graph.initializer)
+        names.update(info.name for info in (*graph.input, *graph.output))
+        for node in graph.node:
+            names.update((node.name, *node.input, *node.output))
+    return names

@@ -1,0 +1,99 @@
+"""Writing new nodes into a graph that exists: unique names, constants stored once, scales of each channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+class NodeWriter:
+    """Collects the nodes that stand for one activation.
+
+    Args:
+        names: all names in the graph; grows.
+        prefix: of the new names.
+        channels: of the map that it is applied to; None where that isn't known.
+        axis: of the channels, counted from the right, where constants of each channel are to be stored.
+        origin: the node whose notes (`metadata_props`) the new ones inherit.
+    """
+
+    def __init__(
+        self, names: set[str], prefix: str, *, channels: int | None, axis: int = 2, origin: onnx.NodeProto | None = None
+    ) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, Array] = {}
+        self._names, self._prefix, self._channels, self._axis, self._origin = names, prefix, channels, axis, origin
+
+    def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node and return its output's name."""
+        name = self._unique(op_type)
+        made = helper.make_node(op_type, list(inputs), [f"{name}.out"], name=name, **attributes)
+        if self._origin is not None:
+            made.metadata_props.extend(self._origin.metadata_props)
+        self.nodes.append(made)
+        return f"{name}.out"
+
+    def number(self, value: float) -> str:
+        """A float32 constant of rank 0."""
+        return self._stored(np.asarray(value, np.float32), "number")
+
+    def per_channel(self, values: Array) -> str:
+        """(channels,) constants shaped to meet the channels; a single one has rank 0."""
+        if values.size == 1:
+            return self.number(float(values.reshape(())))
+        return self._stored(values.astype(np.float32).reshape(-1, *([1] * self._axis)), "channels")
+
+    def scaled(self, x: str, values: Array) -> str:
+        """X times (channels,) or (1,) numbers."""
+        return self.node("Mul", x, self.per_channel(np.atleast_1d(values)))
+
+    def affine(self, x: str, scale: Array | float, shift: Array | float | None = None) -> str:
+        """scale·x + shift of each channel, as a 1×1 convolution with a group for each channel.
+
+        Args:
+            x: a map of known channels.
+            scale: (channels,), (1,) or a number.
+            shift: likewise.
+        """
+        if self._channels is None:
+            raise ValueError("an affine of each channel needs their number")
+        inputs = [x, self._stored(self._spread(scale).reshape(-1, 1, 1, 1), "scale")]
+        if shift is not None:
+            inputs.append(self._stored(self._spread(shift), "shift"))
+        return self.node("Conv", *inputs, group=self._channels, kernel_shape=[1, 1])
+
+    def _spread(self, values: Array | float) -> Array:
+        array = np.asarray(values, np.float32).reshape(-1)
+        return np.array(np.broadcast_to(array, (self._channels or 1,)))
+
+    def _stored(self, array: Array, purpose: str) -> str:
+        for name, stored in self.constants.items():
+            if stored.shape == array.shape and stored.tobytes() == array.tobytes():
+                return name
+        name = self._unique(purpose)
+        self.constants[name] = array
+        return name
+
+    def _unique(self, purpose: str) -> str:
+        base = name = f"{self._prefix}/{purpose}" if self._prefix else purpose
+        count = 0
+        while name in self._names or f"{name}.out" in self._names:
+            count += 1
+            name = f"{base}_{count}"
+        self._names.update((name, f"{name}.out"))
+        return name
+
+
+def initializers(constants: dict[str, Array]) -> Iterable[onnx.TensorProto]:
+    """The constants as a graph stores them."""
+    return (numpy_helper.from_array(array, name) for name, array in constants.items())

@@ -1,0 +1,90 @@
+"""A user's own activation: checked, and put into the table beside the others."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from export import activations, module_template
+from export.errors import OwnActivationError
+from export.module_state import evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHANNELS = "channels"
+_PROBES = ((2, 8, 5, 7), (3, 6, 4, 4), (2, 8, 1, 1))
+
+
+def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
+    """Put an activation into the table, in the place of what the name stood for.
+
+    Args:
+        name: the row's.
+        factory: an `nn.Module` class, or a function that makes modules. It is called with `channels` (the most that
+            the module will see on axis 1) where it takes a parameter of that name, else with nothing.
+
+    Raises:
+        OwnActivationError: it can't be made, is no module, works in place, or does not keep its input's shape.
+    """
+    if not callable(factory):
+        raise OwnActivationError(name, f"it is a {type(factory).__name__}, not a class or function that makes modules")
+    takes_channels = _takes_channels(factory)
+
+    def create(channels: int) -> nn.Module:
+        try:
+            module = factory(channels=channels) if takes_channels else factory()
+        except Exception as error:  # somebody else's code may raise anything
+            raise OwnActivationError(name, f"it can't be made: {type(error).__name__}: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise OwnActivationError(name, f"it gives a {type(module).__name__}, not a torch.nn.Module")
+        return module
+
+    for shape in _PROBES:
+        _check_shape(name, create(shape[1]), shape)
+    row = activations.Activation(
+        name,
+        create,
+        module_template.emit,
+        formula=_first_line(factory),
+        reference="your own",
+        cost="as its module says",
+        learnable=any(True for _ in create(1).parameters()),
+    )
+    activations.register(row, replace=True)
+    return row
+
+
+def _takes_channels(factory: Callable[..., Any]) -> bool:
+    try:
+        return _CHANNELS in inspect.signature(factory).parameters
+    except ValueError:  # written in C, with no signature to read
+        return False
+
+
+def _check_shape(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.linspace(-3, 3, int(torch.tensor(shape).prod())).reshape(shape)
+    before = x.clone()
+    try:
+        with torch.no_grad(), evaluating(module):
+            y = module(x)
+    except Exception as error:  # somebody else's code may raise anything
+        raise OwnActivationError(
+            name, f"on an input of shape {shape} it raises {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(y, torch.Tensor):
+        raise OwnActivationError(name, f"it returns a {type(y).__name__}, not a tensor")
+    if y.shape != x.shape:
+        raise OwnActivationError(
+            name, f"for an input of shape {shape} it returns {tuple(y.shape)}; an activation keeps the shape"
+        )
+    if not torch.equal(x, before):
+        raise OwnActivationError(name, "it changes its input in place, which residual paths share")
+
+
+def _first_line(factory: Callable[..., Any]) -> str:
+    written = (factory.__doc__ or "").strip().partition("\n")[0]
+    return written or getattr(factory, "__name__", type(factory).__name__)

@@ -1,0 +1,250 @@
+"""What a finished run knows about its activations: the records of `activations.json`, read and written here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - of a public signature
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import HwnasError
+
+FORMAT = 1
+FILE = "activations.json"
+EVERYWHERE = "everywhere"
+
+
+class ActivationFileError(HwnasError):
+    """An `activations.json` that can't be read, or belongs to something else; tells why."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an activation does against the baseline, with its 90 % interval.
+
+    Attributes:
+        activation: its name.
+        place: as in an architecture's activations; `everywhere` for all of a network's places at once.
+        trials: how many had it there.
+        value: a difference of validation accuracies (0 to 1), or a relative change of the latency (0.1: 10 % more).
+    """
+
+    activation: str
+    place: str
+    trials: int
+    value: float
+    low: float
+    high: float
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval leaves out 0: the trials can tell the effect from none."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the search's trials say, each quantity by a regression of its own.
+
+    Attributes:
+        baseline: the activation that effects are against; empty: the mean of all activations.
+        trained: trials whose accuracy was used.
+        timed: trials whose latency was used, candidates over a limit included.
+        predicted: those of `timed` whose latency came from a cost model.
+        accuracy: differences of validation accuracy; empty where `accuracy_missing` says why.
+        latency: relative changes of the latency; empty where `latency_missing` says why.
+    """
+
+    baseline: str
+    trained: int
+    timed: int
+    predicted: int
+    accuracy: tuple[Effect, ...]
+    latency: tuple[Effect, ...]
+    accuracy_missing: str = ""
+    latency_missing: str = ""
+
+
+@dataclass(frozen=True)
+class PlaceCost:
+    """A place's activation against relu there: `(1 - ratio)` of the network's latency, 95 % interval.
+
+    Attributes:
+        ratio: the latency with relu at that place over the latency as it is.
+        cost_ms: what the activation costs more than relu; below 0: less.
+        missing: why there are no figures; empty where there are.
+    """
+
+    place: str
+    activation: str
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    cost_ms: float | None = None
+    cost_low_ms: float | None = None
+    cost_high_ms: float | None = None
+    missing: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Whether the device can tell the two apart."""
+        low, high = self.ratio_low, self.ratio_high
+        return low is not None and high is not None and not low <= 1.0 <= high
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The winner's places on the device, all in one interleaved sitting.
+
+    Attributes:
+        latency_ms: of the winner's quick graph in that sitting; None where nothing was measured.
+        places: one for each, and `everywhere` for all at once where there are several.
+        missing: why there are none; empty where there are.
+    """
+
+    latency_ms: float | None
+    places: tuple[PlaceCost, ...]
+    warnings: tuple[str, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A parameter of an activation before and after training: `count` values each.
+
+    `start` and `learnt` are means over the values; `low` and `high` span the learnt ones.
+    """
+
+    name: str
+    count: int
+    start: float
+    learnt: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An activation as it is after training, over the inputs seen at the site.
+
+    Attributes:
+        x: ascending, (n,).
+        y: its output, the mean over the channels, (n,).
+        y_low: smallest over the channels, (n,); so `y_high`.
+        slope: the derivative, the mean over the channels, (n,).
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    y_low: tuple[float, ...]
+    y_high: tuple[float, ...]
+    slope: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation module of the trained network on real images.
+
+    Attributes:
+        path: of the module.
+        place: which decision of the architecture it belongs to; empty for one that the space fixes.
+        activation: its name in the table, else its type's.
+        kind: type and options; sites that agree in it and have no parameters are the same function.
+        units: channels (features after a linear layer).
+        mean: of the inputs; `std` and the percentiles alike.
+        saturated: share of the inputs where the derivative's magnitude is below 0.01; None with `missing`.
+        dead: units that are saturated on all images at all positions.
+        gradient: RMS of the loss's gradient at the output.
+        gain: RMS of the gradient that the site passes on over the RMS that reaches it; None where none reaches it.
+        edges: of the inputs' histogram, (bins + 1,); outliers (0.5 % at either end) are left out.
+        shares: of the inputs in each bin.
+        learnt: the module's parameters.
+        curve: None with `missing`.
+        missing: why there is no curve and no saturation; empty where there is.
+    """
+
+    path: str
+    place: str
+    activation: str
+    kind: str
+    units: int
+    mean: float
+    std: float
+    percentile_1: float
+    percentile_50: float
+    percentile_99: float
+    saturated: float | None
+    dead: int | None
+    gradient: float
+    gain: float | None
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+    learnt: tuple[Learnt, ...]
+    curve: Curve | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """All sites in the order in which they run.
+
+    Attributes:
+        images: how many validation images they saw.
+        missing: why there are none; empty where there are.
+    """
+
+    images: int
+    sites: tuple[Site, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class ActivationFacts:
+    """The document `activations.json`.
+
+    Attributes:
+        format: of the document; readers refuse another.
+        hwnas: the version that wrote it.
+        architecture_id: the winner that costs and sites are of.
+        config_sha256: of the run's config.
+    """
+
+    format: int
+    hwnas: str
+    architecture_id: str
+    config_sha256: str
+    effects: Effects
+    costs: Costs
+    sites: Sites
+
+
+_ADAPTER: TypeAdapter[ActivationFacts] = TypeAdapter(ActivationFacts)
+
+
+def write(run: Path, facts: ActivationFacts) -> None:
+    """Write the run's `activations.json`, whole or not at all."""
+    unfinished = run / f"{FILE}.{os.getpid()}.unfinished"
+    unfinished.write_bytes(_ADAPTER.dump_json(facts))
+    unfinished.replace(run / FILE)
+
+
+def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts:
+    """The run's `activations.json`, of this winner and config.
+
+    Raises:
+        ActivationFileError: there is none, it is damaged, of another format, or of another winner or config.
+    """
+    path = run / FILE
+    try:
+        facts = _ADAPTER.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ActivationFileError(f"there is no {FILE}; `hwnas export` makes it together with a bundle") from None
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise ActivationFileError(f"{FILE} is damaged ({first}); `hwnas export` makes it again") from error
+    if facts.format != FORMAT:
+        raise ActivationFileError(f"{FILE} has format {facts.format}; this hwnas reads format {FORMAT}")
+    if (facts.architecture_id, facts.config_sha256) != (architecture_id, config_sha256):
+        raise ActivationFileError(f"{FILE} is of {facts.architecture_id}, not of this winner")
+    return facts

@@ -1,0 +1,133 @@
+"""What is known of a run's reference points: `references.json`, whose presence says that they were asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import ReferencesError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.run import RunDirectory
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class AgainstWinner(_Record):
+    """A reference beside the file that won; differences and ratios are the reference's over the winner's.
+
+    Attributes:
+        winner: the trial's id.
+        file_sha256: of the winner's file that was timed.
+        latency_ratio: both timed in alternation, with its 95 % interval.
+        accuracy_test_difference: 0.01 says that the reference is right for one image in a hundred more.
+    """
+
+    winner: str
+    file_sha256: str
+    latency_ratio: float
+    latency_ratio_low: float
+    latency_ratio_high: float
+    accuracy_validation_difference: float
+    accuracy_test_difference: float
+
+
+class Reference(_Record):
+    """One reference point, finished or failed.
+
+    Attributes:
+        name: in the table, or a dotted path.
+        recipe: a digest of all that decides how it was trained and exported.
+        status: `failed` with its reason in `error`.
+        seed: of its training.
+        epochs: that were trained.
+        training_s: wall time of training, exporting and measuring; None where the weights were there before.
+        file: that the device runs, relative to the run directory.
+        metrics: as the manifest has them for the winner.
+        parity: ONNX Runtime against torch, in words.
+        broken_limits: limits of the config that it doesn't keep; it is not held to them.
+        against_winner: None until there is a winner.
+    """
+
+    name: str
+    recipe: str
+    status: Literal["ok", "failed"]
+    error: str | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    training_s: float | None = None
+    file: str | None = None
+    metrics: dict[str, Any] = {}
+    parity: str | None = None
+    broken_limits: str = ""
+    against_winner: AgainstWinner | None = None
+
+
+class References(_Record):
+    """The file, whole.
+
+    Attributes:
+        version: of its form.
+        references: in the order in which they were trained.
+    """
+
+    version: Literal[1] = 1
+    references: tuple[Reference, ...] = ()
+
+    def of(self, name: str) -> Reference | None:
+        """The one of that name."""
+        return next((reference for reference in self.references if reference.name == name), None)
+
+    def with_one(self, reference: Reference) -> References:
+        """With this one in the place of the one of its name, or at the end."""
+        if self.of(reference.name) is None:
+            return self.model_copy(update={"references": (*self.references, reference)})
+        kept = tuple(reference if known.name == reference.name else known for known in self.references)
+        return self.model_copy(update={"references": kept})
+
+    def without_failed(self) -> References:
+        """With those alone that were finished, so that the others are tried again."""
+        return self.model_copy(update={"references": tuple(r for r in self.references if r.status == "ok")})
+
+
+def path_of(run: RunDirectory) -> Path:
+    """Where the file lies."""
+    return run.path / "references.json"
+
+
+def read(run: RunDirectory) -> References | None:
+    """What is known; None where nobody asked.
+
+    Raises:
+        ReferencesError: the file is damaged.
+    """
+    path = path_of(run)
+    try:
+        return References.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ReferencesError(f"{path} is damaged: {first}; delete it and ask with --references again") from error
+
+
+def write(run: RunDirectory, references: References) -> None:
+    """Write the file, whole or not at all."""
+    path = path_of(run)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(references.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def ask(run: RunDirectory) -> None:
+    """Note that references are wanted; those that failed before are tried again.
+
+    Raises:
+        ReferencesError: there is a file already, and it is damaged.
+    """
+    write(run, (read(run) or References()).without_failed())

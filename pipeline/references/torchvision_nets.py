@@ -1,0 +1,92 @@
+"""torchvision's networks for other images than ImageNet's: any number of channels, and small ones.
+
+Nothing is downloaded: the weights are initial ones. What is changed is the first convolution's input channels, the
+halvings that small images can't bear (see `fitting.halvings`), and the momentum of batch norm where that was chosen for
+ImageNet's hundreds of thousands of steps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from pipeline.compat import import_torchvision
+from pipeline.references.fitting import halvings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Halvings = tuple[tuple[str, ...], ...]
+
+_LEAST_MAP = 4
+_MOMENTUM = 0.1  # torch's own, and that of the search's candidates
+
+
+def mobilenet_v3_small(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Howard et al., Searching for MobileNetV3, ICCV 2019."""
+    found = (
+        ("features.0.0",),
+        ("features.1.block.0.0",),
+        ("features.2.block.1.0",),
+        ("features.4.block.1.0",),
+        ("features.9.block.1.0",),
+    )
+    return _fitted("mobilenet_v3_small", input_shape, classes, found)
+
+
+def shufflenet_v2_x0_5(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Ma et al., ShuffleNet V2, ECCV 2018, at half width."""
+    stages = (tuple(f"stage{n}.0.{place}" for place in ("branch1.0", "branch2.3")) for n in (2, 3, 4))
+    return _fitted("shufflenet_v2_x0_5", input_shape, classes, (("conv1.0",), ("maxpool",), *stages))
+
+
+def squeezenet1_1(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Iandola et al., SqueezeNet, 2016, in its authors' release 1.1. It has no batch norm."""
+    found = (("features.0",), ("features.2",), ("features.5",), ("features.8",))
+    return _fitted("squeezenet1_1", input_shape, classes, found)
+
+
+def resnet18(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """He et al., Deep residual learning for image recognition, CVPR 2016."""
+    stages = (tuple(f"layer{n}.0.{place}" for place in ("conv1", "downsample.0")) for n in (2, 3, 4))
+    return _fitted("resnet18", input_shape, classes, (("conv1",), ("maxpool",), *stages))
+
+
+def _fitted(name: str, input_shape: Sequence[int], classes: int, found: Halvings) -> nn.Module:
+    """The network with the halvings left out that the images can't bear.
+
+    Args:
+        name: torchvision's.
+        input_shape: (C, H, W).
+        classes: number of logits.
+        found: the network's halvings in their order: the modules, the stem's convolution first, that halve together.
+    """
+    channels, height, width = input_shape
+    models: Any = import_torchvision().models
+    network = cast("nn.Module", getattr(models, name)(weights=None, num_classes=classes))
+    dropped = found[: len(found) - halvings(height, width, len(found), _LEAST_MAP)]
+    _replace_stem(network, found[0][0], channels, halves=found[0] not in dropped)
+    for place in (place for together in dropped[1:] for place in together):
+        module = network.get_submodule(place)
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+        else:
+            network.set_submodule(place, nn.Identity())
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = _MOMENTUM
+    return network
+
+
+def _replace_stem(network: nn.Module, place: str, channels: int, *, halves: bool) -> None:
+    """The first convolution for these channels; where it halves nothing it is 3×3 and keeps the map's size."""
+    old = cast("nn.Conv2d", network.get_submodule(place))
+    if halves and old.in_channels == channels:
+        return
+    kernel, stride, padding = (old.kernel_size[0], 2, int(old.padding[0])) if halves else (3, 1, 1)
+    new = nn.Conv2d(channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    network.set_submodule(place, new)

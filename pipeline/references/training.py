@@ -1,0 +1,235 @@
+"""Trains and measures a run's reference points as its winner was, and sets each against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from export.manifest import MODEL_FILE
+from export.verify import accuracy, parity
+from latency_models.errors import DeviceError, TimerError
+from pipeline.console import duration
+from pipeline.errors import CheckpointError, EvaluatorError
+from pipeline.int8 import INT8, quantized_accuracy
+from pipeline.realise import Realised, Realiser, outputs_of
+from pipeline.references.records import AgainstWinner, Reference, References, read, write
+from pipeline.references.table import REFERENCES
+from pipeline.registry import load
+from pipeline.trial import trial_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.data import DataSet
+    from pipeline.evaluators.base import Progress
+    from pipeline.run import RunDirectory
+
+_SAMPLES = 64
+_COMPARE_S = 2.0
+
+
+def check_names(config: RunConfig) -> None:
+    """Load the factories that a config names, so that what is wrong with them is told before a search.
+
+    Raises:
+        HwnasError: one can't be loaded.
+    """
+    for name in config.references.names:
+        load("reference", name, REFERENCES)
+
+
+class ReferencePoints:
+    """The reference points of one run.
+
+    Order of calls: `train`, where they are to be trained; then `compare`, once there is a winner.
+
+    Args:
+        run: locked by the caller; references were asked for.
+        data: of the run's config.
+    """
+
+    def __init__(self, run: RunDirectory, data: DataSet, reporter: Reporter) -> None:
+        self._run, self._data, self._reporter = run, data, reporter
+        self._realiser = Realiser(run, data, reporter)
+        self.known = read(run) or References()
+
+    def missing(self) -> list[str]:
+        """The names of the config that are neither finished nor failed under its recipe as it is now."""
+        recipe = self._recipe()
+        known = {reference.name for reference in self.known.references if reference.recipe == recipe}
+        whole = {r.name for r in self.known.references if r.file is None or (self._run.path / r.file).is_file()}
+        return [name for name in self._run.config.references.names if name not in known & whole]
+
+    def train(self) -> None:
+        """Train, export and measure what is missing; one that fails is recorded and stops nothing.
+
+        Raises:
+            CheckpointError: weights of this run are damaged.
+        """
+        missing = self.missing()
+        for at, name in enumerate(missing):
+            self._reporter.stage(f"Reference point {name} ({at + 1} of {len(missing)})")
+            self._remember(self._finished_or_failed(name))
+
+    def compare(self, manifest: Mapping[str, Any]) -> None:
+        """Set each finished one against the winner, in alternation; those that were are left as they are.
+
+        Args:
+            manifest: of the run's bundle, whose file is the winner's.
+        """
+        winner = self._run.bundle / str(manifest.get("deployed", MODEL_FILE))
+        digest = hashlib.sha256(winner.read_bytes()).hexdigest()
+        todo = [
+            reference
+            for reference in self.known.references
+            if reference.file is not None
+            and (self._run.path / reference.file).is_file()
+            and (reference.against_winner is None or reference.against_winner.file_sha256 != digest)
+        ]
+        if todo:
+            self._reporter.stage("Timing the reference points in alternation with the winner")
+        for reference in todo:
+            ratio = self._realiser.meter.compare(self._run.path / str(reference.file), winner, budget_s=_COMPARE_S)
+            found, won = reference.metrics, manifest["metrics"]
+            against = AgainstWinner(
+                winner=str(manifest["architecture_id"]),
+                file_sha256=digest,
+                latency_ratio=ratio.ratio,
+                latency_ratio_low=ratio.low,
+                latency_ratio_high=ratio.high,
+                accuracy_validation_difference=found["accuracy_validation"] - won["accuracy_validation"],
+                accuracy_test_difference=found["accuracy_test"] - won["accuracy_test"],
+            )
+            self._remember(reference.model_copy(update={"against_winner": against}))
+
+    def _remember(self, reference: Reference) -> None:
+        self.known = self.known.with_one(reference)
+        write(self._run, self.known)
+
+    def _recipe(self) -> str:
+        export = self._run.config.export
+        values: dict[str, Any] = {"training": self._realiser.recipe_digest(), "opset": export.opset}
+        if self._realiser.device.precision == INT8:
+            values["max_accuracy_loss"] = export.max_accuracy_loss
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def _finished_or_failed(self, name: str) -> Reference:
+        try:
+            return self._finished(name)
+        except (CheckpointError, DeviceError, TimerError, OSError):  # the run's own trouble, not the network's
+            raise
+        except Exception as error:  # somebody else's network may raise anything; that is its result
+            reason = _reason(error)
+            self._reporter.note(f"{name} failed: {reason}")
+            return Reference(name=name, recipe=self._recipe(), status="failed", error=reason)
+
+    def _finished(self, name: str) -> Reference:
+        began = time.monotonic()
+        identity = f"reference-{_file_name(name)}"
+        metadata = {"run": self._run.config.name, "reference": name, "classes": json.dumps(self._data.classes)}
+        found = self._realiser.realise(
+            identity, lambda: self._built(name), metadata=metadata, progress=self._progress(began)
+        )
+        check = self._parity(found)
+        metrics = self._metrics(found)
+        file = self._write_files(name, found)
+        seconds = time.monotonic() - began
+        broken = self._realiser.broken(found.profile)
+        self._reporter.note(
+            f"{name}: validation accuracy {metrics['accuracy_validation']:.4f}, {metrics['latency_ms']:.4g} ms"
+            + (f"; breaks {broken}" if broken else "")
+            + f"; took {duration(seconds)}"
+        )
+        return Reference(
+            name=name,
+            recipe=self._recipe(),
+            status="ok",
+            seed=trial_seed(self._run.config.seed, identity),
+            epochs=found.facts.epochs,
+            training_s=seconds,
+            file=str(file.relative_to(self._run.path)),
+            metrics=metrics,
+            parity=check,
+            broken_limits=broken,
+        )
+
+    def _built(self, name: str) -> nn.Module:
+        network: nn.Module = load("reference", name, REFERENCES)(self._data.input_shape, len(self._data.classes))
+        return network
+
+    def _progress(self, began: float) -> Progress:
+        """As the winner's training shows it, and after the first epoch how long the rest may take."""
+
+        def progress(epoch: int, epochs: int, found: float) -> None:
+            self._reporter.epoch(epoch, epochs, found)
+            if epoch == 1 < epochs:
+                left = (time.monotonic() - began) * (epochs - 1)
+                self._reporter.note(f"at this pace its training takes at most {duration(left)} more")
+
+        return progress
+
+    def _parity(self, found: Realised) -> str:
+        inputs = self._data.preprocessing.apply(self._data.validation.images[:_SAMPLES])
+        check = parity(found.graph.SerializeToString(), inputs, outputs_of(found.model, inputs))
+        if not check.ok:
+            raise EvaluatorError(f"the ONNX file isn't the trained network: {check.detail}")
+        return check.detail
+
+    def _metrics(self, found: Realised) -> dict[str, Any]:
+        """As the winner's: of the file that is deployed; where that is the INT8 one, fp32's accuracies beside it."""
+        images, labels = self._test
+        plain = {
+            "accuracy_validation": found.facts.accuracy,
+            "accuracy_test": accuracy(found.graph.SerializeToString(), images, labels),
+        }
+        accuracies = plain
+        if found.quantized is not None:
+            own = {
+                "accuracy_validation": quantized_accuracy(found.quantized, self._data),
+                "accuracy_test": accuracy(found.quantized, images, labels),
+            }
+            accuracies = own | {f"{name}_fp32": value for name, value in plain.items()}
+        costs = {k: v for k, v in found.profile.as_dict().items() if k not in ("model", "device")}
+        return {**accuracies, "test_images": len(labels), **costs}
+
+    @cached_property
+    def _test(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Read for finished files alone; it chooses nothing."""
+        test = self._data.load_test()
+        return self._data.preprocessing.apply(test.images), test.labels
+
+    def _write_files(self, name: str, found: Realised) -> Path:
+        """The fp32 model and, on an INT8 device, what is run in its place."""
+        folder = self._run.path / "references"
+        folder.mkdir(exist_ok=True)
+        place = _written(folder / f"{_file_name(name)}.onnx", found.graph.SerializeToString())
+        if found.quantized is None:
+            return place
+        return _written(folder / f"{_file_name(name)}.int8.onnx", found.quantized)
+
+
+def _written(path: Path, content: bytes) -> Path:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(content)
+    return unfinished.replace(path)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    out_of_memory = isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+    return f"{'out of memory: ' if out_of_memory else ''}{type(error).__name__}: {lines[0] if lines else 'no message'}"

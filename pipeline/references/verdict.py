@@ -1,0 +1,137 @@
+"""What the search was good for: the winner beside the reference points, in figures and in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.references.records import Reference, References
+
+    Row = dict[str, Any]
+
+_OWN = ("name", "status", "error", "epochs", "training_s", "file", "broken_limits")
+_METRICS = (
+    "accuracy_validation",
+    "accuracy_test",
+    "latency_ms",
+    "latency_low_ms",
+    "latency_high_ms",
+    "size_bytes",
+    "peak_memory_bytes",
+    "macs",
+    "params",
+)
+_AGAINST = (
+    "latency_ratio",
+    "latency_ratio_low",
+    "latency_ratio_high",
+    "accuracy_validation_difference",
+    "accuracy_test_difference",
+)
+_MEGABYTE = 10**6
+_NORMAL_95 = 1.96
+_CHANCE = 1.2  # times what a guess is right
+
+
+def rows(known: References, manifest: Mapping[str, Any]) -> list[Row]:
+    """One flat mapping a reference; what isn't known is None, also a comparison with another winner than this one.
+
+    Args:
+        known: of the run.
+        manifest: of its bundle.
+    """
+    return [_row(reference, manifest) for reference in known.references]
+
+
+def _row(reference: Reference, manifest: Mapping[str, Any]) -> Row:
+    against = reference.against_winner
+    if against is not None and against.winner != manifest["architecture_id"]:
+        against = None
+    learned = reference.metrics.get("accuracy_validation", 1.0) > _CHANCE / len(manifest["classes"])
+    remarks = (
+        f"failed: {reference.error}" if reference.error else "",
+        "" if learned else "learned nothing with this recipe",
+        f"breaks {reference.broken_limits}" if reference.broken_limits else "",
+    )
+    return {
+        **{name: getattr(reference, name) for name in _OWN},
+        **{name: reference.metrics.get(name) for name in _METRICS},
+        **{name: getattr(against, name, None) for name in _AGAINST},
+        "remark": "; ".join(filter(None, remarks)),
+    }
+
+
+def costs_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """A reference's costs under the names that configs use; what isn't known is left out."""
+    scaled = {"size_mb": "size_bytes", "peak_memory_mb": "peak_memory_bytes"}
+    found = {name: metrics.get(name) for name in ("latency_ms", "macs", "params", "energy_mj")}
+    found |= {name: None if (raw := metrics.get(key)) is None else raw / _MEGABYTE for name, key in scaled.items()}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def verdict(found: Sequence[Row], manifest: Mapping[str, Any]) -> str:
+    """What may be said of the winner.
+
+    Args:
+        found: of `rows`.
+        manifest: of the run's bundle.
+    """
+    accuracy_test, test_images = manifest["metrics"]["accuracy_test"], manifest["metrics"]["test_images"]
+    told = [row for row in found if row["latency_ratio"] is not None]
+    failed = [row["name"] for row in found if row["status"] == "failed"]
+    sentence, named = _judgement(told, accuracy_test)
+    sentences = [sentence]
+    less = [row for row in told if row["accuracy_test_difference"] < 0 and row is not named]
+    faster = [row for row in less if row["latency_ratio_high"] < 1]
+    if faster:
+        listed = ", ".join(f"{row['name']} ({_ratio(row)}; {_points(row)})" for row in faster)
+        sentences.append(f"Faster than the winner, but less accurate: {listed}.")
+    if told:
+        noise = _NORMAL_95 * math.sqrt(2 * accuracy_test * (1 - accuracy_test) / test_images)
+        sentences.append(f"On {test_images:,} test images, accuracies less than {noise:.2g} apart may be so by chance.")
+    if failed:
+        sentences.append(f"Failed: {', '.join(failed)}.")
+    return " ".join(sentences)
+
+
+def _judgement(told: Sequence[Row], accuracy_test: float) -> tuple[str, Row | None]:
+    """The sentence, and the reference that it names."""
+    if not told:
+        return "No reference point was finished and timed against the winner.", None
+    equal = [row for row in told if row["accuracy_test_difference"] >= 0]
+    if not equal:
+        best = max(told, key=lambda row: row["accuracy_test"])
+        return (
+            f"None of {len(told)} references is as accurate as the winner (test accuracy {accuracy_test:.4f}); "
+            f"the most accurate, {best['name']} ({best['accuracy_test']:.4f}), takes {_ratio(best)}."
+        ), best
+    fastest = min(equal, key=lambda row: row["latency_ratio"])
+    return _against_the_fastest(fastest, accuracy_test), fastest
+
+
+def _against_the_fastest(row: Row, accuracy_test: float) -> str:
+    name, accuracies = row["name"], f"{row['accuracy_test']:.4f} against the winner's {accuracy_test:.4f}"
+    if row["latency_ratio_low"] > 1:
+        interval = f"{row['latency_ratio_low']:.2f} to {row['latency_ratio_high']:.2f}"
+        return (
+            f"At equal or better accuracy the winner is {row['latency_ratio']:.2f} times faster ({interval}) than "
+            f"the fastest reference that is as accurate, {name} (test accuracy {accuracies})."
+        )
+    if row["latency_ratio_high"] < 1:
+        return f"A reference wins: {name} is at least as accurate (test accuracy {accuracies}) and takes {_ratio(row)}."
+    return (
+        f"The search gained nothing over {name}, which is at least as accurate (test accuracy {accuracies}): no "
+        f"difference in latency was seen ({_ratio(row)})."
+    )
+
+
+def _ratio(row: Row) -> str:
+    low, high = row["latency_ratio_low"], row["latency_ratio_high"]
+    return f"{row['latency_ratio']:.2f} ({low:.2f} to {high:.2f}) times the winner's latency"
+
+
+def _points(row: Row) -> str:
+    return f"{-row['accuracy_test_difference']:.4f} less"
