@@ -28,6 +28,7 @@ TOLERANCE = 1e-6
 """Two are the same where they differ by no more than this times max(1, |x|, |f(x)|)."""
 _IDENTICAL = 2e-7  # between two functions in float64, whose stored parameters are float32
 _MOST_KNOTS = 16
+_BEYOND = np.array([-1e8, -1e6, -1e5, 1e5, 1e6, 1e8])  # where a limit such as float16's would show
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def recognise(function: Function) -> Known | None:
         return None
     if len(values) > 1 and not np.ptp(values, axis=0).any():  # stored for each channel, but the same in all
         return recognise(lambda x: function(x)[:1])
-    points = points_for(len(values)).astype(np.float64)
+    points = np.concatenate([points_for(len(values)).astype(np.float64), _BEYOND])
     values = function(points)
     # Each family asks for the function at a few points of its own.
     for family in FAMILIES.values():

@@ -84,8 +84,20 @@ def _one_for_all(known: Known, context: Context) -> bool:
     return known.channels == 1
 
 
+def _several(known: Known, context: Context) -> bool:
+    return known.channels > 1
+
+
+def _not_joined(known: Known, context: Context) -> bool:
+    return not context.joins
+
+
 def _from_opset(opset: int) -> Applies:
     return lambda known, context: context.opset >= opset
+
+
+def _before_opset(opset: int) -> Applies:
+    return lambda known, context: context.opset < opset
 
 
 def _both(*conditions: Applies) -> Applies:
@@ -127,6 +139,14 @@ def _leaky_flat(w: NodeWriter, x: str, known: Known) -> str:
     return w.node("Max", x, w.node("Mul", x, w.per_channel(known.parameters["slope"])))
 
 
+def _leaky_prelu(w: NodeWriter, x: str, known: Known) -> str:
+    return w.node("PRelu", x, w.per_channel(known.parameters["slope"]))
+
+
+def _bends(known: Known) -> bool:
+    return not _is_relu(known)
+
+
 def _is_relu(known: Known) -> bool:
     return known.all("slope", 0.0)
 
@@ -144,10 +164,6 @@ def _clip(w: NodeWriter, x: str, known: Known) -> str:
 
 def _clip_joined(w: NodeWriter, x: str, known: Known) -> str:
     return _clip(w, w.affine(x, 1.0), known)
-
-
-def _not_joined(known: Known, context: Context) -> bool:
-    return not context.joins
 
 
 def _hard_sigmoid(w: NodeWriter, x: str, known: Known) -> str:
@@ -186,6 +202,10 @@ def _sigmoid(w: NodeWriter, x: str, known: Known) -> str:
 
 def _is_sigmoid(known: Known) -> bool:
     return known.all("scale", 1.0) and known.all("shift", 0.0)
+
+
+def _is_scaled(known: Known) -> bool:
+    return not (_is_sigmoid(known) or _is_tanh(known))
 
 
 def _is_tanh(known: Known) -> bool:
@@ -284,6 +304,17 @@ def _elu_sum(w: NodeWriter, x: str, known: Known) -> str:
     return w.node("Add", w.scaled(falling, drop), positive if known.all("scale", 1.0) else w.scaled(positive, scale))
 
 
+def _selu(w: NodeWriter, x: str, known: Known) -> str:
+    alpha = known.number("alpha")
+    if known.all("scale", 1.0):
+        return w.node("Elu", x, alpha=alpha)
+    return w.node("Selu", x, alpha=alpha, gamma=known.number("scale"))
+
+
+def _celu(w: NodeWriter, x: str, known: Known) -> str:
+    return w.node("Celu", x, alpha=known.number("alpha"))
+
+
 def _celu_max(w: NodeWriter, x: str, known: Known) -> str:
     """max(x, α(exp(min(x, 0)/α) − 1))."""
     alpha = known.parameters["alpha"]
@@ -340,12 +371,12 @@ def _hinges_blocked(w: NodeWriter, x: str, known: Known) -> str:
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "leaky_relu": (
         Form("relu", _relu, _where(_is_relu)),
-        Form("joined", _leaky, _both(_one_for_all, lambda known, context: context.joins)),
-        Form("joins", _leaky_joined, _both(_one_for_all, _blocked)),
-        Form("operator", _leaky, _one_for_all),
-        Form("two_lines", _leaky_two_lines, _both(_blocked, _where(_at_most_one))),
-        Form("sum", _leaky_sum, _blocked),
-        Form("maximum", _leaky_flat, _where(_at_most_one)),
+        Form("joins", _leaky_joined, _both(_one_for_all, _where(_bends), _blocked, _not_joined)),
+        Form("operator", _leaky, _both(_one_for_all, _where(_bends))),
+        Form("two_lines", _leaky_two_lines, _both(_blocked, _several, _where(_at_most_one))),
+        Form("sum", _leaky_sum, _both(_blocked, _several)),
+        Form("maximum", _leaky_flat, _both(_several, _where(_at_most_one))),
+        Form("prelu", _leaky_prelu, _several),
     ),
     "clip": (
         Form("joins", _clip_joined, _both(_blocked, _not_joined, _from_opset(11))),
@@ -354,26 +385,26 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "hardsigmoid": (Form("operator", _hard_sigmoid, _one_for_all),),
     "hardswish": (
         Form("operator", _operator("HardSwish"), _from_opset(14)),
-        Form("product", _hardswish_product, _anywhere),
+        Form("product", _hardswish_product, _before_opset(14)),
     ),
     "squared_relu": (Form("square", _squared_relu, _anywhere),),
     "softsign": (Form("operator", _operator("Softsign"), _anywhere),),
     "gelu": (
         Form("operator", _operator("Gelu"), _from_opset(20)),
-        Form("chain", _gelu_chain, _from_opset(9)),
+        Form("chain", _gelu_chain, _both(_from_opset(9), _before_opset(20))),
     ),
     "gelu_tanh": (Form("operator", _operator("Gelu", approximate="tanh"), _from_opset(20)),),
     "sigmoid": (
         Form("operator", _sigmoid, _where(_is_sigmoid)),
         Form("tanh", _operator("Tanh"), _where(_is_tanh)),
-        Form("blocked", _scaled_sigmoid, _blocked),
-        Form("plain", _scaled_sigmoid_flat, _anywhere),
+        Form("blocked", _scaled_sigmoid, _both(_blocked, _where(_is_scaled))),
+        Form("plain", _scaled_sigmoid_flat, _where(_is_scaled)),
     ),
     "swish": (Form("product", _swish, _anywhere),),
     "acon": (
         Form("of_silu", _acon_of_silu, _both(_blocked, _where(_is_of_silu))),
-        Form("blocked", _acon, _blocked),
-        Form("plain", _acon_flat, _anywhere),
+        Form("blocked", _acon, _both(_blocked, lambda known, context: not _is_of_silu(known))),
+        Form("plain", _acon_flat, lambda known, context: not (_is_of_silu(known) and _blocked(known, context))),
     ),
     "mish": (
         Form("reflected", _mish_reflected, _blocked),
@@ -385,11 +416,16 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         Form("maximum", _elu_max, _both(_from_opset(11), _where(_below_its_line))),
         Form("blocked", _elu_sum_blocked, _both(_blocked, _one_for_all, _from_opset(11))),
         Form("sum", _elu_sum, _both(_from_opset(11), _one_for_all)),
+        Form("operator", _selu, _one_for_all),
     ),
-    "celu": (Form("maximum", _celu_max, _from_opset(11)),),
+    "celu": (
+        Form("maximum", _celu_max, _from_opset(11)),
+        Form("operator", _celu, _both(_from_opset(12), _one_for_all)),
+    ),
     "softplus": (
         Form("rational", _softplus_rational, _where(_is_unit("beta"))),
         Form("logarithm", _softplus_log, _where(_is_unit("beta"))),
+        Form("operator", _operator("Softplus"), _where(_is_unit("beta"))),
     ),
     "piecewise_linear": (Form("blocked", _hinges_blocked, _blocked),),
 }

@@ -12,9 +12,10 @@ from export import elementwise
 from export.activation_families import Known
 from export.activation_forms import Context, forms_of
 from export.node_writer import NodeWriter, initializers
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs, opset_of
+from export.onnx_file import all_graphs, opset_of
 from export.regions import Region, regions
 from export.scale_folding import ScaleFolding
+from export.value_kinds import ValueKinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
 
 _SAFE_SCALES = (1e-2, 1e2)  # learned scales outside stay where they are: weights would lose digits
 _REMEMBERED = 4096
+_OLDEST_OPSET = 9  # older operators broadcast by other rules
 _SPECIAL = np.array([np.nan, np.inf, -np.inf], np.float32)
 _SPECIAL_NAMES = ("NaN", "+∞", "−∞")
 _ONLY_SHORTER = frozenset({"piecewise_linear"})  # |x|, say, is one of them
-# A map's channels are on its axis 1 of 4 behind these, too.
-_KEEP_CHANNELS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Dropout"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Site:
         folded: whether a scale of its own went into the weights around it.
         before: operators that it was written with.
         after: operators that it is written with now.
+        forms: all that could stand there, the default first.
         deviations: inputs at which the new form gives something else, as in "NaN gives 0 instead of NaN".
     """
 
@@ -55,6 +56,7 @@ class Site:
     folded: bool
     before: tuple[str, ...]
     after: tuple[str, ...]
+    forms: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
 
 
@@ -86,10 +88,14 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
     """
     _MEMORY.trim()
     graph = model.graph
-    found = sorted(regions(graph, lambda region: _recognised(region) is not None), key=lambda r: r.positions[-1])
+    if (opset_of(model) or 0) < _OLDEST_OPSET:
+        return []
+    kinds = ValueKinds(model)
+    accepted = regions(graph, lambda region: _recognised(region) is not None and kinds.takes(region))
+    found = sorted(accepted, key=lambda region: region.positions[-1])
     if not found:
         return []
-    pass_ = _Pass(model, forms or {})
+    pass_ = _Pass(model, found, kinds.channels, forms or {})
     sites = [pass_.lower(region) for region in found]
     pass_.write()
     return sites
@@ -103,13 +109,16 @@ def _recognised(region: Region) -> Known | None:
 
 
 class _Pass:
-    def __init__(self, model: onnx.ModelProto, forms: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, found: list[Region], channels: Mapping[str, int], forms: Mapping[str, str]
+    ) -> None:
         self._graph, self._forms = model.graph, forms
         self._opset = opset_of(model) or 0
-        self._folding = ScaleFolding(model.graph)
-        self._channels = _channels(model.graph)
+        self._channels = channels
         self._maker = {name: node for node in model.graph.node for name in node.output}
         self._names = _all_names(model)
+        within = frozenset(node.output[0] for region in found for node in region.nodes)
+        self._folding = ScaleFolding(model.graph, self._names, channels, within)
         self._readers: dict[str, int] = {}
         for node in model.graph.node:
             for name in set(node.input):
@@ -122,18 +131,23 @@ class _Pass:
         known = _recognised(region)
         assert known is not None
         readers = sum(region.root in node.input for node in region.nodes)
-        folded = _folded(known, region, self._folding, readers)
+        foldable = known.channels == 1 or self._channels_of(region, known) is not None
+        folded = _folded(known, region, self._folding, readers) if foldable else known
         joins = self._joins(region, readers)
         context = Context(self._channels_of(region, folded), joins, self._opset)
         before = tuple(node.op_type for node in region.nodes)
         site = Site(_place(region), known.family, None, folded is not known, before, before)
-        for form in self._in_order(folded, context):
-            deviations = _deviations(folded, form, region if folded is known else None)
-            if deviations is None:
-                continue
+        exact = {
+            form: deviations
+            for form in forms_of(folded, context)
+            if (deviations := _deviations(folded, form, region if folded is known else None)) is not None
+        }
+        site = replace(site, forms=tuple(form.name for form in exact))
+        wanted = self._forms.get(folded.family)
+        for form, deviations in sorted(exact.items(), key=lambda pair: pair[0].name != wanted)[:1]:
             writer = self._writer(region, context)
             output = form.write(writer, region.root, folded)
-            if known.family in _ONLY_SHORTER and len(writer.nodes) > len(region.nodes):
+            if folded.family in _ONLY_SHORTER and len(writer.nodes) > len(region.nodes):
                 break
             if folded is known and _alike(writer.nodes, region.nodes):
                 return replace(site, form=form.name)
@@ -152,11 +166,6 @@ class _Pass:
         del self._graph.node[:]
         self._graph.node.extend(nodes)
 
-    def _in_order(self, known: Known, context: Context) -> list[Form]:
-        possible = forms_of(known, context)
-        wanted = self._forms.get(known.family)
-        return sorted(possible, key=lambda form: form.name != wanted)
-
     def _writer(self, region: Region, context: Context) -> NodeWriter:
         axis = region.channel_axis if region.channel_axis is not None else 2
         prefix = _place(region)
@@ -171,6 +180,7 @@ class _Pass:
                 if name == output:
                     node.input[at] = region.output
         self._graph.initializer.extend(initializers(writer.constants))
+        self._maker[region.output] = next(node for node in writer.nodes if region.output in node.output)
         self._dropped.update(region.positions)
         self._new[region.positions[-1]] = writer.nodes
 
@@ -230,6 +240,8 @@ def _fold_acon(known: Known, region: Region, folding: ScaleFolding, readers: int
     difference, lower = difference / inner, lower / inner
     if _safe(difference) and folding.behind(region.output, difference):
         difference, lower = np.ones(1), lower / difference
+        if not lower.any():
+            return Known("swish", {"beta": np.ones(1)})
     return Known("acon", {"difference": difference, "lower": lower, "inner": np.ones(1)})
 
 
@@ -297,25 +309,6 @@ def _place(region: Region) -> str:
     """The module's path where the node's name tells it; otherwise the node's name, or its output's."""
     name = region.nodes[-1].name
     return name.rpartition("/")[0] or name or region.output
-
-
-def _channels(graph: onnx.GraphProto) -> dict[str, int]:
-    """Value → channels, of the maps that are certain to have them on axis 1 of 4."""
-    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
-    found: dict[str, int] = {}
-    for node in graph.node:
-        if node.domain not in DEFAULT_DOMAINS or not node.output:
-            continue
-        if node.op_type == "Conv" and len(weights.get(node.input[1], ())) == 4:
-            found[node.output[0]] = int(weights[node.input[1]][0])
-        elif node.op_type in _KEEP_CHANNELS and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-        elif node.op_type in elementwise.OPERATORS and node.op_type != "Conv":
-            known = {found[name] for name in node.input if name in found}
-            # Broadcasting could widen one channel, and only that.
-            if len(known) == 1 and (known != {1} or len(node.input) == 1):
-                found[node.output[0]] = known.pop()
-    return found
 
 
 def _all_names(model: onnx.ModelProto) -> set[str]:

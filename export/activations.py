@@ -6,11 +6,13 @@ device what the final export will cost.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import nn
 
 from export import activation_graphs as graphs
@@ -18,7 +20,7 @@ from export import learnable
 from export.errors import UnknownActivationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from export.activation_graphs import Emit
 
@@ -54,6 +56,7 @@ class Activation:
 
 _TABLE: dict[str, Activation] = {}
 _EMITTERS: dict[type[nn.Module], Emit] = {}
+_LEARNABLE: set[type[nn.Module]] = set()
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(_TABLE)
 ALIASES: Mapping[str, str] = MappingProxyType({"swish": "silu"})
 """Other names of rows; what is found under one is told under the row's own."""
@@ -73,7 +76,10 @@ def register(activation: Activation, *, replace: bool = False) -> None:
         raise ValueError(f"an activation named {activation.name!r} is already in the table")
     _TABLE[activation.name] = activation
     # The first row of a type is its rule: rows that differ by an option (gelu, gelu_tanh) share one.
-    _EMITTERS.setdefault(type(activation.create(1)), activation.emit)
+    module_type = type(activation.create(1))
+    _EMITTERS.setdefault(module_type, activation.emit)
+    if activation.learnable:
+        _LEARNABLE.add(module_type)
 
 
 def names() -> tuple[str, ...]:
@@ -102,6 +108,27 @@ def create(name: str, channels: int) -> nn.Module:
     return _TABLE[resolve(name)].create(channels)
 
 
+@contextmanager
+def as_if_trained(network: nn.Module) -> Iterator[nn.Module]:
+    """The network with its learnable activations moved off their start, as long as the context lasts.
+
+    A β of 1 or a slope of 0 would need no operator of its own; after the training they have other values, and a
+    network that isn't trained yet is to cost what it costs then.
+    """
+    parameters = [p for module in network.modules() if type(module) in _LEARNABLE for p in module.parameters()]
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        with torch.no_grad():
+            for parameter in parameters:
+                steps = torch.arange(parameter.numel(), device=parameter.device).reshape(parameter.shape)
+                parameter.mul_(_MOVED_BY).add_(_MOVED_BY - 1 + 1e-3 * steps.to(parameter.dtype) / parameter.numel())
+        yield network
+    finally:
+        with torch.no_grad():
+            for parameter, before in zip(parameters, kept, strict=True):
+                parameter.copy_(before)
+
+
 def emitter_of(module_type: type[nn.Module]) -> Emit | None:
     """The rule that writes modules of exactly this type, or None when no row makes them."""
     return _EMITTERS.get(module_type)
@@ -123,6 +150,7 @@ def _gelu_tanh() -> nn.Module:
 
 
 _HARDSIGMOID = graphs.plain("HardSigmoid", alpha=float(np.float32(1 / 6)), beta=0.5)
+_MOVED_BY = 1.01
 _BRANCH = "a comparison and a product"
 
 for _row in (

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 def _clip(attributes: Mapping[str, Any], x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-    low = attributes.get("min", low)
-    high = attributes.get("max", high)
-    x = x if low is None else np.maximum(x, low)
-    return x if high is None else np.minimum(x, high)
+    """ONNX has an open end at the largest number of the type: there +∞ isn't handed on."""
+    largest = np.finfo(x.dtype).max
+    low = attributes.get("min", -largest if low is None else low)
+    high = attributes.get("max", largest if high is None else high)
+    return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
 def _elu(x: Array, alpha: float) -> Array:
@@ -90,7 +91,7 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "Identity": _plain(lambda x: x),
     "Relu": _plain(lambda x: np.maximum(x, 0)),
     "LeakyRelu": lambda a, x: np.where(x < 0, a.get("alpha", 0.01) * x, x),
-    "ThresholdedRelu": lambda a, x: np.where(x > a.get("alpha", 1.0), x, 0 * x),
+    "ThresholdedRelu": lambda a, x: np.where(x > a.get("alpha", 1.0), x, 0),
     "PRelu": _plain(lambda x, slope: np.where(x < 0, slope * x, x)),
     "Elu": lambda a, x: _elu(x, a.get("alpha", 1.0)),
     "Celu": lambda a, x: _celu(x, a.get("alpha", 1.0)),
@@ -113,6 +114,7 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "Where": _plain(np.where),
     "Conv": _per_channel_convolution,
 }
+COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 OPERATORS = frozenset(_FUNCTIONS)
 """Operators of ONNX's own domain that `evaluate` knows; `Conv` only where it scales and shifts each channel."""
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from export import lowering, onnx_export
-from export.activations import emitter_of
+from export.activations import as_if_trained, emitter_of
 from export.errors import UnsupportedModuleError
 from export.graph_rules import MODULE_RULES, convolution, folded_batch_norm
 from export.graph_writer import GraphWriter, Value
@@ -79,8 +79,27 @@ _ALIASING_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 _ALIASING_CALLS = (torch.flatten, "flatten")
 
 
+def cost_graph(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    opset: int = 20,
+    forms: Mapping[str, str] | None = None,
+) -> tuple[onnx.ModelProto, Literal["builder", "exporter"]]:
+    """The quick graph of a network that isn't trained yet, which costs what it will cost when it is.
+
+    Its learnable activations have other numbers than the network's; otherwise see `quick_graph`.
+    """
+    with as_if_trained(model):
+        return quick_graph(model, input_shape, opset=opset, forms=forms)
+
+
 def quick_graph(
-    model: nn.Module, input_shape: tuple[int, int, int], *, opset: int = 20
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    opset: int = 20,
+    forms: Mapping[str, str] | None = None,
 ) -> tuple[onnx.ModelProto, Literal["builder", "exporter"]]:
     """Build the graph, or export the network where the builder has no rule for it.
 
@@ -88,6 +107,7 @@ def quick_graph(
         model: a frozen candidate, float32.
         input_shape: one input's (channels, height, width).
         opset: of the default ONNX domain.
+        forms: activation family → form to prefer, as `export.lowering.lower` takes it.
 
     Returns:
         The model (input (batch, channels, height, width) → output (batch, classes)), and who wrote it.
@@ -96,12 +116,12 @@ def quick_graph(
         ExportError: the exporter failed as well.
     """
     try:
-        return build_graph(model, input_shape, opset=opset), "builder"
+        return build_graph(model, input_shape, opset=opset, forms=forms), "builder"
     except UnsupportedModuleError:
         parameter = next(model.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         example = torch.zeros(2, *input_shape, device=device)
-        return onnx_export.export_model(model, example, opset=opset), "exporter"
+        return onnx_export.export_model(model, example, opset=opset, forms=forms), "exporter"
 
 
 def build_graph(
@@ -111,6 +131,7 @@ def build_graph(
     opset: int = 20,
     input_name: str = "input",
     output_name: str = "logits",
+    forms: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """Write the graph of a network in eval mode; its modules' own modes are restored.
 
@@ -120,16 +141,30 @@ def build_graph(
         opset: of the default ONNX domain.
         input_name: of the graph.
         output_name: of the graph.
+        forms: see `quick_graph`.
 
     Raises:
         UnsupportedModuleError: a part of the network has no rule here.
     """
+    plain = plain_graph(model, input_shape, opset=opset, input_name=input_name, output_name=output_name)
+    return lowering.lower(plain, forms)
+
+
+def plain_graph(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    opset: int = 20,
+    input_name: str = "input",
+    output_name: str = "logits",
+) -> onnx.ModelProto:
+    """As `build_graph`, with the activations as torch's exporter writes them."""
     if model._forward_hooks or model._forward_pre_hooks:
         raise UnsupportedModuleError("", f"{type(model).__name__} with a forward hook")
     with evaluating(model):
         trace = _trace(model)
         walk = _Walk(dict(model.named_modules(remove_duplicate=False)), trace, GraphWriter(opset))
-        return lowering.lower(walk.run(Value(input_name, input_shape), output_name))
+        return walk.run(Value(input_name, input_shape), output_name)
 
 
 class _Tracer(fx.Tracer):

@@ -48,6 +48,7 @@ def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onn
 def lower_and_tell(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> Lowered:
     """See `lower`; also what was changed."""
     lowered = _copy(model)
+    _drop_dead(lowered.graph)  # its readings would hide what can be changed
     pools = _restore_global_average_pool(lowered)
     sites = lower_activations(lowered, forms)
     _drop_dead(lowered.graph)

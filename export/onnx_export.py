@@ -47,6 +47,7 @@ def export_model(
     input_name: str = "input",
     output_name: str = "logits",
     metadata: Mapping[str, str] | None = None,
+    forms: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """Export a network in eval mode; its modules' own modes are restored.
 
@@ -58,6 +59,7 @@ def export_model(
         input_name: of the graph.
         output_name: of the graph.
         metadata: stored in the file, beside nothing else of the exporter's.
+        forms: activation family → form to prefer, as `export.lowering.lower` takes it.
 
     Returns:
         The lowered model, weights embedded, accepted by the ONNX checker and by ONNX Runtime. Nodes are named
@@ -77,7 +79,7 @@ def export_model(
     found = onnx_file.opset_of(exported)
     if found != opset:
         raise ExportError(f"asked for opset {opset}, but the exporter wrote opset {found}")
-    tidy = _tidied(lowering.lower(exported), metadata or {})
+    tidy = _tidied(lowering.lower(exported, forms), metadata or {})
     data = tidy.SerializeToString()
     onnx_file.check_model(data)
     onnx_file.open_session(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from export.elementwise import OPERATORS, attributes_of, evaluate
+from export.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ class _Finder:
             if any(item.HasField("g") or item.graphs for item in node.attribute):
                 self._readers.setdefault("", []).append(at)
         self._outputs = {info.name for info in graph.output}
-        self._nested = {name for node in self._nodes for item in node.attribute for name in _names_within(item)}
+        self._nested = {name for node in self._nodes for item in node.attribute for name in names_within(item)}
         self._maker = {name: at for at, node in enumerate(self._nodes) for name in node.output}
         self._roots = self._all_roots()
 
     def found(self, accepts: Callable[[Region], bool]) -> Iterator[Region]:
         taken: set[int] = set()
         for at in range(len(self._nodes) - 1, -1, -1):
-            if at in taken:
+            if at in taken or self._nodes[at].op_type in COMPARISONS:
                 continue
             for root in reversed(self._roots.get(at, ())):
                 region = self._between(root, at)
@@ -206,7 +206,7 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
     }
 
 
-def _names_within(attribute: onnx.AttributeProto) -> Iterator[str]:
+def names_within(attribute: onnx.AttributeProto) -> Iterator[str]:
     """Every name that a nested graph reads."""
     for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
         for inner in all_graphs(graph):

@@ -30,6 +30,7 @@ def costs_of(
     places: Mapping[str, str],
     meter: LatencyMeter,
     prepare: Callable[[bytes], bytes],
+    forms: Mapping[str, str] | None = None,
 ) -> Costs:
     """Time the network and its twins in one rotation, within about 15 s.
 
@@ -40,6 +41,7 @@ def costs_of(
         places: path of an activation module → place.
         meter: of the run's device.
         prepare: what the device's precision does to a float graph.
+        forms: of the activations, as `export.lowering.lower` takes them.
 
     Raises:
         ExportError: the network's own graph can't be built.
@@ -51,12 +53,12 @@ def costs_of(
     missing: dict[str, str] = {}
     for place, paths in _to_time(chosen, places).items():
         try:
-            twins[place] = prepare(_twin(network, paths, input_shape))
+            twins[place] = prepare(_twin(network, paths, input_shape, forms))
         except ExportError as error:
             missing[place] = f"its twin with relu can't be built: {error}"
     if not twins:
         return Costs(None, tuple(_untimed(place, chosen, places, missing) for place in chosen))
-    models = [prepare(_graph(network, input_shape)), *twins.values()]
+    models = [prepare(_graph(network, input_shape, forms)), *twins.values()]
     together = meter.together(models, budget_s=min(_MOST_SECONDS, _SECONDS_EACH * len(models)))
     base = together.latencies[0]
     ratios = dict(zip(twins, together.ratios[1:], strict=True))
@@ -120,13 +122,15 @@ def _timed(place: str, name: str, latency_ms: float, ratio: Ratio) -> PlaceCost:
     )
 
 
-def _twin(network: nn.Module, paths: Sequence[str], input_shape: tuple[int, int, int]) -> bytes:
+def _twin(
+    network: nn.Module, paths: Sequence[str], input_shape: tuple[int, int, int], forms: Mapping[str, str] | None
+) -> bytes:
     with with_relu(network, paths):
-        return _graph(network, input_shape)
+        return _graph(network, input_shape, forms)
 
 
-def _graph(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
-    return bytes(quick_graph(network, input_shape)[0].SerializeToString())
+def _graph(network: nn.Module, input_shape: tuple[int, int, int], forms: Mapping[str, str] | None) -> bytes:
+    return bytes(quick_graph(network, input_shape, forms=forms)[0].SerializeToString())
 
 
 def _put(network: nn.Module, path: str, module: nn.Module) -> None:

@@ -15,7 +15,7 @@ from pipeline.activation_sites import images_for, sites_facts
 from pipeline.picks import activations_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
 
     from torch import nn
@@ -39,6 +39,7 @@ def record_activations(
     records: Sequence[TrialRecord],
     meter: LatencyMeter,
     prepare: Callable[[bytes], bytes],
+    forms: Mapping[str, str],
     reporter: Reporter,
 ) -> None:
     """Write the run's `activations.json`; what can't be had becomes a note, because the bundle is whole without it.
@@ -52,6 +53,7 @@ def record_activations(
         records: all trials of the run.
         meter: of the run's device.
         prepare: what the device's precision does to a float graph.
+        forms: of the activations on that device, as `export.lowering.lower` takes them.
         reporter: hears what couldn't be had.
     """
     reporter.stage("Looking at the activations: what each costs, and what it does on validation images")
@@ -60,7 +62,7 @@ def record_activations(
 
     def look_at_costs(places: dict[str, str]) -> Costs:
         activations = activations_of(winner.architecture)
-        return costs_of(network, data.input_shape, activations, places, meter, prepare)
+        return costs_of(network, data.input_shape, activations, places, meter, prepare, forms)
 
     def look_at_sites(places: dict[str, str]) -> Sites:
         with torch.random.fork_rng(devices=[]):

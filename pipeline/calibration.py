@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from export.graph_builder import quick_graph
+from export.graph_builder import cost_graph
 from latency_models.operator_model import Observation
 from latency_models.timing import LatencyMeter
 from pipeline.costs import counted_as_run
+from pipeline.device_forms import forms_of
 from pipeline.devices import device_of
 from pipeline.int8 import prepare_of
 from pipeline.space_cost import (
@@ -102,6 +103,7 @@ class Calibrator:
         self._config, self._data, self._space, self._reporter = config, data, space, reporter
         self._device = device_of(config.device)
         self._prepare = prepare_of(self._device.precision)
+        self._forms: dict[str, str] = {}
         self._random = random.Random(config.seed)  # noqa: S311 - a sample, no secret
 
     def run(self, *, seconds: float | None = None, nets: int | None = None, output: Path | None = None) -> Calibration:
@@ -114,6 +116,7 @@ class Calibrator:
         model = cost_model_for(self._space)
         with LatencyMeter(self._device) as meter, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
+            self._forms = forms_of(self._space, self._device, meter)
             identity, environment = identity_of(self._config, self._data), meter.environment()
             path = output or default_file(identity, self._device, environment)
             check_writable(path)
@@ -139,7 +142,7 @@ class Calibrator:
         found: list[Observation] = []
         for chain in self._chains():
             probe = self._space.probe(chain)
-            graph, _ = quick_graph(probe.model, probe.input_shape)
+            graph, _ = cost_graph(probe.model, probe.input_shape, forms=self._forms)
             latency = meter.measure(self._prepare(graph.SerializeToString()), budget_s=_PROBE_S)
             found.append(Observation(probe.operators, latency.latency_ms, _noise(latency)))
             left = end - time.monotonic()
@@ -194,7 +197,8 @@ class Calibrator:
         return tuple(found)
 
     def _graph_and_costs(self, architecture: Architecture) -> tuple[bytes, dict[str, float]]:
-        graph, _ = quick_graph(self._space.build(architecture), self._data.input_shape)
+        network = self._space.build(architecture)
+        graph, _ = cost_graph(network, self._data.input_shape, forms=self._forms)
         source = graph.SerializeToString()
         content = self._prepare(source)
         return content, counted_as_run(source, content, self._device)

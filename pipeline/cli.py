@@ -253,6 +253,31 @@ def predict(
 
 
 @app.command()
+def optimize(
+    model: Model,
+    output: Annotated[Path, typer.Option(help="The new ONNX file.", show_default=False)],
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Time to spend on timing.")] = 6.0,
+    as_json: Json = False,
+) -> None:
+    """The cheapest exact form of a model's activations and pooling."""
+    from pipeline import commands, console, views
+
+    result = commands.optimize(
+        model,
+        output,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        seconds=seconds,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result, as_json, views.optimization)
+
+
+@app.command()
 def report(run_dir: RunDir, as_json: Json = False) -> None:
     """Write the run's HTML page again."""
     from pipeline import commands

@@ -251,6 +251,24 @@ def predict_trial(path: Path, identity: str) -> dict[str, Any]:
     }
 
 
+def optimize(
+    model: Path,
+    output: Path,
+    *,
+    device: str,
+    threads: int | None,
+    batch_size: int | None,
+    seconds: float,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """A model's activations and pools in their cheapest exact form; see `pipeline.optimize`."""
+    from pipeline.optimize import optimize as rewrite
+
+    settings: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size, "seconds": seconds}
+    with closing(reporter):
+        return rewrite(model, output, **settings, reporter=reporter)
+
+
 def report(path: Path) -> Path:
     """Write the run's page again."""
     from pipeline.report.page import write_report

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from export.bundle import write_bundle
 from export.errors import BundleError
-from export.graph_builder import quick_graph
+from export.graph_builder import cost_graph
 from export.manifest import INT8_FILE, MODEL_FILE
 from export.verify import accuracy, parity, verify_bundle
 from pipeline.activation_report import record_activations
 from pipeline.card import card_facts, image_model, model_metadata
 from pipeline.costs import gpu_facts, measured_metrics
+from pipeline.device_forms import forms_of
 from pipeline.errors import NothingFeasibleError
 from pipeline.int8 import Int8, of_device, prepare_of, try_int8
 from pipeline.picks import activations_of, front_of, ranked
@@ -56,6 +57,7 @@ class Finisher:
         self._realiser = Realiser(run, data, reporter)
         self._device, self._meter = self._realiser.device, self._realiser.meter
         self._prepare = prepare_of(self._device.precision)
+        self._forms = forms_of(space, self._device, self._meter)
         self._limits = self._realiser.limits
 
     def finish(self, records: list[TrialRecord], pick: str) -> dict[str, Any]:
@@ -90,7 +92,8 @@ class Finisher:
             if rank >= _REMEASURED and kept:
                 kept.append((record.objectives["latency_ms"], record))
                 continue
-            graph, _ = quick_graph(self._space.build(record.architecture), self._data.input_shape)
+            network = self._space.build(record.architecture)
+            graph, _ = cost_graph(network, self._data.input_shape, forms=self._forms)
             latency = self._latency(self._prepare(graph.SerializeToString()), limit)
             doubts = f" ({'; '.join(latency.warnings)})" if latency.warnings else ""
             self._reporter.note(
@@ -115,7 +118,9 @@ class Finisher:
     def _realised(self, record: TrialRecord) -> _Winner:
         """Trained to the end, exported and measured."""
         metadata = model_metadata(self._run.config.name, record.id, self._data)
-        found = self._realiser.realise(record.id, lambda: self._space.build(record.architecture), metadata=metadata)
+        found = self._realiser.realise(
+            record.id, lambda: self._space.build(record.architecture), metadata=metadata, forms=self._forms
+        )
         return _Winner(found.model, found.facts, found.graph, found.quantized, found.profile, record, int8=found.int8)
 
     def _packed(self, winner: _Winner, records: list[TrialRecord], pick: str) -> dict[str, Any]:
@@ -155,7 +160,7 @@ class Finisher:
     def _record_activations(self, winner: _Winner, records: list[TrialRecord]) -> None:
         """For the report; the bundle is whole without it."""
         shared = (self._run, self._data, self._space, winner.record, winner.model, records)
-        record_activations(*shared, self._meter, self._prepare, self._reporter)
+        record_activations(*shared, self._meter, self._prepare, self._forms, self._reporter)
 
     def _metrics(self, winner: _Winner, content: bytes, test: Split, int8: Int8) -> dict[str, Any]:
         """Of the file that is deployed; where that is the INT8 one, fp32's accuracies beside its own."""

@@ -98,6 +98,7 @@ class Realiser:
         build: Callable[[], nn.Module],
         *,
         metadata: Mapping[str, str],
+        forms: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> Realised:
         """Trained to the end, exported and measured.
@@ -106,12 +107,14 @@ class Realiser:
             identity: decides the seed, and names the weights' file.
             build: the network, untrained.
             metadata: of the ONNX file.
+            forms: of the activations, as `export.lowering.lower` takes them.
             progress: hears of every epoch; the reporter by default.
         """
         model, facts = self._trained(identity, build, progress or self._reporter.epoch)
         self._reporter.stage("Exporting to ONNX and measuring the file")
         example = torch.zeros(2, *self._data.input_shape)
-        graph = export_model(model.cpu().eval(), example, opset=self._run.config.export.opset, metadata=metadata)
+        opset = self._run.config.export.opset
+        graph = export_model(model.cpu().eval(), example, opset=opset, metadata=metadata, forms=forms)
         plain = graph.SerializeToString()
         int8 = self._quantized(graph)
         quantized = None if int8 is None else int8.model

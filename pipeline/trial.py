@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from export.graph_builder import quick_graph
+from export.graph_builder import cost_graph, quick_graph
 from export.quantize import quantize_int8
 from latency_models.profile import energy_of
 from latency_models.timing import LatencyMeter
 from pipeline.costs import available, counted_as_run
 from pipeline.data import load_data
+from pipeline.device_forms import forms_of
 from pipeline.devices import device_of
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.table import EVALUATORS
@@ -76,6 +77,7 @@ class TrialRunner:
         self.device = device_of(config.device)
         self.prepare = prepare_of(self.device.precision)
         self.meter = LatencyMeter(self.device)
+        self.forms = forms_of(self.space, self.device, self.meter)
         self.latencies = LatencySource(config, self.data, self.space, self.meter)
         self.latencies.restore(history)
         self.evaluator: CandidateEvaluator = make(
@@ -109,7 +111,7 @@ class TrialRunner:
         return excess(objectives, cast("Mapping[str, float]", self.config.constraints))
 
     def _quantized_accuracy(self, model: nn.Module) -> float:
-        graph, _ = quick_graph(model.cpu(), self.data.input_shape)
+        graph, _ = quick_graph(model.cpu(), self.data.input_shape, forms=self.forms)
         threads = torch.get_num_threads()
         quantized = quantize_int8(graph, self._calibration, threads=threads).SerializeToString()
         return quantized_accuracy(quantized, self.data, threads)
@@ -126,7 +128,7 @@ class TrialRunner:
         Returns:
             The graph as the device runs it, the costs, and what is to be told of them.
         """
-        graph, built_by = quick_graph(model, self.data.input_shape)
+        graph, built_by = cost_graph(model, self.data.input_shape, forms=self.forms)
         source = graph.SerializeToString()
         content = self.prepare(source)
         objectives = counted_as_run(source, content, self.device)

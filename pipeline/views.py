@@ -175,6 +175,30 @@ def _against(row: dict[str, Any]) -> str:
     return f"{verdict} (ratio {ratio:.4f}, {low:.4f} to {high:.4f})"
 
 
+def optimization(result: dict[str, Any]) -> str:
+    """What became of a file's activations, and what that gained."""
+    table = _table("activation", "sites", "was", "is now")
+    deviations: dict[str, None] = {}
+    for row in result["activations"]:
+        same = not result["changed"] or row["before"] == row["after"]
+        now = "the same" if same else row["after"] or "nothing"
+        folded = ", its scales in the weights around it" if row["scales_folded"] and not same else ""
+        table.add_row(row["activation"], str(row["sites"]), row["before"], now + folded)
+        if not same:
+            deviations.update(dict.fromkeys(f"{row['activation']}: {text}" for text in row["deviations"]))
+    lines = [_render(table).rstrip()] if result["activations"] else []
+    if result["pools"] and result["changed"]:
+        lines.append(f"means over the image, now GlobalAveragePool: {result['pools']}")
+    if result["changed"]:
+        share = f"{result['ratio']:.3f} ({result['ratio_low']:.3f} to {result['ratio_high']:.3f})"
+        lines.append(f"{1 / result['ratio']:.2f} times faster: {share} of its time")
+        lines.append(f"outputs differ by at most {result['largest_difference']:.2g} of their largest value")
+    else:
+        lines.append(f"written as it was: {result['reason']}")
+    lines += [f"deviation: {text}" for text in deviations]
+    return "\n".join([*lines, f"output:  {result['output']}"])
+
+
 def prediction(result: dict[str, Any]) -> str:
     """A predicted latency, its interval, and where it comes from."""
     table = _table("", "")

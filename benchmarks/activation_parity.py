@@ -1,0 +1,188 @@
+"""Every activation in a trained net: does the exported file compute what torch does, at any batch, channels and size?
+
+A small mobile net (batch norm, shortcuts, squeeze and excitation) with the activation at all sites is trained for some
+dozens of steps on Fashion-MNIST, once for each number of channels; what the activation learns starts off its usual
+values. At each size its batch norms take new statistics, and it is exported and written as a quick graph. Both are held
+against torch on test images resized to that size, and on batches of 1, 2 and 7 of them.
+
+    python benchmarks/activation_parity.py [--activations mish prelu] [--sides 8 224] [--output rows.json]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from activation_nets import arguments, batch, read_rows, settled, small_net, top1, trained, write_rows
+from common import at_least_one, heading, summary, table
+
+from export import onnx_file
+from export.graph_builder import quick_graph
+from export.onnx_export import export_model
+
+if TYPE_CHECKING:
+    import argparse
+
+    import onnx
+    from torch import nn
+
+_GOAL = 1e-5
+_BATCHES = (1, 2, 7)
+_LARGE_SIDE, _FEW_IMAGES = 128, 64
+_RUN_AT_ONCE = 32
+_SETTLING_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One network at one size; differences are relative to torch's largest output.
+
+    Attributes:
+        images: test images that were tried.
+        difference: of the exported file.
+        quick_difference: of the quick graph.
+        changed: images whose best class is another one in the exported file.
+        quick_changed: and in the quick graph.
+        batches_difference: the largest of batches of 1, 2 and 7, of either.
+        same_operators: whether the quick graph has those of the file.
+        accuracy: of torch, to see that it learnt something.
+        classes: how many of them are the best one of some image.
+    """
+
+    images: int
+    difference: float
+    quick_difference: float
+    changed: int
+    quick_changed: int
+    batches_difference: float
+    same_operators: bool
+    accuracy: float
+    classes: int
+
+    @property
+    def good(self) -> bool:
+        """Whether all of it is as it should be."""
+        worst = max(self.difference, self.quick_difference, self.batches_difference)
+        return worst <= _GOAL and not self.changed and not self.quick_changed and self.same_operators
+
+
+def main() -> None:
+    """Try network after network."""
+    parser = arguments(__doc__)
+    parser.add_argument("--sides", type=at_least_one, nargs="+", default=[8, 28, 32, 64, 224])
+    parser.add_argument("--channels", type=at_least_one, nargs="+", default=[1, 3])
+    parser.add_argument("--images", type=at_least_one, default=512, help="at small sides (default: %(default)s)")
+    parser.add_argument("--steps", type=at_least_one, default=60, help="of the training (default: %(default)s)")
+    parser.add_argument("--workers", type=at_least_one, default=2, help="processes (default: %(default)s)")
+    options = parser.parse_args()
+    heading(__doc__)
+    rows = read_rows(options.output)
+    jobs = [job for job in _jobs(options) if any(_key(*job, side) not in rows for side in options.sides)]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(partial(_tried, options), *job) for job in jobs]):
+            rows |= done.result()
+            write_rows(options.output, rows)
+            print(f"  {' '.join(next(iter(done.result())).split()[:2])} channels", flush=True)
+    wanted = [_key(*job, side) for job in _jobs(options) for side in options.sides]
+    _show({key: Parity(**rows[key]) for key in wanted}, options)
+
+
+def _jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
+    return [(name, channels) for name in options.activations for channels in options.channels]
+
+
+def _key(name: str, channels: int, side: int) -> str:
+    return f"{name} {channels} {side}"
+
+
+def _tried(options: argparse.Namespace, name: str, channels: int) -> dict[str, dict[str, Any]]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = trained(small_net(name, channels), name, channels, options.root, options.steps)
+    found = {}
+    for side in options.sides:
+        count = _FEW_IMAGES if side > _LARGE_SIDE else options.images
+        images, labels = batch(options.root, False, range(count), side, channels)
+        at_side = settled(network, batch(options.root, True, range(_SETTLING_IMAGES), side, channels)[0])
+        found[_key(name, channels, side)] = asdict(parity(at_side, images, labels.numpy()))
+    return found
+
+
+def parity(network: nn.Module, images: torch.Tensor, labels: np.ndarray) -> Parity:
+    """Export it for images (N, C, H, W), N ≥ 7, and hold the files against torch on them."""
+    shape = tuple(images.shape[1:])
+    file, quick = export_model(network, torch.zeros(2, *shape)), quick_graph(network, shape)[0]
+    expected = _of_torch(network, images)
+    (difference, changed, several), (quick_difference, quick_changed, quick_several) = (
+        _held(model, images.numpy(), expected) for model in (file, quick)
+    )
+    return Parity(
+        len(images),
+        difference,
+        quick_difference,
+        changed,
+        quick_changed,
+        max(several, quick_several),
+        _operators(file) == _operators(quick),
+        float((top1(expected) == labels).mean()),
+        len(np.unique(top1(expected))),
+    )
+
+
+def _of_torch(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return torch.cat([network(part) for part in images.split(_RUN_AT_ONCE)]).numpy()
+
+
+def _held(model: onnx.ModelProto, images: np.ndarray, expected: np.ndarray) -> tuple[float, int, float]:
+    """Difference, images with another best class, and the difference in small batches."""
+    session = onnx_file.open_session(model.SerializeToString())
+    starts = range(0, len(images), _RUN_AT_ONCE)
+    found = np.concatenate([onnx_file.run(session, images[at : at + _RUN_AT_ONCE]) for at in starts])
+    size = np.abs(expected).max()
+    batches = [np.abs(onnx_file.run(session, images[:n]) - expected[:n]).max() / size for n in _BATCHES]
+    changed = int((top1(found) != top1(expected)).sum())
+    return float(np.abs(found - expected).max() / size), changed, float(max(batches))
+
+
+def _operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def _show(rows: dict[str, Parity], options: argparse.Namespace) -> None:
+    table([_line(name, options.sides, rows, options.channels) for name in options.activations])
+    for key, row in rows.items():
+        if not row.good:
+            print(f"off: {key}: {row}")
+    every = list(rows.values())
+    worst = max(rows, key=lambda key: rows[key].difference)
+    summary("parity", f"max|Δ|/max|torch| at most {rows[worst].difference:.1e} ({worst})", f"{_GOAL:g}")
+    summary("parity of the quick graph", f"at most {max(row.quick_difference for row in every):.1e}", f"{_GOAL:g}")
+    summary("batches of 1, 2, 7", f"at most {max(row.batches_difference for row in every):.1e}", f"{_GOAL:g}")
+    same = sum(not row.changed and not row.quick_changed for row in every)
+    images = sum(row.images for row in every)
+    summary("same best class", f"in {same} of {len(every)} networks, {images:,} images", "all")
+    equal = sum(row.same_operators for row in every)
+    summary("quick graph with the file's operators", f"{equal} of {len(every)}", "all")
+
+
+def _line(name: str, sides: list[int], rows: dict[str, Parity], channels: list[int]) -> dict[str, str]:
+    line = {"activation": name}
+    for side in sides:
+        line[f"{side}²"] = f"{max(rows[_key(name, each, side)].difference for each in channels):.1e}"
+    of_it = [rows[_key(name, each, side)] for each in channels for side in sides]
+    line["quick"] = f"{max(row.quick_difference for row in of_it):.1e}"
+    line["changed"] = str(sum(row.changed + row.quick_changed for row in of_it))
+    line["accuracy"] = f"{min(row.accuracy for row in of_it):.2f} to {max(row.accuracy for row in of_it):.2f}"
+    line["classes"] = f"{min(row.classes for row in of_it)} to {max(row.classes for row in of_it)}"
+    return line
+
+
+if __name__ == "__main__":
+    main()

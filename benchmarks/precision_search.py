@@ -1,0 +1,285 @@
+"""The same search for a device at fp32 and for one at INT8: does deploying at INT8 want a different network?
+
+Fashion-MNIST, the space of configs/fashion-mnist-cpu.yaml, an activation for each stage; the searches of a seed differ
+in `device.precision` alone. Each winner's final file is quantised with real calibration, as a search for an INT8 device
+does it; the two files of both winners are timed in alternation and judged on the validation and the test images. Then
+the fronts: all members' graphs timed at both precisions in one rotation, so that each front's hypervolume is known at
+either. At INT8 the accuracies of the fp32 search's front are those before quantisation, which flatters it a little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from common import heading, summary, table
+from kept_searches import (
+    add_options,
+    box_of,
+    config_of,
+    manifest,
+    places,
+    quick_graphs,
+    searched,
+    seconds_per_trial,
+    seeds_of,
+    trained,
+    volume,
+    write_summary,
+)
+from scipy import stats
+
+from export.manifest import INT8_FILE, MODEL_FILE
+from export.quantize import quantize_like
+from export.verify import predictions
+from latency_models.device import Device
+from latency_models.timing import LatencyMeter, Ratio
+from pipeline.data import load_data
+from pipeline.int8 import search_int8
+from pipeline.run import RunDirectory
+
+PRECISIONS = ("fp32", "int8")
+_BEYOND_WORST = 1.1  # the reference point over the worst member: the extremes of a front count as well
+
+
+def main() -> None:
+    """Run what isn't there yet, and compare."""
+    arguments = _arguments()
+    heading(__doc__)
+    with tempfile.TemporaryDirectory() as temporary, LatencyMeter(Device()) as meter:
+        folder = Path(arguments.keep or temporary)
+        runs = {
+            (seed, name): searched(folder, _config(arguments, seed, name))
+            for seed in seeds_of(arguments)
+            for name in PRECISIONS
+        }
+        found = [
+            _compare(seed, {name: runs[seed, name] for name in PRECISIONS}, meter, arguments)
+            for seed in seeds_of(arguments)
+        ]
+        write_summary(folder, "precision_search", {"seeds": found})
+
+
+def _config(arguments: argparse.Namespace, seed: int, precision: str) -> dict[str, Any]:
+    config = config_of(arguments, f"{precision}-{seed}", seed, arguments.activations)
+    config["device"] |= {"precision": precision}
+    config["final"] |= {"pick": arguments.pick}
+    if precision == "int8":  # an fp32 winner's INT8 form is searched here
+        config["export"] = {"quantize": "auto"}
+    return config
+
+
+def _compare(seed: int, runs: dict[str, Path], meter: LatencyMeter, arguments: argparse.Namespace) -> dict[str, Any]:
+    print(f"\nseed {seed}: " + ", ".join(f"{n} {seconds_per_trial(run):.1f} s a trial" for n, run in runs.items()))
+    winners = {name: manifest(run) for name, run in runs.items()}
+    files = {name: _files(run, meter) for name, run in runs.items()}
+    rows = _judged(runs["fp32"], files, meter, arguments.seconds)
+    _show_architectures(winners)
+    table([_row(winner, precision, found) for (winner, precision), found in rows.items()])
+    ratios = _ratios(files, meter, arguments.seconds)
+    same = winners["fp32"]["architecture"] == winners["int8"]["architecture"]
+    for name, ratio in ratios.items():
+        summary(f"seed {seed}: {name}", f"{ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})", "told")
+    verdicts = {at: _verdict(at, rows, ratios, same) for at in PRECISIONS}
+    for at, text in verdicts.items():
+        summary(f"seed {seed}: deployed at {at}, the {at} winner against the other", text, "at least as good")
+    return {
+        "seed": seed,
+        "winners": {n: {"id": m["architecture_id"], "architecture": m["architecture"]} for n, m in winners.items()},
+        "same_architecture": same,
+        "figures": [
+            {"winner": winner, "precision": at, **{k: v for k, v in found.items() if k != "right"}}
+            for (winner, at), found in rows.items()
+        ],
+        "ratios": {name: [ratio.ratio, ratio.low, ratio.high] for name, ratio in ratios.items()},
+        "verdicts": verdicts,
+        "fronts": _fronts(seed, runs, meter, arguments.front_seconds),
+    }
+
+
+def _files(run: Path, meter: LatencyMeter) -> dict[str, bytes]:
+    """The winner's file at each precision; an INT8 form is searched once and kept beside the bundle."""
+    plain = (run / "bundle" / MODEL_FILE).read_bytes()
+    for path in (run / "bundle" / INT8_FILE, kept := run.with_name(f"{run.name}-winner.int8.onnx")):
+        if path.is_file():
+            return {"fp32": plain, "int8": path.read_bytes()}
+    config = RunDirectory.open(run).config
+    found = search_int8(
+        onnx.load_model_from_string(plain), load_data(config.data), meter, config.export.max_accuracy_loss
+    )
+    kept.write_bytes(found.model)
+    return {"fp32": plain, "int8": found.model}
+
+
+def _judged(
+    run: Path, files: dict[str, dict[str, bytes]], meter: LatencyMeter, seconds: float
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """(winner, precision) → accuracies on the run's images, latencies of one rotation."""
+    keys = [(winner, precision) for winner in PRECISIONS for precision in PRECISIONS]
+    models = [files[winner][precision] for winner, precision in keys]
+    latencies = meter.together(models, budget_s=seconds * len(models)).latencies
+    data = load_data(RunDirectory.open(run).config.data)
+    splits = {"validation": data.validation, "test": data.load_test()}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, model, latency in zip(keys, models, latencies, strict=True):
+        right = {
+            name: predictions(model, data.preprocessing.apply(split.images)) == split.labels
+            for name, split in splits.items()
+        }
+        found[key] = {
+            **{f"accuracy_{name}": float(each.mean()) for name, each in right.items()},
+            "latency_ms": latency.latency_ms,
+            "latency_low_ms": latency.low_ms,
+            "latency_high_ms": latency.high_ms,
+            "size_bytes": len(model),
+            "right": right["test"],
+        }
+    return found
+
+
+def _show_architectures(winners: dict[str, dict[str, Any]]) -> None:
+    first, second = (winners[name]["architecture"] for name in PRECISIONS)
+    print("what the winners chose, * where they differ")
+    table(
+        [
+            {
+                "choice": label,
+                "fp32's winner": str(first.get(label, "–")),
+                "int8's winner": str(second.get(label, "–")),
+                "": "*" if first.get(label) != second.get(label) else "",
+            }
+            for label in dict.fromkeys([*first, *second])
+        ]
+    )
+    print()
+
+
+def _row(winner: str, precision: str, found: dict[str, Any]) -> dict[str, str]:
+    return {
+        "winner of": winner,
+        "deployed at": precision,
+        "latency, ms": f"{found['latency_ms']:.4g} ({found['latency_low_ms']:.4g} to {found['latency_high_ms']:.4g})",
+        "validation": f"{found['accuracy_validation']:.4f}",
+        "test": f"{found['accuracy_test']:.4f}",
+        "size, kB": f"{found['size_bytes'] / 1e3:.0f}",
+    }
+
+
+def _ratios(files: dict[str, dict[str, bytes]], meter: LatencyMeter, seconds: float) -> dict[str, Ratio]:
+    pairs = {
+        f"{winner}'s winner, latency at int8 over fp32": (files[winner]["int8"], files[winner]["fp32"])
+        for winner in PRECISIONS
+    }
+    pairs |= {
+        f"latency at {at}, int8's winner over fp32's": (files["int8"][at], files["fp32"][at]) for at in PRECISIONS
+    }
+    return {name: meter.compare(a, b, budget_s=2.0 * seconds) for name, (a, b) in pairs.items()}
+
+
+def _verdict(at: str, rows: dict[tuple[str, str], dict[str, Any]], ratios: dict[str, Ratio], same: bool) -> str:
+    """Latency and test accuracy of the winner that was searched for `at`, against the other one there."""
+    if same:
+        return "the two searches chose the same network"
+    over = ratios[f"latency at {at}, int8's winner over fp32's"]
+    ratio = over if at == "int8" else Ratio(1.0 / over.ratio, 1.0 / over.high, 1.0 / over.low)
+    other = PRECISIONS[1 - PRECISIONS.index(at)]
+    pairs = rows[at, at]["right"].astype(float) - rows[other, at]["right"].astype(float)
+    gain, reach = float(pairs.mean()), 1.96 * float(pairs.std()) / len(pairs) ** 0.5
+    faster = 0 if not ratio.different else (1 if ratio.ratio < 1 else -1)
+    better = 0 if abs(gain) <= reach else (1 if gain > 0 else -1)
+    words = {
+        (True, False): "better: a network of its own pays",
+        (False, True): "worse: the other's would have done better",
+        (True, True): "a trade of one for the other",
+        (False, False): "no difference seen",
+    }[max(faster, better) > 0, min(faster, better) < 0]
+    told = f"latency × {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+    return f"{told}, test accuracy {gain:+.4f} ± {reach:.4f}: {words}"
+
+
+def _fronts(seed: int, runs: dict[str, Path], meter: LatencyMeter, seconds: float) -> dict[str, Any]:
+    """Both searches' fronts at both precisions; where accuracies at INT8 aren't known, those at fp32 stand for them."""
+    if seconds <= 0:
+        return {}
+    members: list[dict[str, Any]] = []
+    models: list[bytes] = []
+    for name, run in runs.items():
+        front = [trial for trial in trained(run) if trial["on_front"]]
+        plain = [graph.SerializeToString() for graph in quick_graphs(run, front)]
+        members += [_member(name, trial) for trial in front]
+        models += [content for each in plain for content in (each, quantize_like(each))]
+    print(f"timing {len(members)} members of both fronts at both precisions, {seconds:g} s", flush=True)
+    together = meter.together(models, budget_s=seconds)
+    times = [ratio.ratio * together.latencies[0].latency_ms for ratio in together.ratios]
+    for at, member in enumerate(members):
+        member["latency_ms"] = {"fp32": times[2 * at], "int8": times[2 * at + 1]}
+    _show_members(members)
+    volumes = {at: _volumes(seed, members, at) for at in PRECISIONS}
+    both = [[member["latency_ms"][at] for member in members] for at in PRECISIONS]
+    gains = [int8 / fp32 for fp32, int8 in zip(*both, strict=True)]
+    rank = float(stats.spearmanr(*both).statistic) if len(members) > 2 else None
+    found = f"{min(gains):.3f} to {max(gains):.3f}, rank correlation {'–' if rank is None else f'{rank:.3f}'}"
+    summary(f"seed {seed}: members' latency at INT8 over fp32", found, "told")
+    return {"members": members, "hypervolumes": volumes, "rank_correlation": rank}
+
+
+def _member(name: str, trial: dict[str, Any]) -> dict[str, Any]:
+    reached = trial["objectives"]["accuracy"]
+    return {
+        "searched_for": name,
+        "id": trial["id"],
+        "accuracy": {"fp32": trial["details"].get("accuracy_fp32", reached), "int8": reached},
+        "activations": places(trial),
+        "architecture": trial["architecture"],
+    }
+
+
+def _show_members(members: list[dict[str, Any]]) -> None:
+    table(
+        [
+            {
+                "front of": member["searched_for"],
+                "id": member["id"],
+                "accuracy": f"{member['accuracy'][member['searched_for']]:.4f}",
+                "fp32, ms": f"{member['latency_ms']['fp32']:.4g}",
+                "INT8, ms": f"{member['latency_ms']['int8']:.4g}",
+                "INT8 / fp32": f"{member['latency_ms']['int8'] / member['latency_ms']['fp32']:.3f}",
+                "activations": ", ".join(member["activations"].values()),
+            }
+            for member in sorted(members, key=lambda m: (m["searched_for"], m["latency_ms"]["fp32"]))
+        ]
+    )
+
+
+def _volumes(seed: int, members: list[dict[str, Any]], at: str) -> dict[str, Any]:
+    errors = np.array([1.0 - member["accuracy"][at] for member in members])
+    latencies = np.array([member["latency_ms"][at] for member in members])
+    box = box_of(errors.tolist(), latencies.tolist(), share=1.0)
+    box["error_worst"] *= _BEYOND_WORST
+    box["latency_worst_ms"] *= _BEYOND_WORST
+    of = np.array([member["searched_for"] for member in members])
+    found = {name: volume(errors[of == name].tolist(), latencies[of == name].tolist(), box) for name in PRECISIONS}
+    listed = ", ".join(f"{name}'s front {value:.4f}" for name, value in found.items())
+    below = f"below error {box['error_worst']:.4f} and {box['latency_worst_ms']:.4g} ms"
+    summary(f"seed {seed}: hypervolumes at {at}", f"{listed}, {below}", f"{at}'s the larger")
+    return {"box": box, **found}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, seeds=1, final_epochs=5)
+    parser.add_argument("--pick", default="knee", help="which member of a front wins (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each file's timing (default: %(default)s)")
+    text = "for timing both fronts at both precisions, 0: not at all (default: %(default)s)"
+    parser.add_argument("--front-seconds", type=float, default=40.0, help=text)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    main()
