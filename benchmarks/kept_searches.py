@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser, *, seeds: int, final_epochs: in
     add("--first-seed", int, 0, "the first of them")
     add("--trials", at_least_one, 24, "of each search")
     add("--epochs", at_least_one, 1, "of a candidate")
+    add("--width", at_least_one, 16, "`space.width`; 8 for smaller candidates")
     add("--final-epochs", at_least_one, final_epochs, "of a search's winner")
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), help="of the space (%(default)s)")
     parser.add_argument("--limit-ms", type=float, help="a limit of the latency; none by default")
@@ -70,7 +71,7 @@ def config_of(arguments: argparse.Namespace, name: str, seed: int, activations: 
         "train_samples": arguments.images,
         "validation_samples": arguments.validation_images,
     }
-    config["space"]["activations"] = list(activations)
+    config["space"] |= {"width": arguments.width, "activations": list(activations)}
     config["evaluator"]["epochs"] = arguments.epochs
     return config
 
@@ -81,7 +82,7 @@ def searched(folder: Path, config: Mapping[str, Any]) -> Path:
     Its config stands beside it, and so does what it said (`NAME.log`). Ends the program where the folder holds a
     search of that name with another config, or where the search fails.
     """
-    name = config["name"]
+    name = str(config["name"])
     run, file = folder / name, folder / f"{name}.yaml"
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     if file.is_file() and file.read_text() != text:

@@ -31,6 +31,19 @@ _MOST_KNOTS = 16
 _BEYOND = np.array([-1e8, -1e6, -1e5, 1e5, 1e6, 1e8])  # where a limit such as float16's would show
 
 
+_SPECIAL: Mapping[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
+    "leaky_relu": (("relu", {"slope": 0.0}),),
+    "clip": (("relu6", {"low": 0.0, "high": 6.0}), ("hardtanh", {"low": -1.0, "high": 1.0})),
+    "sigmoid": (
+        ("sigmoid", {"inner": 1.0, "scale": 1.0, "shift": 0.0}),
+        ("tanh", {"inner": 2.0, "scale": 2.0, "shift": -1.0}),
+        ("scaled_sigmoid", {}),
+    ),
+    "swish": (("silu", {"beta": 1.0}), ("swish_beta", {})),
+    "elu": (("elu", {"scale": 1.0}), ("selu", {})),
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """Functions that differ in parameters only.
@@ -65,6 +78,15 @@ class Known:
     def all(self, name: str, value: float) -> bool:
         """Whether a parameter has this value in every channel (to float32's precision)."""
         return bool(np.all(np.float32(self.parameters[name]) == np.float32(value)))
+
+    @property
+    def name(self) -> str:
+        """As the table of activations calls it, where it has these parameters; otherwise the family's."""
+        special = _SPECIAL.get(self.family, ())
+        return next((name for name, values in special if self._has(values)), self.family)
+
+    def _has(self, values: Mapping[str, float]) -> bool:
+        return self.channels == 1 and all(self.all(name, value) for name, value in values.items())
 
     def __call__(self, x: Array) -> Array:
         """The function: x (n,) → (channels, n), float64."""

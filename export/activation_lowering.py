@@ -42,6 +42,7 @@ class Site:
     Attributes:
         place: module path, or the name of the node.
         activation: its family.
+        name: what it is called with these parameters, as relu is a leaky_relu.
         form: how it is written now; None where it was left as it was.
         folded: whether a scale of its own went into the weights around it.
         before: operators that it was written with.
@@ -52,6 +53,7 @@ class Site:
 
     place: str
     activation: str
+    name: str
     form: str | None
     folded: bool
     before: tuple[str, ...]
@@ -136,7 +138,7 @@ class _Pass:
         joins = self._joins(region, readers)
         context = Context(self._channels_of(region, folded), joins, self._opset)
         before = tuple(node.op_type for node in region.nodes)
-        site = Site(_place(region), known.family, None, folded is not known, before, before)
+        site = Site(_place(region), known.family, known.name, None, folded is not known, before, before)
         exact = {
             form: deviations
             for form in forms_of(folded, context)

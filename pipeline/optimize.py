@@ -178,7 +178,7 @@ def _feeds(model: bytes, device: Device) -> Iterator[dict[str, np.ndarray]]:
 def _told(sites: Sequence[Site]) -> list[dict[str, Any]]:
     """Alike sites as one row."""
     rows = Counter(
-        (site.activation, site.form, site.folded, " ".join(site.before), " ".join(site.after), site.deviations)
+        (site.name, site.form, site.folded, " ".join(site.before), " ".join(site.after), site.deviations)
         for site in sites
     )
     return [
