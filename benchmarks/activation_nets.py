@@ -110,6 +110,7 @@ def trained(network: nn.Module, activation: str, channels: int, root: Path, step
         images, labels = batch(root, True, range(64 * step, 64 * (step + 1)), TRAINING_SIDE, channels)
         optimizer.zero_grad()
         F.cross_entropy(network(images), labels).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
     after = [parameter.detach() for parameter in learned(network, activation)]
     if any(torch.equal(a, b) for a, b in zip(before, after, strict=True)):

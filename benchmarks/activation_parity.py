@@ -28,6 +28,7 @@ from export.onnx_export import export_model
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     import onnx
     from torch import nn
@@ -68,8 +69,9 @@ class Parity:
     @property
     def good(self) -> bool:
         """Whether all of it is as it should be."""
-        worst = max(self.difference, self.quick_difference, self.batches_difference)
-        return worst <= _GOAL and not self.changed and not self.quick_changed and self.same_operators
+        differences = self.difference, self.quick_difference, self.batches_difference
+        close = all(each <= _GOAL for each in differences)  # NaN is not
+        return close and not self.changed and not self.quick_changed and self.same_operators
 
 
 def main() -> None:
@@ -161,10 +163,10 @@ def _show(rows: dict[str, Parity], options: argparse.Namespace) -> None:
         if not row.good:
             print(f"off: {key}: {row}")
     every = list(rows.values())
-    worst = max(rows, key=lambda key: rows[key].difference)
+    worst = list(rows)[int(np.argmax([row.difference for row in every]))]  # NaN counts as the most
     summary("parity", f"max|Δ|/max|torch| at most {rows[worst].difference:.1e} ({worst})", f"{_GOAL:g}")
-    summary("parity of the quick graph", f"at most {max(row.quick_difference for row in every):.1e}", f"{_GOAL:g}")
-    summary("batches of 1, 2, 7", f"at most {max(row.batches_difference for row in every):.1e}", f"{_GOAL:g}")
+    summary("parity of the quick graph", f"at most {_most(row.quick_difference for row in every):.1e}", f"{_GOAL:g}")
+    summary("batches of 1, 2, 7", f"at most {_most(row.batches_difference for row in every):.1e}", f"{_GOAL:g}")
     same = sum(not row.changed and not row.quick_changed for row in every)
     images = sum(row.images for row in every)
     summary("same best class", f"in {same} of {len(every)} networks, {images:,} images", "all")
@@ -172,12 +174,17 @@ def _show(rows: dict[str, Parity], options: argparse.Namespace) -> None:
     summary("quick graph with the file's operators", f"{equal} of {len(every)}", "all")
 
 
+def _most(differences: Iterable[float]) -> float:
+    """NaN where one is."""
+    return float(np.max(list(differences)))
+
+
 def _line(name: str, sides: list[int], rows: dict[str, Parity], channels: list[int]) -> dict[str, str]:
     line = {"activation": name}
     for side in sides:
-        line[f"{side}²"] = f"{max(rows[_key(name, each, side)].difference for each in channels):.1e}"
+        line[f"{side}²"] = f"{_most(rows[_key(name, each, side)].difference for each in channels):.1e}"
     of_it = [rows[_key(name, each, side)] for each in channels for side in sides]
-    line["quick"] = f"{max(row.quick_difference for row in of_it):.1e}"
+    line["quick"] = f"{_most(row.quick_difference for row in of_it):.1e}"
     line["changed"] = str(sum(row.changed + row.quick_changed for row in of_it))
     line["accuracy"] = f"{min(row.accuracy for row in of_it):.2f} to {max(row.accuracy for row in of_it):.2f}"
     line["classes"] = f"{min(row.classes for row in of_it)} to {max(row.classes for row in of_it)}"

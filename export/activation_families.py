@@ -176,8 +176,9 @@ def _fixed(function: Function) -> Parameters:
 
 
 def _fit_leaky_relu(function: Function) -> Parameters | None:
+    """Neither x itself nor |x|, which have cheaper operators."""
     low, high = _at(function, -1.0, 1.0)
-    return {"slope": -low} if _same(high, 1.0) and not _same(low, -1.0) else None
+    return {"slope": -low} if _same(high, 1.0) and not _same(np.abs(low), 1.0) else None
 
 
 def _fit_clip(function: Function) -> Parameters | None:

@@ -93,14 +93,29 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
     if (opset_of(model) or 0) < _OLDEST_OPSET:
         return []
     kinds = ValueKinds(model)
-    accepted = regions(graph, lambda region: _recognised(region) is not None and kinds.takes(region))
-    found = sorted(accepted, key=lambda region: region.positions[-1])
+    found = sorted(regions(graph, lambda region: _accepted(region, kinds)), key=lambda region: region.positions[-1])
     if not found:
         return []
     pass_ = _Pass(model, found, kinds.channels, forms or {})
     sites = [pass_.lower(region) for region in found]
     pass_.write()
     return sites
+
+
+def _accepted(region: Region, kinds: ValueKinds) -> bool:
+    known = _recognised(region)
+    if known is None or not kinds.takes(region):
+        return False
+    return known.family not in _ONLY_SHORTER or _shortened(region, known, kinds.channels.get(region.root))
+
+
+def _shortened(region: Region, known: Known, channels: int | None) -> bool:
+    """Whether it has a form that isn't longer; where it hasn't, what it is made of may have one."""
+    for form in forms_of(known, Context(channels, joins=False, opset=_OLDEST_OPSET)):
+        writer = NodeWriter(set(), "", channels=channels)
+        form.write(writer, region.root, known)
+        return len(writer.nodes) <= len(region.nodes)
+    return False
 
 
 def _recognised(region: Region) -> Known | None:
@@ -149,8 +164,6 @@ class _Pass:
         for form, deviations in sorted(exact.items(), key=lambda pair: pair[0].name != wanted)[:1]:
             writer = self._writer(region, context)
             output = form.write(writer, region.root, folded)
-            if folded.family in _ONLY_SHORTER and len(writer.nodes) > len(region.nodes):
-                break
             if folded is known and _alike(writer.nodes, region.nodes):
                 return replace(site, form=form.name)
             self._replace(region, writer, output)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 _LONGEST = 40  # nodes; more are no activation
+_MOST_ROOTS = 16  # values in a row that an activation may begin at; each costs an attempt
 _LARGEST = 1 << 14  # numbers; an activation has one for each channel at most
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.BOOL)
 
@@ -120,7 +121,7 @@ class _Finder:
                 chains.append((name, *(roots.get(maker, ()) if maker is not None else ())))
             if chains:
                 common = set(chains[0]).intersection(*chains[1:])
-                roots[at] = tuple(name for name in chains[0] if name in common)[:_LONGEST]
+                roots[at] = tuple(name for name in chains[0] if name in common)[:_MOST_ROOTS]
         return roots
 
     def _is_elementwise(self, node: onnx.NodeProto) -> bool:

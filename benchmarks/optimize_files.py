@@ -1,0 +1,181 @@
+"""What `hwnas optimize` gains on files that plain `torch.onnx.export` writes, and that it leaves published ones alone.
+
+MobileNetV2 at 224² with one activation in all 35 places: exported by torch as it is, then rewritten; equality is judged
+here once more, on inputs that the command doesn't use, in ONNX Runtime. Then every file under
+$HWNAS_SHARED/data/onnx_models: never slower, never different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from common import HWNAS, heading, summary
+from torch import nn
+
+from latency_models.device import resolve_device
+from latency_models.runner import session
+from pipeline.compat import import_torchvision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Make = Callable[[int], nn.Module]
+
+_OPSET = 18  # torch's default, below that of the first Gelu
+_RELATIVE = 1e-5
+_GOAL = 6.5
+
+
+class SpeltHardswish(nn.Module):
+    """Hardswish in small operators, as older converters write it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → the same."""
+        return x * torch.clamp(x + 3.0, 0.0, 6.0) / 6.0
+
+
+def _slopes(channels: int) -> nn.Module:
+    prelu = nn.PReLU(channels)
+    with torch.no_grad():
+        prelu.weight.copy_(torch.linspace(0.0, 0.5, channels))
+    return prelu
+
+
+ACTIVATIONS: dict[str, Make] = {
+    "mish": lambda channels: nn.Mish(),
+    "softplus": lambda channels: nn.Softplus(),
+    "elu": lambda channels: nn.ELU(),
+    "selu": lambda channels: nn.SELU(),
+    "prelu_channel": _slopes,
+    "gelu": lambda channels: nn.GELU(),
+    "gelu_tanh": lambda channels: nn.GELU(approximate="tanh"),
+    "hardswish_spelt": lambda channels: SpeltHardswish(),
+    "relu6": lambda channels: nn.ReLU6(),
+}
+
+
+def exported(name: str, folder: Path) -> Path:
+    """Torchvision's MobileNetV2 with that activation in place of every ReLU6, as torch writes it."""
+    torch.manual_seed(0)
+    network = import_torchvision().models.mobilenet_v2(weights=None).eval()
+    _replace(network, ACTIVATIONS[name])
+    _settle(network)
+    path = folder / f"mobilenet_v2-{name}.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's exporter about torch
+        torch.onnx.export(
+            network,
+            (torch.randn(1, 3, 224, 224),),
+            str(path),
+            dynamo=True,
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    return path
+
+
+def _settle(network: nn.Module) -> None:
+    """Give batch norms the statistics of their inputs: else values die out, and only rounding is left to compare."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches
+    network.train()
+    with torch.no_grad():
+        for _ in range(4):
+            network(torch.randn(8, 3, 224, 224))
+    network.eval()
+
+
+def _replace(network: nn.Module, make: Make) -> None:
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU6):
+                norm = next(each for each in reversed(list(module.children())) if isinstance(each, nn.BatchNorm2d))
+                setattr(module, name, make(norm.num_features))
+
+
+def optimized(path: Path, folder: Path, seconds: float) -> dict[str, object]:
+    """What the command says of a file."""
+    output = folder / f"{path.stem}.optimized.onnx"
+    command = [str(HWNAS), "optimize", str(path), "--output", str(output), "--seconds", str(seconds), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{path}: exit {done.returncode}: {done.stderr}")
+    result: dict[str, object] = json.loads(done.stdout)
+    return {**result, "difference_here": difference(path, output)}
+
+
+def difference(old: Path, new: Path) -> float:
+    """The largest difference of any output on fresh inputs, as a share of that output's largest value."""
+    feed = session(old, resolve_device("cpu", 1, None, "fp32"), None).feed
+    random = np.random.default_rng(99)
+    sessions = [ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (old, new)]
+    largest = 0.0
+    for _ in range(3):
+        inputs = {
+            name: random.standard_normal(array.shape).astype(array.dtype) if array.dtype.kind == "f" else array
+            for name, array in feed.items()
+        }
+        for expected, found in zip(*(each.run(None, inputs) for each in sessions), strict=True):
+            size = float(np.abs(expected).max(initial=0.0))
+            apart = float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max(initial=0.0))
+            largest = max(largest, apart / size if size else apart)
+    return largest
+
+
+def _line(name: str, result: dict[str, object]) -> str:
+    gain = 1.0 / float(str(result["ratio"])) if result["changed"] else 1.0
+    interval = f"{result['ratio_low']:.3f} to {result['ratio_high']:.3f}" if result["ratio"] is not None else ""
+    verdict = "" if result["changed"] else f"as it was: {result['reason']}"
+    return f"{name:32} {gain:6.2f}×  {interval:16} {result['difference_here']:8.1e}  {verdict}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
+    parser.add_argument("--seconds", type=float, default=8.0, help="of timing for each file")
+    parser.add_argument("--no-published", action="store_true", help="leave the published files out")
+    arguments = parser.parse_args()
+    heading(__doc__)
+    print(f"{'file':32} {'gain':>7}  {'ratio, 95 %':16} {'differs':>8}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gains = {}
+        for activation in arguments.only:
+            path = exported(activation, folder)
+            result = optimized(path, folder, arguments.seconds)
+            gains[activation] = result
+            print(_line(path.stem, result), flush=True)
+        published = Path(os.environ.get("HWNAS_SHARED", "../shared")) / "data" / "onnx_models"
+        others = []
+        if not arguments.no_published:
+            for path in sorted(published.rglob("*.onnx")):
+                result = optimized(path, folder, arguments.seconds)
+                others.append(result)
+                print(_line(path.name, result), flush=True)
+    print()
+    if "mish" in gains:
+        mish = gains["mish"]
+        gain = 1.0 / float(str(mish["ratio"])) if mish["changed"] else 1.0
+        summary("mobilenet_v2 with mish, times faster", f"{gain:.2f}", f"at least {_GOAL}")
+    apart = [float(str(each["difference_here"])) for each in (*gains.values(), *others)]
+    summary("files whose outputs differ by more than 1e-5", f"{sum(d > _RELATIVE for d in apart)} of {len(apart)}", "0")
+    if others:
+        slower = sum(bool(each["changed"]) and float(str(each["ratio_high"])) >= 1.0 for each in others)
+        changed = sum(bool(each["changed"]) for each in others)
+        summary("published files made slower", f"{slower} of {len(others)} ({changed} made faster)", "0")
+
+
+if __name__ == "__main__":
+    main()
