@@ -162,8 +162,11 @@ class _Pass:
         site = replace(site, forms=tuple(form.name for form in exact))
         wanted = self._forms.get(folded.family)
         for form, deviations in sorted(exact.items(), key=lambda pair: pair[0].name != wanted)[:1]:
+            old = _inner_names(region)
+            self._names -= old  # the new nodes may have them
             writer = self._writer(region, context)
             output = form.write(writer, region.root, folded)
+            self._names |= old
             if folded is known and _alike(writer.nodes, region.nodes):
                 return replace(site, form=form.name)
             self._replace(region, writer, output)
@@ -183,7 +186,7 @@ class _Pass:
 
     def _writer(self, region: Region, context: Context) -> NodeWriter:
         axis = region.channel_axis if region.channel_axis is not None else 2
-        prefix = _place(region)
+        prefix = "" if region.nodes[-1].name.startswith(region.nodes[-1].op_type) else _place(region)
         return NodeWriter(self._names, prefix, channels=context.channels, axis=axis, origin=region.nodes[-1])
 
     def _replace(self, region: Region, writer: NodeWriter, output: str) -> None:
@@ -314,6 +317,10 @@ def _compared(old: Array, new: Array) -> tuple[str, ...]:
 
 def _text(value: float) -> str:
     return "NaN" if np.isnan(value) else "+∞" if value == np.inf else "−∞" if value == -np.inf else f"{value:.4g}"
+
+
+def _inner_names(region: Region) -> set[str]:
+    return {name for node in region.nodes for name in (node.name, *node.output)} - {region.output, region.root, ""}
 
 
 def _alike(new: list[onnx.NodeProto], old: tuple[onnx.NodeProto, ...]) -> bool:

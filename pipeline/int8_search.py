@@ -180,15 +180,20 @@ class Int8Search:
         self._note(whole, *others, outcome="")
         paying.sort(key=lambda each: each.ratio.ratio if each.ratio else np.inf)
         plans = [replace(paying[0], ratio=None)]
-        if paying[1:]:
+        together = frozenset().union(*(plan.float_nodes for plan in paying))
+        if paying[1:] and not together >= self._everything:
             names = ", ".join(each.plan.removeprefix("float: ") for each in paying)
-            plans.append(Tried(f"float: {names}", float_nodes=frozenset().union(*(p.float_nodes for p in paying))))
+            plans.append(Tried(f"float: {names}", float_nodes=together))
         self._say("timing what pays once more", 0.4)
         whole, *again = self._timed([whole, *plans], _SECOND_LOOK_S)
         sure = [each for each in again if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
         best = min(sure, key=lambda each: each.ratio.ratio if each.ratio else np.inf, default=whole)
         self._note(whole, *again, outcome="measured again, with those that pay together")
         return best
+
+    @cached_property
+    def _everything(self) -> frozenset[str]:
+        return frozenset(node for group in self._quantizer.groups for node in group.nodes)
 
     @cached_property
     def _joined(self) -> list[FloatGroup]:
@@ -251,11 +256,10 @@ class Int8Search:
         """Doubling the number of pairs in float until the accuracy is kept; the most accurate where it never is."""
         self._say("looking for the nodes that lose the accuracy", 0.8)
         order = self._sensitive(attempt, deadline)
-        everything = {node for group in self._quantizer.groups for node in group.nodes}
         found, count = [attempt], 1
         while count <= len(order) and time.monotonic() < deadline:
             nodes = attempt.float_nodes.union(*(pair.nodes for pair in order[:count]))
-            if nodes >= everything:
+            if nodes >= self._everything:
                 break
             names = [attempt.plan.removeprefix("float: ")] if attempt.float_nodes else []
             names.append(f"the most sensitive {_listed([pair.name for pair in order[:count]])}")

@@ -181,7 +181,9 @@ class TestWhatStaysFloat:
         quantizer = Quantizer(graph, images)
         whole = ops(quantizer.quantize())
         plain = onnx_outputs(graph, torch.from_numpy(images))
-        assert len(quantizer.groups) == len({node for group in quantizer.groups for node in group.nodes[:1]}) == 7
+        products = sum(node.op_type in ("Conv", "Gemm") for node in graph.graph.node)  # scales of channels among them
+        firsts = {node for group in quantizer.groups for node in group.nodes[:1]}
+        assert len(quantizer.groups) == len(firsts) == products >= 7
         for group in quantizer.groups:
             quantized = quantizer.quantize(float_nodes=group.nodes)
             onnx.checker.check_model(quantized, full_check=True)

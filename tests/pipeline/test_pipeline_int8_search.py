@@ -99,6 +99,12 @@ class TestTheGuarantee:
         assert int8.facts["kept"] is False
         assert "it isn't faster" in int8.facts["reason"]
 
+    def test_something_stays_quantised_where_every_group_pays_in_float(self, data: DataSet) -> None:
+        meter = Meter(lambda model: FASTER if float_convolutions(model) else UNCERTAIN)
+        int8 = try_int8(network(), data, meter, max_loss=1.0)  # type: ignore[arg-type]
+        assert int8.model is not None
+        assert any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(int8.model).graph.node)
+
     def test_what_is_faster_is_kept(self, data: DataSet) -> None:
         int8 = try_int8(network(), data, Meter(always(FASTER)), max_loss=1.0)  # type: ignore[arg-type]
         assert int8.facts["kept"] is True
