@@ -239,11 +239,8 @@ def _fold_sigmoid(known: Known, region: Region, folding: ScaleFolding, readers: 
     if not known.all("inner", 1.0) and _safe(inner) and folding.before(region.root, inner, readers):
         parameters["inner"], changed = np.ones(1), True
     plain = known.all("scale", 1.0) and known.all("shift", 0.0)
-    if (
-        not plain
-        and _safe(parameters["scale"])
-        and folding.behind(region.output, parameters["scale"], parameters["shift"])
-    ):
+    shift = parameters["shift"] if parameters["shift"].any() else None
+    if not plain and _safe(parameters["scale"]) and folding.behind(region.output, parameters["scale"], shift):
         parameters |= {"scale": np.ones(1), "shift": np.zeros(1)}
         changed = True
     return Known("sigmoid", parameters) if changed else known

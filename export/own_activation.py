@@ -28,7 +28,8 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
             the module will see on axis 1) where it takes a parameter of that name, else with nothing.
 
     Raises:
-        OwnActivationError: it can't be made, is no module, works in place, or does not keep its input's shape.
+        OwnActivationError: it can't be made, is no module, works in place, does not keep its input's shape and type, gives
+            no numbers, lets no gradient through, or does what depends on chance or on the others in the batch.
     """
     if not callable(factory):
         raise OwnActivationError(name, f"it is a {type(factory).__name__}, not a class or function that makes modules")
@@ -44,7 +45,8 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
         return module
 
     for shape in _PROBES:
-        _check_shape(name, create(shape[1]), shape)
+        _check_form(name, create(shape[1]), shape)
+    _check_conduct(name, create(_PROBES[0][1]))
     row = activations.Activation(
         name,
         create,
@@ -65,7 +67,7 @@ def _takes_channels(factory: Callable[..., Any]) -> bool:
         return False
 
 
-def _check_shape(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+def _check_form(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
     x = torch.linspace(-3, 3, int(torch.tensor(shape).prod())).reshape(shape)
     before = x.clone()
     try:
@@ -83,6 +85,25 @@ def _check_shape(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
         )
     if not torch.equal(x, before):
         raise OwnActivationError(name, "it changes its input in place, which residual paths share")
+    if y.dtype != x.dtype:
+        raise OwnActivationError(name, f"for float32 it returns {str(y.dtype).removeprefix('torch.')}")
+
+
+def _check_conduct(name: str, module: nn.Module) -> None:
+    """Numbers for numbers, the same each time and for each image alone, and a gradient."""
+    x = torch.linspace(-3, 3, _PROBES[0][1] * 2 * 35).reshape(_PROBES[0]).requires_grad_()
+    with evaluating(module):
+        y, again, alone = module(x), module(x), module(x[:1])
+    if not torch.isfinite(y).all():
+        raise OwnActivationError(name, "for inputs from −3 to 3 it gives NaN or infinity")
+    if not torch.equal(y, again):
+        raise OwnActivationError(
+            name, "it gives something else each time; what is deployed can't leave things to chance"
+        )
+    if not torch.allclose(alone, y[:1], rtol=1e-4, atol=1e-5):
+        raise OwnActivationError(name, "what it gives for an image depends on the others in the batch")
+    if not y.requires_grad or torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is None:
+        raise OwnActivationError(name, "no gradient reaches its input, so that what comes before it can't be trained")
 
 
 def _first_line(factory: Callable[..., Any]) -> str:

@@ -41,6 +41,20 @@ _COMPOUND = {
         "Abs Add Div": "softsign",
         "Mul Sub Relu Add": "piecewise_linear",
         "Mul Add Abs Div": "pade",
+        # Conv: of 1×1 kernels, one for each channel, which scales and shifts them in the runtime's own layout.
+        "Conv Sigmoid Mul Softsign": "mish",
+        "Clip Exp Add Mul Softsign": "mish",
+        "Clip Exp Sub Max": "elu",
+        "Clip Exp Sub Mul Max": "elu",
+        "Clip Exp Sub Mul Relu Add": "elu",
+        "Clip Exp Sub Relu Add": "elu",
+        "Conv Clip Exp Relu Add": "elu",
+        "Neg Min Exp Mul Softsign Add Relu": "softplus",
+        "Mul Max": "prelu",
+        "Sigmoid Conv": "scaled_sigmoid",
+        "Conv Sigmoid Mul": "acon",
+        "Conv Sigmoid Mul Add": "acon",
+        "Conv Relu Add": "piecewise_linear",
     }.items()
 }
 # Of the same operators as others, in other numbers.
@@ -50,6 +64,12 @@ _COUNTED = {
         "Mul Sigmoid Mul": "swish_beta",
         "Sigmoid Mul Add": "scaled_sigmoid",
         "Mul Mul Sigmoid Mul Mul Add": "acon",
+        "Mul Sigmoid Mul Add Mul": "acon",
+        "Mul Clip Exp Sub Mul Max": "celu",
+        "Clip Mul Exp Sub Mul Max": "celu",
+        "Clip Exp Sub Mul Relu Mul Add": "selu",
+        "Conv Clip Exp Conv Conv Relu Add": "selu",
+        "Conv Relu Conv Add": "prelu",
     }.items()
 }
 _LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sum", "Identity", "Cast"})
@@ -87,6 +107,7 @@ def activation_regions(
         class_of: its module's class, likewise.
     """
     constants = constant_values(graph)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     group: dict[str, int] = {}  # value → first node of the region that made it
     root: dict[str, str] = {}
     members: dict[int, list[int]] = {}
@@ -97,7 +118,7 @@ def activation_regions(
             if inputs[0] in group:
                 group[node.output[0]] = group[inputs[0]]
             continue
-        if node.op_type not in _BENT | _LINEAR or not inputs:
+        if not (node.op_type in _BENT | _LINEAR or (node.op_type == "Conv" and _scales(node, shapes))) or not inputs:
             continue
         own = [name for name in inputs if name in group and module_of(group[name]) == module_of(at)]
         roots = {root.get(name, name) if name in own or name not in group else name for name in inputs}
@@ -118,6 +139,14 @@ def activation_regions(
     )
 
 
+def _scales(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a convolution only scales and shifts each channel, as a part of an activation may."""
+    shape = shapes.get(node.input[1], ())
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    plain = all(value == 1 for value in attributes.get("strides", ())) and not any(attributes.get("pads", ()))
+    return plain and shape[1:] == (1, 1, 1) and attributes.get("group", 1) == shape[0]
+
+
 def _name(nodes: Sequence[onnx.NodeProto], class_name: str | None, constants: Mapping[str, object]) -> str:
     known = _TORCH_CLASSES.get((class_name or "").rpartition(".")[2].lower())
     if known is not None and known != "gelu":
@@ -131,7 +160,7 @@ def _name(nodes: Sequence[onnx.NodeProto], class_name: str | None, constants: Ma
     if (name := _COMPOUND.get(frozenset(kinds))) is not None:
         return name
     # A bias of its own that stands before, say.
-    return _name(nodes[1:], None, constants) if nodes[0].op_type in _LINEAR else "·".join(kinds)
+    return _name(nodes[1:], None, constants) if nodes[0].op_type in _LINEAR | {"Conv"} else "·".join(kinds)
 
 
 def _single(node: onnx.NodeProto, constants: Mapping[str, object]) -> str:

@@ -469,6 +469,25 @@ def test_parity_of_a_model_in_memory(model, arrays):
         parity(b"junk", arrays["inputs"], arrays["outputs"])
 
 
+def test_a_network_that_looks_at_its_neighbours_has_no_parity():
+    def minus_the_mean(batch: str) -> onnx.ModelProto:
+        node = onnx.helper.make_node
+        mean = node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1)
+        graph = onnx.helper.make_graph(
+            [mean, node("Sub", ["x", "mean"], ["y"])],
+            "g",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 4])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, 4])],
+            [onnx.numpy_helper.from_array(np.array([0]), "axes")],
+        )
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    check = parity(minus_the_mean("n").SerializeToString(), x, x - x.mean(axis=0))
+    assert check.ok is False
+    assert "run alone" in check.detail
+
+
 def test_deploying_needs_no_torch():
     code = (
         "import sys, export.verify, export.bundle, export.preprocessing, export.lowering\n"

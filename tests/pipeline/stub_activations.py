@@ -73,3 +73,38 @@ def no_module() -> int:
 
 
 NUMBER = 3
+
+
+class Neighbourly(nn.Module):
+    """Looks at the other images of its batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class Chancy(nn.Module):
+    """Something else each time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+class Wide(nn.Module):
+    """In another type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double()
+
+
+class Numberless(nn.Module):
+    """No numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 0 * 0
+
+
+class Deaf(nn.Module):
+    """Lets no gradient through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x.detach()

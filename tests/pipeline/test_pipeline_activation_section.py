@@ -119,7 +119,7 @@ def test_what_fails_becomes_a_note(finished: Finished, run_copy: Path, monkeypat
     winner = next(r for r in records(run_copy) if r.id == manifest_of(run_copy)["architecture_id"])
     network = space.build(winner.architecture)
     meter: Any = SimpleNamespace()
-    record_activations(run, data, space, winner, network, records(run_copy), meter, bytes, notes)
+    record_activations(run, data, space, winner, network, records(run_copy), meter, bytes, {}, notes)
     assert notes.notes == ["activations: no costs: ConnectionError: the device is gone"]
     facts = read(run_copy, winner.id, run.digest())
     assert facts.costs.missing == "ConnectionError: the device is gone"

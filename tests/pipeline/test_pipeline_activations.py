@@ -15,8 +15,9 @@ from pipeline_cli import check_message, small_config
 from torch import nn
 
 from export import activations, module_template
+from export.activation_forms import FORMS
 from export.errors import UnsupportedModuleError
-from export.graph_builder import quick_graph
+from export.graph_builder import cost_graph, quick_graph
 from export.graph_writer import GraphWriter, Value
 from export.onnx_export import export_model
 from latency_models.activation_regions import activation_regions
@@ -222,6 +223,11 @@ WRONG = [
     ("stub_activations:Pair", ("tuple", "not a tensor")),
     ("stub_activations:Fussy", ("RuntimeError: not today",)),
     ("stub_activations:Demanding", ("can't be made", "width")),
+    ("stub_activations:Neighbourly", ("the others in the batch",)),
+    ("stub_activations:Chancy", ("chance",)),
+    ("stub_activations:Wide", ("float64",)),
+    ("stub_activations:Numberless", ("NaN",)),
+    ("stub_activations:Deaf", ("gradient",)),
 ]
 
 
@@ -245,14 +251,22 @@ def test_the_list_tells_formula_learnable_and_cost(hwnas: Any) -> None:
     )
 
 
-# These have the form of another row, of which nothing tells them apart.
-SAME_FORM = {"prelu": "leaky_relu", "prelu_channel": "prelu"}
+# These have the form of another row, of which nothing tells them apart; scales of some are in the weights around.
+SAME_FORM = {
+    "prelu": "leaky_relu",
+    "prelu_channel": "prelu",
+    "celu": "elu",
+    "swish_beta": "silu",
+    "scaled_sigmoid": "sigmoid",
+}
+PREFERRED = [(family, form.name) for family, forms in FORMS.items() for form in forms if len(forms) > 1]
 
 
 @pytest.mark.parametrize("name", [name for name in activations.names() if name != "identity"])
-def test_a_profile_names_it_by_its_form(name: str) -> None:
+def test_a_profile_names_it_in_every_form(name: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 8, 1), activations.create(name, 8), nn.Conv2d(8, 2, 1))
-    graph = quick_graph(model, (2, 4, 4))[0].graph
-    (region,) = activation_regions(graph, lambda at: None, lambda at: None)
-    assert region.name == SAME_FORM.get(name, name)
+    for preferred in ({}, *(dict([pair]) for pair in PREFERRED)):
+        graph = cost_graph(model, (2, 4, 4), forms=preferred)[0].graph
+        (region,) = activation_regions(graph, lambda at: None, lambda at: None)
+        assert region.name == SAME_FORM.get(name, name), preferred

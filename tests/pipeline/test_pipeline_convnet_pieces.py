@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.graph_builder import quick_graph
+from export.graph_builder import plain_graph
 from latency_models.graph_cost import count
 from latency_models.operators import Operator
 from pipeline.config import ConvNetOptions
@@ -78,8 +78,7 @@ def case(request: pytest.FixtureRequest) -> tuple[ConvNetSpace, list[tuple[Archi
     space = space_of(shape, options)
     rows = []
     for architecture in drawn(space, PER_CASE, request.param):
-        graph, built_by = quick_graph(space.build(architecture), shape)
-        assert built_by == "builder"
+        graph = plain_graph(space.build(architecture), shape)
         rows.append((architecture, space.pieces(architecture), graph))
     return space, rows
 
@@ -157,7 +156,7 @@ class TestProbe:
     def test_of_all_pieces_is_the_network_itself(self, case: Any) -> None:
         for _, pieces, graph in case[1]:
             probe = case[0].probe(pieces)
-            found, _ = quick_graph(probe.model, probe.input_shape)
+            found = plain_graph(probe.model, probe.input_shape)
             assert [node.op_type for node in found.graph.node] == [node.op_type for node in graph.graph.node]
             costs, wanted = (count(each) for each in (found, graph))
             assert (costs.macs, costs.params) == (wanted.macs, wanted.params)
@@ -168,7 +167,7 @@ class TestProbe:
         for _, pieces, _ in case[1]:
             for chain in (pieces[:2], pieces[1:-1], pieces[1:2], pieces[-2:-1], pieces[-2:]):
                 probe = case[0].probe(chain)
-                graph, _ = quick_graph(probe.model, probe.input_shape)
+                graph = plain_graph(probe.model, probe.input_shape)
                 told = sum(macs_of(operator) for operator in probe.operators)
                 assert told == pytest.approx(count(graph).macs, rel=1e-9)
                 kinds = Counter(operator.kind for operator in probe.operators)
@@ -211,7 +210,7 @@ class TestShortcuts:
             for stages in (built.stages, frozen.stages):
                 for stage in stages:
                     assert [self.identities(block) for block in stage] == [at > 0 for at in range(len(stage))]
-            histograms = [histogram(quick_graph(network, (3, 16, 16))[0]) for network in (built, frozen)]
+            histograms = [histogram(plain_graph(network, (3, 16, 16))) for network in (built, frozen)]
             assert histograms[0] == histograms[1]
 
     def test_every_alternative_of_the_supernet_agrees(self) -> None:
