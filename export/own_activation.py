@@ -28,7 +28,7 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
             the module will see on axis 1) where it takes a parameter of that name, else with nothing.
 
     Raises:
-        OwnActivationError: it can't be made, is no module, works in place, does not keep its input's shape and type, gives
+        OwnActivationError: it can't be made, is no module, works in place, keeps not its input's shape and type, gives
             no numbers, lets no gradient through, or does what depends on chance or on the others in the batch.
     """
     if not callable(factory):
