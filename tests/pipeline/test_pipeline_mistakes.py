@@ -295,6 +295,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "compare": ("a.onnx", "b.onnx"),
     "calibrate": ("nowhere.yaml",),
     "predict": ("nowhere.onnx",),
+    "optimize": ("nowhere.onnx", "--output", "out.onnx"),
     "report": ("nowhere",),
     "list": ("nothing",),
 }
