@@ -159,20 +159,20 @@ class _Pass:
             for form in forms_of(folded, context)
             if (deviations := _deviations(folded, form, region if folded is known else None)) is not None
         }
-        site = replace(site, forms=tuple(form.name for form in exact))
+        if not exact:
+            return site
         wanted = self._forms.get(folded.family)
-        for form, deviations in sorted(exact.items(), key=lambda pair: pair[0].name != wanted)[:1]:
-            old = _inner_names(region)
-            self._names -= old  # the new nodes may have them
-            writer = self._writer(region, context)
-            output = form.write(writer, region.root, folded)
-            self._names |= old
-            if folded is known and _alike(writer.nodes, region.nodes):
-                return replace(site, form=form.name)
-            self._replace(region, writer, output)
-            after = tuple(node.op_type for node in writer.nodes)
-            return replace(site, form=form.name, after=after, deviations=deviations)
-        return site
+        form = min(exact, key=lambda each: each.name != wanted)  # the first, where the one that is wanted isn't there
+        site = replace(site, form=form.name, forms=tuple(each.name for each in exact))
+        old = _inner_names(region)
+        self._names -= old  # the new nodes may have them
+        writer = self._writer(region, context)
+        output = form.write(writer, region.root, folded)
+        self._names |= old
+        if folded is known and _alike(writer.nodes, region.nodes):
+            return site
+        self._replace(region, writer, output)
+        return replace(site, after=tuple(node.op_type for node in writer.nodes), deviations=exact[form])
 
     def write(self) -> None:
         """Put the new nodes where the old ones were."""
@@ -222,7 +222,7 @@ def _folded(known: Known, region: Region, folding: ScaleFolding, readers: int) -
 
 def _fold_swish(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
     beta = known.parameters["beta"]
-    if known.all("beta", 1.0) or not _safe(beta) or not _producer_scales(region, folding, readers):
+    if known.all("beta", 1.0) or not _safe(beta) or not folding.before(region.root, np.ones(1), readers):  # can it be?
         return known
     if not folding.behind(region.output, 1 / beta):
         return known
@@ -266,10 +266,6 @@ _FOLDS = {"swish": _fold_swish, "sigmoid": _fold_sigmoid, "acon": _fold_acon}
 def _safe(scale: Array) -> bool:
     low, high = _SAFE_SCALES
     return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
-
-
-def _producer_scales(region: Region, folding: ScaleFolding, readers: int) -> bool:
-    return folding.before(region.root, np.ones(1), readers)
 
 
 def _deviations(known: Known, form: Form, region: Region | None) -> tuple[str, ...] | None:

@@ -262,11 +262,12 @@ def optimize(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """A model's activations and pools in their cheapest exact form; see `pipeline.optimize`."""
+    from latency_models.device import resolve_device
     from pipeline.optimize import optimize as rewrite
 
-    settings: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size, "seconds": seconds}
+    found = resolve_device(device, threads, batch_size, "fp32")
     with closing(reporter):
-        return rewrite(model, output, **settings, reporter=reporter)
+        return rewrite(model, output, found, seconds=seconds, reporter=reporter)
 
 
 def report(path: Path) -> Path:

@@ -21,7 +21,7 @@ from export.graph_builder import plain_graph
 from pipeline.int8 import prepare_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import onnx
@@ -98,8 +98,3 @@ def _write(path: Path, forms: Mapping[str, Mapping[str, str]]) -> None:
     unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     unfinished.write_text(json.dumps({"format": FORMAT, "forms": forms}, indent=1), encoding="utf-8")
     unfinished.replace(path)
-
-
-def told(forms: Mapping[str, str]) -> Iterable[str]:
-    """As in: mish as softsign."""
-    return (f"{family} as {form}" for family, form in sorted(forms.items()))

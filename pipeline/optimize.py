@@ -18,7 +18,6 @@ from export import onnx_file
 from export.errors import InvalidFileError
 from export.form_choice import choose_forms
 from export.lowering import lower_and_tell
-from latency_models.device import resolve_device
 from latency_models.profile import parse
 from latency_models.runner import check_readable, session
 from latency_models.timing import LatencyMeter
@@ -48,17 +47,8 @@ class _Candidate:
     opset: int | None
 
 
-def optimize(
-    model: Path,
-    output: Path,
-    *,
-    device: str,
-    threads: int | None,
-    batch_size: int | None,
-    seconds: float,
-    reporter: Reporter,
-) -> dict[str, Any]:
-    """Write `output`, and tell what was changed and gained.
+def optimize(model: Path, output: Path, device: Device, *, seconds: float, reporter: Reporter) -> dict[str, Any]:
+    """Write `output`, and tell what was changed and gained; `seconds` are spent on timing.
 
     Raises:
         HwnasError: the output can't be written there, or the model is too large for one file.
@@ -66,13 +56,12 @@ def optimize(
     """
     check_readable(model)
     _check_place(model, output)
-    found = resolve_device(device, threads, batch_size, "fp32")
     original = _whole(model)
     before = original.SerializeToString()
-    with LatencyMeter(found) as meter:
+    with LatencyMeter(device) as meter:
         reporter.stage("Looking for activations and pools")
-        candidate = _best(original, found, meter, seconds * _VARIANT_SHARE, reporter)
-        reason, ratio, difference = _verdict(before, candidate, found, meter, seconds * (1 - _VARIANT_SHARE), reporter)
+        candidate = _best(original, device, meter, seconds * _VARIANT_SHARE, reporter)
+        reason, ratio, difference = _verdict(before, candidate, device, meter, seconds * (1 - _VARIANT_SHARE), reporter)
     kept = reason is None
     _write(output, candidate.content if kept else before)
     return {
@@ -87,7 +76,7 @@ def optimize(
         "activations": _told(candidate.lowered.sites),
         "pools": candidate.lowered.pools,
         "opset": candidate.opset if kept else onnx_file.opset_of(original),
-        "device": found.as_dict(),
+        "device": device.as_dict(),
     }
 
 

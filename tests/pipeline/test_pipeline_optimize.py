@@ -15,6 +15,7 @@ from pipeline_cli import command
 from torch import nn
 
 from export.graph_builder import plain_graph
+from latency_models.device import resolve_device
 from latency_models.statistics import Ratio
 from pipeline import optimize as optimizing
 from pipeline.device_forms import forms_of
@@ -73,8 +74,8 @@ def mish(tmp_path: Path) -> Path:
 def optimized(model: Path, monkeypatch: pytest.MonkeyPatch, **meter: Any) -> dict[str, Any]:
     monkeypatch.setattr(optimizing, "LatencyMeter", type("Stand-in", (Meter,), meter))
     output = model.with_name("out.onnx")
-    settings: dict[str, Any] = {"device": "cpu", "threads": None, "batch_size": None, "seconds": 1.0}
-    return optimizing.optimize(model, output, **settings, reporter=Silent())  # type: ignore[arg-type]
+    device = resolve_device("cpu", None, None, "fp32")
+    return optimizing.optimize(model, output, device, seconds=1.0, reporter=Silent())  # type: ignore[arg-type]
 
 
 def run(model: Path, x: np.ndarray) -> np.ndarray:
