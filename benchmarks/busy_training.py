@@ -27,9 +27,10 @@ def train_once() -> None:
     """In a child process: print the seconds of three epochs."""
     import torch
 
-    from pipeline.config import ConvNetOptions, DigitsOptions, TrainOptions
+    from pipeline.config import DigitsOptions, TrainOptions
     from pipeline.data import load_data
     from pipeline.spaces.convnet import ConvNetSpace
+    from pipeline.spaces.options import ConvNetOptions
     from pipeline.training import DeviceData, train
 
     data = load_data(DigitsOptions(name="digits"))

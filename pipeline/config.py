@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     InstanceOf,
     SerializeAsAny,
@@ -19,32 +18,22 @@ from pydantic_core import PydanticCustomError
 
 from latency_models.device import DEVICES
 from latency_models.device_file import NAME_PATTERN, DeviceDefinition
+from pipeline.engines.options import InlineOptions
 from pipeline.errors import nearest
+from pipeline.evaluators.options import TrainEvaluatorOptions
 from pipeline.references.table import REFERENCES
 from pipeline.registry import is_dotted, third_party
+from pipeline.spaces.options import ConvNetOptions
+from pipeline.strategies.options import EvolutionOptions, GridOptions, RandomOptions
+from pipeline.strict import Count, Positive, Strict
 
+ImageSize = Annotated[int, Field(ge=8, le=224)]
 Metric = Literal["accuracy", "latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
 Limited = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ImageSize = Annotated[int, Field(ge=8, le=224)]
-Count = Annotated[int, Field(ge=1)]
 
 
 COST_MODELS = ("auto", "measure", "predict")
 """How a candidate's latency is known, beside the name of a file that `hwnas calibrate` wrote."""
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ThirdParty(BaseModel):
-    """A section whose name is a dotted path: its options are its owner's to check."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
 
 
 # --- data --------------------------------------------------------------------------------------------------
@@ -71,79 +60,7 @@ class TorchvisionOptions(Strict):
     image_size: ImageSize | None = None
 
 
-# --- space -------------------------------------------------------------------------------------------------
-
-
-class ConvNetOptions(Strict):
-    """Stages of convolutional blocks; see `pipeline.spaces.convnet`."""
-
-    name: Literal["convnet"]
-    stages: Annotated[int, Field(ge=1, le=6)] | None = None
-    width: Annotated[int, Field(ge=8, le=256)] = 16
-    width_multipliers: list[Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]] = [0.5, 1.0, 1.5, 2.0]
-    depths: list[Annotated[int, Field(ge=1, le=8)]] = [1, 2, 3]
-    blocks: list[Literal["residual", "fused", "inverted"]] = ["residual", "fused", "inverted"]
-    kernels: list[Literal[3, 5, 7]] = [3, 5]
-    expansions: list[Annotated[int, Field(ge=1, le=8)]] = [2, 4]
-    squeeze_excitation: list[bool] = [False, True]
-    activations: list[str] = ["relu", "hardswish", "silu", "leaky_relu"]
-    activation_scope: Literal["network", "stage", "block"] = "stage"
-
-    @field_validator(
-        "width_multipliers", "depths", "blocks", "kernels", "expansions", "squeeze_excitation", "activations"
-    )
-    @classmethod
-    def _choices(cls, values: list[Any]) -> list[Any]:
-        if not values:
-            raise PydanticCustomError("choices", "needs at least one choice")
-        if len(set(values)) != len(values):
-            raise PydanticCustomError("choices", "lists a choice twice")
-        return values
-
-
-# --- strategy ----------------------------------------------------------------------------------------------
-
-
-class RandomOptions(Strict):
-    """NNI's uniform random search."""
-
-    name: Literal["random"]
-
-
-class GridOptions(Strict):
-    """Every architecture once, in a shuffled order."""
-
-    name: Literal["grid"]
-    shuffle: bool = True
-
-
-class EvolutionOptions(Strict):
-    """NNI's regularized evolution; the population follows the budget unless it is given."""
-
-    name: Literal["evolution"]
-    population: Annotated[int, Field(ge=2)] | None = None
-    sample: Annotated[int, Field(ge=1)] | None = None
-    mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
-    crossover: bool = False
-
-    def resolved(self, trials: int) -> EvolutionOptions:
-        """With the population written out, so that a longer budget later changes nothing before.
-
-        A quarter of the trials within 8 to 50: with NNI's own 100 a short search would be a random one.
-        """
-        if self.population is not None:
-            return self
-        return self.model_copy(update={"population": max(8, min(50, trials // 4), self.sample or 0)})
-
-
 # --- the rest ----------------------------------------------------------------------------------------------
-
-
-class TrainEvaluatorOptions(Strict):
-    """Train each candidate for a few epochs and take its validation accuracy."""
-
-    name: Literal["train"]
-    epochs: Count = 3
 
 
 class DeviceOptions(DeviceDefinition):
@@ -214,14 +131,6 @@ class BudgetOptions(Strict):
     def infeasible_cap(self) -> int:
         """Candidates that may break a limit before the search gives up looking."""
         return self.infeasible if self.infeasible is not None else max(200, 20 * self.trials)
-
-
-class InlineOptions(Strict):
-    """One persistent child process, replaced when it dies, hangs or takes too much memory."""
-
-    name: Literal["inline"]
-    trial_minutes: Positive = 30.0
-    memory_gb: Positive | None = None
 
 
 class FinalOptions(Strict):

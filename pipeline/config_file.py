@@ -12,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from latency_models.errors import DeviceError
 from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
-from pipeline.config import SECTIONS, RunConfig, ThirdParty
+from pipeline.config import SECTIONS, RunConfig
 from pipeline.devices import defined
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted, third_party
+from pipeline.strict import ThirdParty
 
 if TYPE_CHECKING:
     from pathlib import Path

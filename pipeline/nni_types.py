@@ -7,7 +7,7 @@ prepare_nni()
 import nni  # noqa: E402  - only now: see pipeline.compat
 from nni.nas.evaluator import Evaluator  # noqa: E402
 from nni.nas.execution import ExecutionEngine  # noqa: E402
-from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent  # noqa: E402
+from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent  # noqa: E402
 from nni.nas.nn.pytorch import (  # noqa: E402
     LayerChoice,
     ModelSpace,
@@ -35,6 +35,7 @@ __all__ = [
     "FinalMetricEvent",
     "GridSearch",
     "LayerChoice",
+    "ModelEventType",
     "ModelSpace",
     "ModelStatus",
     "MutableBatchNorm2d",

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import EvolutionOptions, RunConfig, TorchvisionOptions
+from pipeline.config import RunConfig, TorchvisionOptions
 from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
+from pipeline.strategies.options import EvolutionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,6 +19,7 @@ from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.picks import check_pick
 from pipeline.registry import load, make
 from pipeline.space_cost import check_cost_model
+from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import make_space
 
@@ -98,7 +99,8 @@ def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter
     records = journal.trials()
     budget = Budget(config.budget, records)
     reporter.search_started(config, budget, records)
-    strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, space, config.seed)
+    problem = Problem(space, config.seed, tuple(config.objectives), cast("dict[str, float]", config.constraints))
+    strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, problem)
     engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)
     try:
         if budget.exhausted() is None:

@@ -17,6 +17,7 @@ from pipeline.nni_types import (
     TrainingEndEvent,
 )
 from pipeline.objectives import FAILED_SCORE, infeasible_score, reward
+from pipeline.score import Score
 from pipeline.spaces.base import Architecture, architecture_id
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             record = self._answer(self._space.canonical(model.sample))
             status = ModelStatus.Failed if record.status == "failed" else ModelStatus.Trained
             self._models.append(model)
-            self.dispatch_model_event(FinalMetricEvent(model, record.score))
+            self.dispatch_model_event(FinalMetricEvent(model, Score.of(record)))
             self.dispatch_model_event(TrainingEndEvent(model, status))
 
     def _answer(self, architecture: Architecture) -> TrialRecord:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-    from pipeline.config import ConvNetOptions
     from pipeline.spaces.base import Architecture
+    from pipeline.spaces.options import ConvNetOptions
 
 _EXPANDING = ("fused", "inverted")
 _LAST_MAP = 6  # the last feature map is about this wide: smaller ones lose accuracy and waste a CPU's vectors

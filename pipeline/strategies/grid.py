@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from pipeline.config import GridOptions
     from pipeline.spaces.base import SearchSpace
+    from pipeline.strategies.options import GridOptions
+    from pipeline.strategies.problem import Problem
 
 
 _LARGEST_SHUFFLE = 1_000_000
@@ -49,6 +50,6 @@ class CanonicalGrid(GridSearch):  # type: ignore[misc]  # NNI has no types
                 yield rank
 
 
-def grid(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
+def grid(options: BaseModel, problem: Problem) -> Strategy:
     """Every architecture once."""
-    return CanonicalGrid(space, shuffle=cast("GridOptions", options).shuffle, seed=seed)
+    return CanonicalGrid(problem.space, shuffle=cast("GridOptions", options).shuffle, seed=problem.seed)

@@ -9,18 +9,18 @@ from pipeline.nni_types import Random, RegularizedEvolution, Strategy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.config import EvolutionOptions
-    from pipeline.spaces.base import SearchSpace
+    from pipeline.strategies.options import EvolutionOptions
+    from pipeline.strategies.problem import Problem
 
 _TOURNAMENT_SHARE = 0.25  # Real et al. use 25 of 100
 
 
-def random(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
+def random(options: BaseModel, problem: Problem) -> Strategy:
     """Uniform random search."""
-    return Random(seed=seed)
+    return Random(seed=problem.seed)
 
 
-def evolution(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
+def evolution(options: BaseModel, problem: Problem) -> Strategy:
     """Aging evolution (Real et al., Regularized evolution for image classifier architecture search, 2019)."""
     section = cast("EvolutionOptions", options)
     population = section.population
@@ -31,5 +31,5 @@ def evolution(options: BaseModel, space: SearchSpace, seed: int) -> Strategy:
         sample_size=sample,
         mutation_prob=section.mutation,
         crossover=section.crossover,
-        seed=seed,
+        seed=problem.seed,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget import Budget
-from pipeline.config import EvolutionOptions, RunConfig
+from pipeline.config import RunConfig
 from pipeline.config_file import parse_config
 from pipeline.console import Reporter
 from pipeline.engines.base import JournaledEngine
@@ -16,6 +16,8 @@ from pipeline.journal import Journal, TrialRecord
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
+from pipeline.strategies.options import EvolutionOptions
+from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import TrialResult
 
@@ -84,7 +86,8 @@ def search(
         space = space_of(config)
         budget = Budget(config.budget, journal.trials())
         engine = InstantEngine(config, space, journal, budget, Reporter(), judge=judge, killed_at=killed_at)
-        strategy = load("strategy", config.strategy.name, STRATEGIES)(config.strategy, space, config.seed)
+        problem = Problem(space, config.seed, tuple(config.objectives), dict(config.constraints))
+        strategy = load("strategy", config.strategy.name, STRATEGIES)(config.strategy, problem)
         try:
             if budget.exhausted() is None:
                 strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)

@@ -22,8 +22,9 @@ from export.graph_writer import GraphWriter, Value
 from export.onnx_export import export_model
 from latency_models.activation_regions import activation_regions
 from pipeline.activation_names import resolve_activation
-from pipeline.config import ConvNetOptions, TrainOptions
+from pipeline.config import TrainOptions
 from pipeline.spaces.convnet import ConvNetSpace
+from pipeline.spaces.options import ConvNetOptions
 from pipeline.training import _optimizer
 
 SWOOSH, BUMP = "stub_activations:Swoosh", "stub_activations:Bump"

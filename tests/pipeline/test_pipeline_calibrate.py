@@ -15,7 +15,7 @@ from export.graph_builder import quick_graph
 from latency_models.device import Device
 from latency_models.timing import LatencyMeter
 from pipeline import calibration, commands
-from pipeline.config import ConvNetOptions, DigitsOptions
+from pipeline.config import DigitsOptions
 from pipeline.config_file import load_config
 from pipeline.console import Reporter
 from pipeline.data import load_data
@@ -24,6 +24,7 @@ from pipeline.run import RunDirectory
 from pipeline.space_cost import FeatureCostModel, PieceCostModel
 from pipeline.spaces.base import SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
+from pipeline.spaces.options import ConvNetOptions
 from pipeline.trial import TrialRunner, make_space
 
 FIELDS = {

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pipeline_cli import SMALL, merged, small_config
 
-from pipeline.config import SECTIONS, RunConfig, ThirdParty
+from pipeline.config import SECTIONS, RunConfig
 from pipeline.config_file import dump_config, load_config, parse_config, parse_section
 from pipeline.errors import ConfigError
+from pipeline.strict import ThirdParty
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}

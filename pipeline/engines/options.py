@@ -1,0 +1,15 @@
+"""The config's section `engine`, for each name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.strict import Positive, Strict
+
+
+class InlineOptions(Strict):
+    """One persistent child process, replaced when it dies, hangs or takes too much memory."""
+
+    name: Literal["inline"]
+    trial_minutes: Positive = 30.0
+    memory_gb: Positive | None = None

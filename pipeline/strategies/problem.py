@@ -1,0 +1,46 @@
+"""What a strategy is given to search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from pipeline.spaces.base import Architecture, SearchSpace
+
+
+class KnownCosts(Protocol):
+    """Costs that are known of every architecture without a trial.
+
+    Attributes:
+        metrics: which ones; never accuracy.
+    """
+
+    metrics: tuple[str, ...]
+
+    def costs(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(architectures, metrics); NaN where one isn't known after all."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search, as far as a strategy may know it; the budget is the engine's, for a longer one changes no proposal.
+
+    Attributes:
+        space: of the architectures.
+        seed: all that a strategy draws is a function of it and of the recorded results.
+        objectives: metrics to trade off; `accuracy` is one, the others are costs.
+        limits: metric → the highest value that is allowed.
+        known: costs that need no trial; None where every cost has to be measured.
+    """
+
+    space: SearchSpace
+    seed: int
+    objectives: tuple[str, ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
+    known: KnownCosts | None = None
