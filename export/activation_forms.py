@@ -57,11 +57,13 @@ class Form:
         name: unique within its family.
         write: (writer, input, activation) → output.
         applies: whether it is exact for these parameters and may stand there.
+        scale: what its input is the activation's times; the convolution before takes it into its weights.
     """
 
     name: str
     write: Write
     applies: Applies
+    scale: float = 1.0
 
 
 def forms_of(known: Known, context: Context) -> list[Form]:
@@ -86,6 +88,10 @@ def _one_for_all(known: Known, context: Context) -> bool:
 
 def _several(known: Known, context: Context) -> bool:
     return known.channels > 1
+
+
+def _joined(known: Known, context: Context) -> bool:
+    return context.joins
 
 
 def _not_joined(known: Known, context: Context) -> bool:
@@ -258,6 +264,13 @@ def _mish_reflected(w: NodeWriter, x: str, known: Known) -> str:
     return w.node("Mul", x, w.affine(share, -2.0, 1.0))
 
 
+def _mish_negated(w: NodeWriter, x: str, known: Known) -> str:
+    """As reflected, of −x, which costs nothing where a convolution gives it: y(2v/(1 + v) − 1), v = σ(y)², y = −x."""
+    s = w.node("Sigmoid", x)
+    share = w.node("Softsign", w.node("Mul", s, s))
+    return w.node("Mul", x, w.affine(share, 2.0, -1.0))
+
+
 def _mish_softsign(w: NodeWriter, x: str, known: Known) -> str:
     """x·m/(1 + m), m = e(e + 2)/2, e = exp(min(x, 20))."""
     e = w.node("Exp", w.node("Clip", x, w.number(-80.0), w.number(_OVERFLOW)))
@@ -407,6 +420,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         Form("plain", _acon_flat, lambda known, context: not (_is_of_silu(known) and _blocked(known, context))),
     ),
     "mish": (
+        Form("negated", _mish_negated, _both(_blocked, _joined), scale=-1.0),
         Form("reflected", _mish_reflected, _blocked),
         Form("softsign", _mish_softsign, _from_opset(11)),
         Form("division", _mish_division, _anywhere),

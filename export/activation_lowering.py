@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _SAFE_SCALES = (1e-2, 1e2)  # learned scales outside stay where they are: weights would lose digits
 _REMEMBERED = 4096
-_OLDEST_OPSET = 9  # older operators broadcast by other rules
+OLDEST_OPSET = 9
+"""Older operators broadcast by other rules."""
 _SPECIAL = np.array([np.nan, np.inf, -np.inf], np.float32)
 _SPECIAL_NAMES = ("NaN", "+∞", "−∞")
 _ONLY_SHORTER = frozenset({"piecewise_linear"})  # |x|, say, is one of them
@@ -89,17 +90,22 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
         What was found, in order of execution.
     """
     _MEMORY.trim()
-    graph = model.graph
-    if (opset_of(model) or 0) < _OLDEST_OPSET:
-        return []
     kinds = ValueKinds(model)
-    found = sorted(regions(graph, lambda region: _accepted(region, kinds)), key=lambda region: region.positions[-1])
+    found = activation_regions(model, kinds)
     if not found:
         return []
     pass_ = _Pass(model, found, kinds.channels, forms or {})
     sites = [pass_.lower(region) for region in found]
     pass_.write()
     return sites
+
+
+def activation_regions(model: onnx.ModelProto, kinds: ValueKinds) -> list[Region]:
+    """The parts of the main graph that are activations, in order of execution; none below `OLDEST_OPSET`."""
+    if (opset_of(model) or 0) < OLDEST_OPSET:
+        return []
+    found = regions(model.graph, lambda region: _accepted(region, kinds))
+    return sorted(found, key=lambda region: region.positions[-1])
 
 
 def _accepted(region: Region, kinds: ValueKinds) -> bool:
@@ -111,7 +117,7 @@ def _accepted(region: Region, kinds: ValueKinds) -> bool:
 
 def _shortened(region: Region, known: Known, channels: int | None) -> bool:
     """Whether it has a form that isn't longer; where it hasn't, what it is made of may have one."""
-    for form in forms_of(known, Context(channels, joins=False, opset=_OLDEST_OPSET)):
+    for form in forms_of(known, Context(channels, joins=False, opset=OLDEST_OPSET)):
         writer = NodeWriter(set(), "", channels=channels)
         form.write(writer, region.root, known)
         return len(writer.nodes) <= len(region.nodes)
@@ -159,20 +165,29 @@ class _Pass:
             for form in forms_of(folded, context)
             if (deviations := _deviations(folded, form, region if folded is known else None)) is not None
         }
-        if not exact:
+        form = self._chosen(exact, self._forms.get(folded.family), region, readers)
+        if form is None:
             return site
-        wanted = self._forms.get(folded.family)
-        form = min(exact, key=lambda each: each.name != wanted)  # the first, where the one that is wanted isn't there
         site = replace(site, form=form.name, forms=tuple(each.name for each in exact))
         old = _inner_names(region)
         self._names -= old  # the new nodes may have them
         writer = self._writer(region, context)
         output = form.write(writer, region.root, folded)
         self._names |= old
-        if folded is known and _alike(writer.nodes, region.nodes):
+        if folded is known and form.scale == 1.0 and _alike(writer.nodes, region.nodes):
             return site
         self._replace(region, writer, output)
         return replace(site, after=tuple(node.op_type for node in writer.nodes), deviations=exact[form])
+
+    def _chosen(
+        self, exact: dict[Form, tuple[str, ...]], wanted: str | None, region: Region, readers: int
+    ) -> Form | None:
+        """The one that is wanted, where it isn't there the first; what it wants of the convolution before is done."""
+        for form in sorted(exact, key=lambda each: each.name != wanted):
+            if form.scale == 1.0 or self._folding.before(region.root, np.array([form.scale]), readers):
+                return form
+            del exact[form]
+        return None
 
     def write(self) -> None:
         """Put the new nodes where the old ones were."""
@@ -288,7 +303,7 @@ def _checked(known: Known, form: Form, region: Region | None) -> tuple[str, ...]
 
     def written(x: Array) -> Array:
         shaped = x.reshape(-1, *([1] * (axis + 1)))
-        values = elementwise.evaluate(writer.nodes, writer.constants, "x", output, shaped)
+        values = elementwise.evaluate(writer.nodes, writer.constants, "x", output, np.float32(form.scale) * shaped)
         return np.moveaxis(values.reshape(len(x), -1), 0, 1)
 
     if not families.same(points, known(points), written(points)):

@@ -134,7 +134,7 @@ def in_onnx_runtime(known, form, context, x):
     output = form.write(writer, "x", known)
     shape = (1, CHANNELS, 1, len(x))
     model = graph_of(writer.nodes, writer.constants, shape, opset=context.opset, outputs=(output,))
-    return run(model, np.array(np.broadcast_to(x, shape)))[0][0, :, 0]
+    return run(model, np.array(np.broadcast_to(np.float32(form.scale) * x, shape)))[0][0, :, 0]
 
 
 def formula(known, x):
