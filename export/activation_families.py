@@ -42,6 +42,8 @@ _SPECIAL: Mapping[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "swish": (("silu", {"beta": 1.0}), ("swish_beta", {})),
     "elu": (("elu", {"scale": 1.0}), ("selu", {})),
 }
+_OF_CHANNELS = {"leaky_relu": "prelu_channel", "sigmoid": "scaled_sigmoid", "swish": "swish_beta"}
+"""Family → its name where channels have parameters of their own."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,13 @@ class Known:
     @property
     def name(self) -> str:
         """As the table of activations calls it, where it has these parameters; otherwise the family's."""
+        if self.channels > 1:
+            return _OF_CHANNELS.get(self.family, self.family)
         special = _SPECIAL.get(self.family, ())
         return next((name for name, values in special if self._has(values)), self.family)
 
     def _has(self, values: Mapping[str, float]) -> bool:
-        return self.channels == 1 and all(self.all(name, value) for name, value in values.items())
+        return all(self.all(name, value) for name, value in values.items())
 
     def __call__(self, x: Array) -> Array:
         """The function: x (n,) → (channels, n), float64."""

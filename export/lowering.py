@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.activation_lowering import lower_activations
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.stored_constants import gather_constants, initializers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,25 +40,36 @@ def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onn
     """Apply every rewrite to a copy of the model; what it computes stays the same.
 
     Args:
-        model: any; its nested graphs stay as they are.
+        model: any, as `onnx.load` reads it; its nested graphs stay as they are.
         forms: activation family → name of the form to prefer (`export.activation_forms.FORMS`).
+
+    Raises:
+        TypeError: no model.
     """
     return lower_and_tell(model, forms).model
 
 
 def lower_and_tell(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> Lowered:
     """See `lower`; also what was changed."""
-    lowered = _copy(model)
-    _drop_dead(lowered.graph)  # its readings would hide what can be changed
+    lowered = tidied_copy(model)
     pools = _restore_global_average_pool(lowered)
     sites = lower_activations(lowered, forms)
     _drop_dead(lowered.graph)
     return Lowered(lowered, tuple(sites), pools)
 
 
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as the rewrites want it: its constants gathered, without nodes and numbers that nothing reads.
+
+    Raises:
+        TypeError: something else than a model, such as a file's path.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"lower takes an onnx.ModelProto, as onnx.load(path) reads it, not a {type(model).__name__}")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    gather_constants(copy)
+    _drop_dead(copy.graph)  # its readings would hide what can be changed
     return copy
 
 
@@ -68,7 +80,7 @@ def _restore_global_average_pool(model: onnx.ModelProto) -> int:
     layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
     known rank 4 are touched.
     """
-    constants = _constants(model.graph)
+    constants = initializers_of(model.graph)
     candidates = [node for node in model.graph.node if _reduces_image(node, constants)]
     if not candidates:
         return 0
@@ -125,15 +137,6 @@ def _ranked(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
         for info in (*graph.input, *graph.value_info, *graph.output)
         if info.type.tensor_type.HasField("shape")
     }
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            found.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
-    # An initializer that is also an input is only a default.
-    return {name: tensor for name, tensor in found.items() if name not in {info.name for info in graph.input}}
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> object:

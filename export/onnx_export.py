@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.onnx
+from torch import nn
 
 from export import lowering, onnx_file
 from export.errors import ExportError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import onnx
-    from torch import nn
 
 MINIMUM_OPSET = 18  # torch's dynamo exporter silently raises a lower request to this
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -66,10 +66,12 @@ def export_model(
         `<module path>/<OpType>`, the values between them `<node>_output`, stored numbers after their parameters.
 
     Raises:
+        TypeError: the network is no `nn.Module` but a function, say, or a class of modules; or the opset no number.
         ExportError: the network doesn't run on the example, has another form than one tensor in and one out, torch
             can't export it, or torch gave another opset than asked for.
         InvalidFileError: the checker or ONNX Runtime refuses the result.
     """
+    _check_types(model, opset)
     if opset < MINIMUM_OPSET:
         raise ExportError(f"opset {opset} can't be exported; the lowest is {MINIMUM_OPSET}")
     example = _checked_example(example_input)
@@ -84,6 +86,14 @@ def export_model(
     onnx_file.check_model(data)
     onnx_file.open_session(data)
     return tidy
+
+
+def _check_types(model: object, opset: object) -> None:
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}: make one of it" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise TypeError(f"export_model takes a torch.nn.Module, not {what}")
+    if not isinstance(opset, int):
+        raise TypeError(f"the opset must be a whole number, not {opset!r}")
 
 
 def _checked_example(example: object) -> torch.Tensor:

@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.stored_constants import initializers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +77,8 @@ def regions(graph: onnx.GraphProto, accepts: Callable[[Region], bool]) -> list[R
     """Disjoint regions that are accepted; where one holds another, the larger one is asked about first.
 
     Args:
-        graph: in topological order; its nested graphs are not looked into.
+        graph: in topological order, its constants gathered (`export.stored_constants`); its nested graphs are not
+            looked into.
         accepts: whether a region is one that the caller looks for.
     """
     return list(_Finder(graph).found(accepts))
@@ -192,15 +194,10 @@ def _channel_axis(nodes: tuple[onnx.NodeProto, ...], constants: dict[str, Array]
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
-    """The graph's small stored floating-point arrays, by name; what is an input too is only a default."""
-    inputs = {info.name for info in graph.input}
-    tensors = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
-            tensors.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
+    """The graph's small stored floating-point arrays, by name."""
     return {
         name: numpy_helper.to_array(tensor)
-        for name, tensor in tensors.items()
+        for name, tensor in initializers_of(graph).items()
         if tensor.data_type in _FLOATS
         and tensor.data_location != TensorProto.EXTERNAL
         and math.prod(tensor.dims) <= _LARGEST

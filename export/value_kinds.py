@@ -49,6 +49,10 @@ class ValueKinds:
         sizes = {array.size for array in region.constants.values()} - {1}
         return axis is None or not sizes or sizes == {shape[-1 - axis]}
 
+    def type_of(self, name: str) -> int:
+        """ONNX's number of a value's type; 0 (undefined) where it can't be told."""
+        return self._kind(name)[0]
+
     def _kind(self, name: str) -> _Kind:
         if name in self.channels:
             return TensorProto.FLOAT, (None, self.channels[name], None, None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,18 @@ from export import onnx_file
 from export.errors import InvalidFileError
 from export.form_choice import choose_forms
 from export.lowering import lower_and_tell
-from latency_models.profile import parse
+from export.overlooked import overlooked
+from latency_models.device import resolve_device
+from latency_models.errors import InvalidModelError
 from latency_models.runner import check_readable, session
+from latency_models.timer import RefusedError
 from latency_models.timing import LatencyMeter
 from pipeline.errors import HwnasError
+from pipeline.input_sizes import input_sizes
+from pipeline.whole_model import whole_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from export.activation_lowering import Site
@@ -32,12 +38,13 @@ if TYPE_CHECKING:
     from latency_models.device import Device
     from latency_models.statistics import Ratio
     from pipeline.console import Reporter
+    from pipeline.input_sizes import InputSizes
 
 TOLERANCE = 1e-5
 """Largest difference of an output, as a share of the largest value in it."""
 _VARIANT_SHARE = 0.5  # of the time given, for choosing forms
 _GELU_OPSET = 20  # of the first Gelu operator
-_LARGEST_BYTES = 2**31 - 1  # of one protobuf
+_NOTHING = "nothing in it has a cheaper form"
 
 
 @dataclass(frozen=True)
@@ -47,26 +54,89 @@ class _Candidate:
     opset: int | None
 
 
-def optimize(model: Path, output: Path, device: Device, *, seconds: float, reporter: Reporter) -> dict[str, Any]:
-    """Write `output`, and tell what was changed and gained; `seconds` are spent on timing.
+def optimize(
+    model: Path,
+    output: Path,
+    device: Device,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    seconds: float,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Write `output`, and tell what was changed and gained.
+
+    What the user got wrong is told before anything is timed.
+
+    Args:
+        model: an ONNX file.
+        output: a file, which may be there already; neither the model nor its weights.
+        device: what the model is timed on.
+        shapes: input → all its sizes, where some are open; see `pipeline.input_sizes`.
+        seconds: of timing.
+        reporter: hears what is done.
 
     Raises:
-        HwnasError: the output can't be written there, or the model is too large for one file.
-        CostError: no model, or one that the device can't run.
+        HwnasError: the output can't be written there, or the shapes don't fit.
+        CostError: no model, one with sizes that nobody gave, or one that the device can't run.
     """
     check_readable(model)
-    _check_place(model, output)
-    original = _whole(model)
+    original, weights = whole_model(model)
+    _check_place(model, output, weights)
+    with _unfinished(output) as place:
+        sizes = input_sizes(original, model, device.batch_size, shapes or {})
+        trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))
+        result, content = _optimized(original, trial, seconds, reporter)
+        place.write_bytes(content)
+    return {"model": str(model), "output": str(output), **result}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How the model of a file is run: with which sizes, on which device."""
+
+    path: Path
+    sizes: InputSizes
+    device: Device
+
+    def timed(self, content: bytes) -> bytes:
+        """The model with the sizes that a timer can't know written into it."""
+        if self.sizes.only_batch:
+            return content
+        model = onnx.load_model_from_string(content)
+        self.sizes.written_into(model)
+        fixed: bytes = model.SerializeToString()
+        return fixed
+
+    def feed(self, content: bytes) -> dict[str, np.ndarray]:
+        """Made-up inputs, on which the model was run.
+
+        Raises:
+            InvalidModelError: it can't be run with them.
+        """
+        cpu = resolve_device("cpu", 1, self.device.batch_size, "fp32")
+        try:
+            return session(self.timed(content), cpu, None).feed
+        except RefusedError as refused:
+            hint = f" (sizes were guessed: {'; '.join(self.sizes.notes)})" if self.sizes.notes else ""
+            raise InvalidModelError(str(self.path), refused.reason + hint) from refused
+
+
+def _optimized(
+    original: onnx.ModelProto, trial: _Trial, seconds: float, reporter: Reporter
+) -> tuple[dict[str, Any], bytes]:
+    """What was found out, and the file's content."""
     before = original.SerializeToString()
-    with LatencyMeter(device) as meter:
-        reporter.stage("Looking for activations and pools")
-        candidate = _best(original, device, meter, seconds * _VARIANT_SHARE, reporter)
-        reason, ratio, difference = _verdict(before, candidate, device, meter, seconds * (1 - _VARIANT_SHARE), reporter)
+    feed = trial.feed(before)
+    reporter.stage("Looking for activations and pools")
+    unseen = overlooked(original)
+    with LatencyMeter(trial.device) as meter:
+        candidate = _best(original, trial, meter, seconds * _VARIANT_SHARE, reporter)
+        left = seconds * (1 - _VARIANT_SHARE)
+        reason, ratio, difference = _verdict(before, candidate, feed, trial, meter, left, reporter)
+    if reason is _NOTHING and unseen:
+        reason = "nothing that was looked at has a cheaper form"
     kept = reason is None
-    _write(output, candidate.content if kept else before)
-    return {
-        "model": str(model),
-        "output": str(output),
+    result = {
         "changed": kept,
         "reason": reason or "faster, and the same",
         "ratio": ratio.ratio if ratio else None,
@@ -75,19 +145,24 @@ def optimize(model: Path, output: Path, device: Device, *, seconds: float, repor
         "largest_difference": difference,
         "activations": _told(candidate.lowered.sites),
         "pools": candidate.lowered.pools,
+        "not_looked_at": [asdict(each) for each in unseen],
         "opset": candidate.opset if kept else onnx_file.opset_of(original),
-        "device": device.as_dict(),
+        "device": trial.device.as_dict(),
+        "shapes": {name: list(shape) for name, shape in trial.sizes.shapes.items()},
+        "notes": list(trial.sizes.notes),
     }
+    return result, candidate.content if kept else before
 
 
 def _best(
-    original: onnx.ModelProto, device: Device, meter: LatencyMeter, seconds: float, reporter: Reporter
+    original: onnx.ModelProto, trial: _Trial, meter: LatencyMeter, seconds: float, reporter: Reporter
 ) -> _Candidate:
     source = _raised(original) or original
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
         reporter.stage(f"Timing {len(models)} ways to write its activations")
-        return [(each.ratio, each.high) for each in meter.together(models, budget_s=seconds).ratios]
+        together = meter.together([trial.timed(each) for each in models], budget_s=seconds)
+        return [(each.ratio, each.high) for each in together.ratios]
 
     lowered = lower_and_tell(source, choose_forms(source, measure))
     return _Candidate(lowered.model.SerializeToString(), lowered, onnx_file.opset_of(source))
@@ -108,20 +183,26 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _verdict(
-    before: bytes, candidate: _Candidate, device: Device, meter: LatencyMeter, seconds: float, reporter: Reporter
+    before: bytes,
+    candidate: _Candidate,
+    feed: dict[str, np.ndarray],
+    trial: _Trial,
+    meter: LatencyMeter,
+    seconds: float,
+    reporter: Reporter,
 ) -> tuple[str | None, Ratio | None, float | None]:
     """Why the file is left as it was (None where it isn't), the times' ratio, and the largest difference."""
     changed = candidate.lowered.pools or any(site.before != site.after for site in candidate.lowered.sites)
     if not changed:
-        return "nothing in it has a cheaper form", None, None
+        return _NOTHING, None, None
     try:
-        difference = _difference(before, candidate.content, device)
+        difference = _difference(before, candidate.content, feed)
     except InvalidFileError as error:
         return f"the new file can't be run: {error.reason}", None, None
     if difference > TOLERANCE:
         return f"its outputs would differ by {difference:.2g} of the largest", None, difference
     reporter.stage("Timing the new file beside the old one")
-    ratio = meter.compare(candidate.content, before, budget_s=seconds)
+    ratio = meter.compare(trial.timed(candidate.content), trial.timed(before), budget_s=seconds)
     if ratio.high >= 1.0:
         return (
             f"it wouldn't be faster: {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) of its time",
@@ -131,12 +212,12 @@ def _verdict(
     return None, ratio, difference
 
 
-def _difference(before: bytes, after: bytes, device: Device) -> float:
+def _difference(before: bytes, after: bytes, feed: dict[str, np.ndarray]) -> float:
     """The largest difference of an output on made-up inputs, as a share of the output's largest value."""
     old, new = onnx_file.open_session(before), onnx_file.open_session(after)
     largest = 0.0
-    for feed in _feeds(before, device):
-        pairs = zip(old.run(None, feed), new.run(None, feed), strict=True)
+    for each in _feeds(feed):
+        pairs = zip(old.run(None, each), new.run(None, each), strict=True)
         for expected, found in pairs:
             if np.asarray(expected).dtype.kind != "f" or not np.size(expected):
                 largest = max(largest, 0.0 if np.array_equal(expected, found) else np.inf)
@@ -150,9 +231,8 @@ def _difference(before: bytes, after: bytes, device: Device) -> float:
     return largest
 
 
-def _feeds(model: bytes, device: Device) -> Iterator[dict[str, np.ndarray]]:
+def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """Inputs from 0 to 1, as the ones that are timed, and such as are spread around 0, some widely."""
-    feed = session(model, device, None).feed
     random = np.random.default_rng(0)
     yield feed
     for spread in (1.0, 4.0):
@@ -184,30 +264,33 @@ def _told(sites: Sequence[Site]) -> list[dict[str, Any]]:
     ]
 
 
-def _whole(path: Path) -> onnx.ModelProto:
-    """The model with its weights in it."""
-    model = parse(path)
-    try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise HwnasError(f"{path}: its external data can't be read: {error}") from error
-    for tensor in onnx_file.all_tensors(model):
-        tensor.ClearField("data_location")
-    if model.ByteSize() > _LARGEST_BYTES:
-        raise HwnasError(f"{path}: with its weights it is larger than the 2 GB that one ONNX file can be")
-    return model
-
-
-def _check_place(model: Path, output: Path) -> None:
-    if output.exists() and output.samefile(model):
-        raise HwnasError(f"{output} is the model itself; name another file")
+def _check_place(model: Path, output: Path, weights: Iterable[Path]) -> None:
+    """The new file takes no other's place but that of an earlier one: what it was made of stays."""
     if output.is_dir():
         raise HwnasError(f"{output} is a directory; name a file in it")
     if not output.parent.is_dir():
         raise HwnasError(f"there is no directory {output.parent}")
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise HwnasError(f"{output} is no regular file; name another one")
+    if output.samefile(model):
+        raise HwnasError(f"{output} is the model itself; name another file")
+    if any(output.samefile(each) for each in weights):
+        raise HwnasError(f"{output} has the model's weights in it; name another file")
 
 
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    """A file beside the output, which takes its place in the end; that it can be written is known at the start."""
+    output = output.resolve()
+    unfinished = output.with_name(f".hwnas-{os.getpid()}.unfinished")
+    try:
+        unfinished.touch()
+    except OSError as error:
+        raise HwnasError(f"{output} can't be written: {error.strerror or error}") from error
+    try:
+        yield unfinished
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)

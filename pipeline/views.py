@@ -196,7 +196,15 @@ def optimization(result: dict[str, Any]) -> str:
     else:
         lines.append(f"written as it was: {result['reason']}")
     lines += [f"deviation: {text}" for text in deviations]
+    lines += [f"not looked at: {_overlooked(row)}" for row in result["not_looked_at"]]
+    lines += [f"note: {text}" for text in result["notes"]]
     return "\n".join([*lines, f"output:  {result['output']}"])
+
+
+def _overlooked(row: dict[str, Any]) -> str:
+    """Operators with their number, why, and where the first of them is."""
+    named = ", ".join(f"{count} {operator}" for operator, count in row["operators"].items())
+    return f"{named}: {row['reason']} (the first: {row['first']})"
 
 
 def prediction(result: dict[str, Any]) -> str:
