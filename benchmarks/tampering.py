@@ -27,10 +27,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import HWNAS, REPOSITORY, heading, summary, table
+from tampering_tools import added, cut, edited, flip, gone, remade, reworded, rewrite, sign
 
 from export.bundle import write_bundle
 from export.image_model import with_preprocessing
-from export.manifest import HASH_FIELD, file_record, manifest_sha256, read_manifest
+from export.manifest import HASH_FIELD, file_record, read_manifest
 from export.model_checks import model_record
 from export.preprocessing import Preprocessing
 from export.quantize import quantize_int8
@@ -55,70 +56,6 @@ class Case:
     check: str
     words: str
     damage: Callable[[Path], None]
-
-
-# --- tools ---------------------------------------------------------------------------------------------------
-
-
-def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object], *, sign: bool = True) -> None:
-    """Change the manifest; signed, its own hash fits again."""
-    path = bundle / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    change(manifest)
-    if sign:
-        manifest[HASH_FIELD] = manifest_sha256(manifest)
-    path.write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def sign(bundle: Path) -> None:
-    """Renew every file's hash and the manifest's own."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        manifest["files"] = {name: file_record(bundle / name) for name in manifest["files"]}
-
-    rewrite(bundle, change)
-
-
-def flip(name: str, at: float = 0.5) -> Callable[[Path], None]:
-    """Invert one byte of a file."""
-
-    def damage(bundle: Path) -> None:
-        content = bytearray((bundle / name).read_bytes())
-        content[int(at * len(content))] ^= 0xFF
-        (bundle / name).write_bytes(content)
-
-    return damage
-
-
-def cut(name: str) -> Callable[[Path], None]:
-    """Lose the last thousand bytes of a file."""
-
-    def damage(bundle: Path) -> None:
-        (bundle / name).write_bytes((bundle / name).read_bytes()[:-1000])
-
-    return damage
-
-
-def gone(name: str) -> Callable[[Path], None]:
-    """Delete a file."""
-    return lambda bundle: (bundle / name).unlink()
-
-
-def edited(change: Callable[[dict[str, Any]], object], *, signed: bool) -> Callable[[Path], None]:
-    """Change the manifest alone."""
-    return lambda bundle: rewrite(bundle, change, sign=signed)
-
-
-def remade(name: str, change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
-    """Change a model, and sign."""
-
-    def damage(bundle: Path) -> None:
-        model = onnx.load(str(bundle / name))
-        change(model)
-        (bundle / name).write_bytes(model.SerializeToString())
-        sign(bundle)
-
-    return damage
 
 
 BETTER = {"accuracy_test": 0.9999}
@@ -295,6 +232,16 @@ CASES = (
     Case("another image model, signed", "image parity", "largest difference", remade(IMAGE, brighter)),
     Case("samples missing", "files", "samples.npz is missing", gone("samples.npz")),
     Case("README a link to elsewhere", "files", "link to outside", linked_readme),
+    Case("predict.py edited, signed", "predict.py", "isn't the one that hwnas", reworded("predict.py", "255", "254")),
+    Case("the card's accuracy edited, signed", "model card", "README.md isn't what the manifest gives", reworded(
+        "README.md", "accuracy on the test images | ", "accuracy on the test images | 9")),
+    Case("a latency outside its interval, signed", "intervals", "metrics.latency_ms is 1e-06", edited(
+        lambda manifest: manifest["metrics"].update(latency_ms=1e-6), signed=True)),
+    Case("a class's accuracy edited, signed", "evaluation", "single classes", edited(
+        lambda manifest: manifest["evaluation"]["per_class"][0].update(correct=-1), signed=True)),
+    Case("a module json.py beside predict.py", "other files", "json.py", added("json.py")),
+    Case("an image model that isn't listed", "other files", IMAGE, edited(
+        lambda manifest: manifest["files"].pop(IMAGE), signed=True)),
     Case("manifest cut short", "manifest", "JSON", cut("manifest.json")),
     Case("manifest of a later schema", "manifest", "schema_version is 99", edited(
         lambda manifest: manifest.update(schema_version=99), signed=True)),

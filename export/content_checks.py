@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from export.manifest import IMAGE_FILE, INT8_FILE, MODEL_FILE, MODEL_FILES, sect
 from export.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -34,7 +35,7 @@ def check_classes(directory: Path, manifest: Mapping[str, Any]) -> Check:
     if classes is None:
         return Check("classes", None, "skipped: the manifest records none")
     if not isinstance(classes, list):
-        return Check("classes", False, f"the manifest records a {type(classes).__name__}, not a list")
+        return Check("classes", False, f"the manifest records something of type {type(classes).__name__}, not a list")
     model = onnx_file.read_model(directory / MODEL_FILE)
     stored = {entry.key: entry.value for entry in model.metadata_props}.get("classes")
     shape = model.graph.output[0].type.tensor_type.shape.dim
@@ -55,7 +56,9 @@ def check_evaluation(manifest: Mapping[str, Any]) -> Check | None:
         table = np.asarray(record["confusion"], np.int64)
         images, low, high = int(record["images"]), float(record["accuracy_low"]), float(record["accuracy_high"])
         stated = float(section(manifest, "metrics")["accuracy_test"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        correct = int(record["correct"]) if "correct" in record else None
+        classes = [(int(row["images"]), int(row["correct"])) for row in record.get("per_class", [])]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         return Check("evaluation", False, f"it can't be read ({type(error).__name__}: {error})")
     if table.ndim != 2 or table.shape[0] != table.shape[1] or table.min(initial=0) < 0 or table.sum() != images > 0:
         return Check("evaluation", False, f"the confusions are no square table of {images} images")
@@ -65,7 +68,56 @@ def check_evaluation(manifest: Mapping[str, Any]) -> Check | None:
             "evaluation", False, f"the confusions give an accuracy of {found:.4f}, stated is {stated:.4f}"
             f" ({low:.4f} to {high:.4f})"
         )  # fmt: skip
-    return Check("evaluation", True, f"{int(np.trace(table))} of {images} right, as the accuracy says")
+    right = int(np.trace(table))
+    if correct not in (None, right):
+        return Check("evaluation", False, f"by the confusions {right} of {images} are right, stated are {correct}")
+    if classes and classes != list(zip(table.sum(axis=1).tolist(), table.diagonal().tolist(), strict=True)):
+        return Check("evaluation", False, "the figures of the single classes aren't those of the confusions")
+    return Check("evaluation", True, f"{right} of {images} right, as the accuracy says")
+
+
+def check_intervals(manifest: Mapping[str, Any]) -> Check:
+    """Every figure of the manifest that has an interval lies in it."""
+    found = list(_intervals(manifest))
+    outside = [
+        f"{place} is {point:g}, its interval {low:g} to {high:g}"
+        for place, point, low, high in found
+        if not low - _slack(low) <= point <= high + _slack(high)
+    ]
+    if outside:
+        return Check("intervals", False, "; ".join(outside))
+    if not found:
+        return Check("intervals", None, "skipped: the manifest records none")
+    return Check("intervals", True, f"figures that lie in their intervals: all {len(found)}")
+
+
+def _intervals(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float, float, float]]:
+    """Place, figure and interval of every `x`, `x_low`, `x_high`, also `x_ms`, `x_low_ms`, `x_high_ms`."""
+    parts: list[tuple[str, Any]] = [("", dict(manifest))]
+    while parts:
+        place, part = parts.pop(0)
+        if isinstance(part, list):
+            parts += [(f"{place}[{at}]", each) for at, each in enumerate(part)]
+        if not isinstance(part, dict):
+            continue
+        start = f"{place}." if place else ""
+        parts += [(f"{start}{key}", each) for key, each in part.items()]
+        for key in [key for key in part if "_low" in key]:
+            name = key.replace("_low", "")
+            point, low, high = (_number(part.get(each)) for each in (name, key, key.replace("_low", "_high")))
+            if point is not None and low is not None and high is not None:
+                yield f"{start}{name}", point, low, high
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
+
+
+def _slack(end: float) -> float:
+    return _ROUNDING * max(1.0, abs(end))
 
 
 def check_preprocessing(manifest: Mapping[str, Any], samples: Samples) -> Check:
@@ -74,7 +126,9 @@ def check_preprocessing(manifest: Mapping[str, Any], samples: Samples) -> Check:
     if record is None:
         return Check("preprocessing", None, "skipped: the manifest records none")
     if not isinstance(record, dict):
-        return Check("preprocessing", False, f"the manifest records a {type(record).__name__}, not an object")
+        return Check(
+            "preprocessing", False, f"the manifest records something of type {type(record).__name__}, not an object"
+        )
     if record.get("resize", 0) is None:
         record = record | {"resize": list(images.shape[1:3])}
     try:

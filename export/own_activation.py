@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHANNELS = "channels"
+_WRAP_IT = (
+    "it is a function of a tensor, not a class or function that makes modules: wrap it in a torch.nn.Module whose"
+    " `forward` calls it, and name that class"
+)
 _PROBES = ((2, 8, 5, 7), (3, 6, 4, 4), (2, 8, 1, 1))
 
 
@@ -28,20 +32,21 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
             the module will see on axis 1) where it takes a parameter of that name, else with nothing.
 
     Raises:
-        OwnActivationError: it can't be made, is no module, works in place, keeps not its input's shape and type, gives
-            no numbers, lets no gradient through, or does what depends on chance or on the others in the batch.
+        OwnActivationError: it is a function of tensors or can't be made, is no module, works in place, keeps not its
+            input's shape and type, gives no numbers, lets no gradient through, or does what depends on chance or on
+            the others in the batch.
     """
-    if not callable(factory):
-        raise OwnActivationError(name, f"it is a {type(factory).__name__}, not a class or function that makes modules")
+    _check_factory(name, factory)
     takes_channels = _takes_channels(factory)
 
     def create(channels: int) -> nn.Module:
         try:
             module = factory(channels=channels) if takes_channels else factory()
         except Exception as error:  # somebody else's code may raise anything
-            raise OwnActivationError(name, f"it can't be made: {type(error).__name__}: {error}") from error
+            reason = f"it can't be made: {type(error).__name__}: {error}"
+            raise OwnActivationError(name, _WRAP_IT if _maps_tensors(factory) else reason) from error
         if not isinstance(module, nn.Module):
-            raise OwnActivationError(name, f"it gives a {type(module).__name__}, not a torch.nn.Module")
+            raise OwnActivationError(name, f"it gives {_of_type(module)}, not a torch.nn.Module")
         return module
 
     for shape in _PROBES:
@@ -58,6 +63,30 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
     )
     activations.register(row, replace=True)
     return row
+
+
+def _check_factory(name: str, factory: Any) -> None:
+    if isinstance(factory, nn.Module):
+        raise OwnActivationError(
+            name, "it is a module that is made already; each place needs its own: give its class, or a function that"
+            " makes one"
+        )  # fmt: skip
+    if not callable(factory):
+        raise OwnActivationError(name, f"it is {_of_type(factory)}, not a class or function that makes modules")
+
+
+def _maps_tensors(factory: Callable[..., Any]) -> bool:
+    """Whether it is itself what a module's `forward` would be."""
+    if isinstance(factory, type):
+        return False
+    try:
+        return isinstance(factory(torch.linspace(-3, 3, 8)), torch.Tensor)
+    except Exception:  # somebody else's code may raise anything; then it is no such function
+        return False
+
+
+def _of_type(value: object) -> str:
+    return f"something of type {type(value).__name__}"
 
 
 def _takes_channels(factory: Callable[..., Any]) -> bool:
@@ -78,7 +107,7 @@ def _check_form(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
             name, f"on an input of shape {shape} it raises {type(error).__name__}: {error}"
         ) from error
     if not isinstance(y, torch.Tensor):
-        raise OwnActivationError(name, f"it returns a {type(y).__name__}, not a tensor")
+        raise OwnActivationError(name, f"it returns {_of_type(y)}, not a tensor")
     if y.shape != x.shape:
         raise OwnActivationError(
             name, f"for an input of shape {shape} it returns {tuple(y.shape)}; an activation keeps the shape"

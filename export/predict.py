@@ -1,5 +1,7 @@
 """Classify images with the network of this bundle: `python predict.py IMAGE… [--top 3] [--json]`.
 
+An image that can't be read doesn't keep the others from being classified; the exit code tells that there was one.
+
 Needs onnxruntime, numpy and pillow, Python 3.9 or later, and no network. The manifest beside this file tells the
 model, the preprocessing and the classes.
 """
@@ -11,7 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # Builds of ONNX Runtime from 1.29 on report their use unless they are told not to before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -27,12 +29,20 @@ HERE = Path(__file__).resolve().parent
 BATCH = 32
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
-# What Pillow raises on files that are no images, or damaged or hostile ones.
-IMAGE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+BRIGHTEST = 255
+MISTAKE = 2  # the exit code
 
 
 class UsageError(Exception):
     """What the user can mend; said in one line, exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Its refusals are told as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Instead of leaving."""
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -53,23 +63,47 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def image_files(given: list[Path]) -> list[Path]:
+    """The files that were given, and in place of a folder the images in it (not those of folders in it), by name."""
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = []
+    for path in given:
+        try:
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in known) if path.is_dir() else [path]
+        except OSError:  # no right to look into it: reading it says so
+            inside = [path]
+        found += inside or [path]
+    return found
+
+
 def read_image(path: Path, channels: int) -> np.ndarray:
     """An image file as uint8 (height, width, channels), upright; transparency is ignored.
+
+    Args:
+        path: of the file.
+        channels: a key of `MODES`.
 
     Raises:
         UsageError: there is none, it can't be decoded, or it has more than 8 bits a value.
     """
-    if channels not in MODES:
-        raise UsageError(f"the network takes {channels} channels; image files have {', '.join(map(str, MODES))}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder without images")
     try:
         with Image.open(path) as opened:
             if opened.mode not in EIGHT_BITS:
                 raise UsageError(f"{path} has values of another kind than 8 bits (mode {opened.mode})")
             pixels = np.asarray(ImageOps.exif_transpose(opened).convert(MODES[channels]))
-    except IMAGE_ERRORS as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+    except UsageError:
+        raise
+    except Exception as error:  # Pillow's decoders may raise anything on a damaged or hostile file
+        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise UsageError(f"{path} can't be read as an image ({reason})") from error
     return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -103,7 +137,7 @@ def open_model(path: Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no other base
-        raise UsageError(f"{path} can't be loaded ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path} can't be loaded ({one_line(error)})") from error
 
 
 def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, record: dict[str, Any]) -> np.ndarray:
@@ -120,7 +154,7 @@ def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, rec
         try:
             (output,) = session.run(None, {source.name: batch if whole else normalised(batch, record)})
         except Exception as error:  # as above
-            raise UsageError(f"the model can't be run ({' '.join(str(error).split())})") from error
+            raise UsageError(f"the model can't be run ({one_line(error)})") from error
         found.append(output.astype(np.float64))
     logits = np.concatenate(found)
     if whole:
@@ -130,43 +164,77 @@ def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, rec
 
 
 def predictions(paths: list[Path], model: Path | None, top: int) -> list[dict[str, Any]]:
-    """For each image file: its name and the `top` classes, likeliest first.
+    """For each image file its name and the `top` classes, likeliest first, or why it can't be read.
 
     Raises:
-        UsageError: something that the user gave, or the bundle, can't be used.
+        UsageError: the bundle or the model can't be used.
     """
     manifest = read_manifest(HERE)
     record, classes = manifest["preprocessing"], manifest.get("classes") or []
     try:
         channels, (height, width) = record["channels"], record["resize"]
-        images = [read_image(path, channels) for path in paths]
+        if channels not in MODES:
+            raise UsageError(f"the network takes {channels} channels; image files have {', '.join(map(str, MODES))}")
         session = open_model(model if model is not None else HERE / manifest.get("deployed", "model.onnx"))
-        found = probabilities(session, np.stack([resized(image, height, width) for image in images]), record)
-    except (KeyError, TypeError) as error:
+        results: list[dict[str, Any]] = [{"image": str(path)} for path in paths]
+        images, read = [], []
+        for path, result in zip(paths, results):  # noqa: B905 - `strict` came with Python 3.10
+            try:
+                image = read_image(path, channels)
+            except UsageError as problem:
+                result["error"] = str(problem)
+                continue
+            warn_of_range(path, int(image.max(initial=0)), value_range(manifest))
+            images.append(resized(image, height, width))
+            read.append(result)
+        found = probabilities(session, np.stack(images), record) if images else ()
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"manifest.json is damaged: its preprocessing can't be used ({error})") from error
-    warn_of_range(images, paths, (manifest.get("dataset") or {}).get("value_range"))
-    results = []
-    for path, row in zip(paths, found):  # noqa: B905 - `strict` came with Python 3.10
+    for result, row in zip(read, found):  # noqa: B905
         best = [int(index) for index in np.argsort(-row, kind="stable")[:top]]
-        named = [
+        result["predictions"] = [
             {"class": classes[i] if i < len(classes) else str(i), "index": i, "probability": float(row[i])}
             for i in best
         ]
-        results.append({"image": str(path), "predictions": named})
     return results
 
 
-def warn_of_range(images: list[np.ndarray], paths: list[Path], value_range: list[int] | None) -> None:
+def value_range(manifest: dict[str, Any]) -> list[int] | None:
+    """The least and the largest value that the training images had; None where that isn't told."""
+    dataset = manifest.get("dataset")
+    known = dataset.get("value_range") if isinstance(dataset, dict) else None
+    sound = isinstance(known, list) and len(known) == 2 and all(isinstance(value, int) for value in known)
+    return known if sound else None
+
+
+def warn_of_range(path: Path, brightest: int, known: list[int] | None) -> None:
     """Say on stderr where an image is brighter than any that the network was trained on: another scale, likely."""
-    if not value_range:
-        return
-    for image, path in zip(images, paths):  # noqa: B905
-        if image.max(initial=0) > value_range[1]:
-            print(
-                f"predict.py: warning: {path} has values up to {image.max()}; those that the network was trained on"
-                f" go up to {value_range[1]}",
-                file=sys.stderr,
+    if known and brightest > known[1]:
+        scale = f": if its scale is 0 to {BRIGHTEST}, multiply its values by {known[1]}/{BRIGHTEST} first"
+        print(
+            f"predict.py: warning: {path} has values up to {brightest}; those that the network was trained on"
+            f" go up to {known[1]}{scale if known[1] else ''}",
+            file=sys.stderr,
+        )
+
+
+def expected_images() -> str:
+    """What kind of images the network was trained on, for the page of help; nothing where the manifest can't tell."""
+    try:
+        manifest = read_manifest(HERE)
+        record, known = manifest["preprocessing"], value_range(manifest)
+        height, width = record["resize"]
+        kind = {1: "grey", 3: "colour", 4: "colour and transparency"}[record["channels"]]
+        text = f"The network takes images of {width} x {height} pixels ({kind}); others are resized."
+        if known and 0 < known[1] < BRIGHTEST:
+            text += (
+                f" Those that it was trained on have values from {known[0]} to {known[1]}: an image on the usual scale"
+                f" of 0 to {BRIGHTEST} has to be multiplied by {known[1]}/{BRIGHTEST} first. Values are taken as they"
+                " stand in the file."
             )
+    except (UsageError, KeyError, TypeError, ValueError):
+        return ""
+    return text
 
 
 def model_path(given: str) -> Path:
@@ -182,26 +250,43 @@ def positive(text: str) -> int:
     return value
 
 
-def main() -> int:
-    """Read the command line, predict, print."""
-    parser = argparse.ArgumentParser(prog="predict.py", description="Classify images with the network of this bundle.")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file")
+def command_line() -> argparse.ArgumentParser:
+    """What may be asked."""
+    parser = Parser(
+        prog="predict.py", description="Classify images with the network of this bundle.", epilog=expected_images()
+    )
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="an image file, or a folder: the images in it"
+    )
     parser.add_argument("--model", type=model_path, metavar="FILE", help="in place of the deployed one")
     parser.add_argument("--top", type=positive, default=3, help="how many classes to name (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Read the command line, predict, print."""
     try:
-        results = predictions(given.images, given.model, given.top)
+        given = command_line().parse_args()
+        results = predictions(image_files(given.images), given.model, given.top)
     except UsageError as problem:
         print(f"predict.py: {problem}", file=sys.stderr)
-        return 2
+        if "--json" in sys.argv[1:]:
+            message = str(problem).partition("\n")[0]
+            print(json.dumps({"error": {"message": message, "exit_code": MISTAKE}}, indent=2, ensure_ascii=False))
+        return MISTAKE
+    failed = [result["error"] for result in results if "error" in result]
     if given.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
-        return 0
-    for result in results:
-        named = ", ".join(f"{p['class']} ({100 * p['probability']:.1f} %)" for p in result["predictions"])
-        print(f"{result['image']}: {named}")
-    return 0
+    for result in () if given.json else results:
+        if "predictions" in result:
+            named = ", ".join(f"{p['class']} ({100 * p['probability']:.1f} %)" for p in result["predictions"])
+            print(f"{result['image']}: {named}")
+    for reason in failed:
+        print(f"predict.py: {reason}", file=sys.stderr)
+    if failed and len(results) > 1:
+        print(f"predict.py: {len(failed)} of {len(results)} images can't be classified", file=sys.stderr)
+    return MISTAKE if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from export import content_checks, onnx_file
+from export import companion_checks, content_checks, onnx_file
 from export.checks import Check
 from export.errors import BundleError, InvalidFileError
 from export.manifest import (
     HASH_FIELD,
     IMAGE_FILE,
     INT8_FILE,
-    MANIFEST_FILE,
     MODEL_FILE,
     SAMPLES_FILE,
     manifest_sha256,
@@ -155,12 +154,16 @@ def verify_bundle(
         Check("manifest", True, f"schema version {manifest['schema_version']}"),
         _check_manifest_hash(manifest),
         _check_files(directory, manifest),
+        companion_checks.check_others(directory, manifest),
+        companion_checks.check_predict(directory, manifest),
+        content_checks.check_intervals(manifest),
     ]
     form, usable = check_form(directory / MODEL_FILE, manifest)
     checks += form
     limits = _limits(manifest)
     if not usable:
-        skipped = ("classes", "preprocessing", "parity", "accuracy", *(f"limit {name}" for name in limits))
+        skipped = ["classes", "preprocessing", "parity", "model card", "accuracy"]
+        skipped += [f"limit {name}" for name in limits]
         return checks + [Check(name, None, "skipped: the model can't be trusted to load") for name in skipped]
     checks.append(content_checks.check_classes(directory, manifest))
     checks += _check_contents(directory, manifest, evaluate)
@@ -184,6 +187,8 @@ def _check_contents(directory: Path, manifest: Mapping[str, Any], evaluate: Eval
             Check("preprocessing", None, f"skipped: {SAMPLES_FILE} can't be read"),
             Check("parity", False, f"{SAMPLES_FILE} can't be read ({' '.join(str(error).split())})"),
         ]
+    shape = samples["images"].shape if samples is not None else None
+    checks.append(companion_checks.check_card(directory, manifest, shape))
     deployed = manifest.get("deployed", MODEL_FILE)
     own = "accuracy_test" if deployed == MODEL_FILE else "accuracy_test_fp32"
     recorded = section(manifest, "metrics").get(own)
@@ -226,10 +231,7 @@ def _check_files(directory: Path, manifest: Mapping[str, Any]) -> Check:
     problems = [problem for name in sorted(files) if (problem := file_problem(directory, name, files[name]))]
     if problems:
         return Check("files", False, "; ".join(problems))
-    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
-    unlisted = sorted(present - set(files) - {MANIFEST_FILE})
-    more = f"; not listed, so not checked: {', '.join(unlisted)}" if unlisted else ""
-    return Check("files", True, f"{len(files)} files as recorded{more}")
+    return Check("files", True, f"{len(files)} files as recorded")
 
 
 def _samples(directory: Path) -> dict[str, npt.NDArray[Any]]:

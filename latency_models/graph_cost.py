@@ -31,7 +31,8 @@ _WEIGHT_TYPES = frozenset(
 class GraphCost:
     """Costs of one inference of a whole batch.
 
-    `macs`: multiply-accumulates of convolutions and matrix products; `params`: stored weights, running
+    `macs`: multiply-accumulates of convolutions and matrix products, but not of a scale for each channel (a depthwise
+    convolution of 1×1), which is how an activation may be written; `params`: stored weights, running
     statistics and quantisation scales included; `size_bytes`: the serialised model with its external data;
     `nodes`: the nodes of the file.
     """
@@ -98,9 +99,16 @@ def _conv(weight: int) -> Callable[[onnx.NodeProto, Shapes], int]:
     """Every output element takes one product per weight of its filter, (M, C/group, k1, …) without M."""
 
     def cost(node: onnx.NodeProto, shapes: Shapes) -> int:
-        return shapes.elements(node.output[0]) * math.prod(shapes.of(node.input[weight])[1:])
+        filters = shapes.of(node.input[weight])
+        if _groups(node) == filters[0] and math.prod(filters[1:]) == 1:
+            return 0  # a scale for each channel: elementwise, like the Mul that it may be written as
+        return shapes.elements(node.output[0]) * math.prod(filters[1:])
 
     return cost
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _conv_transpose(node: onnx.NodeProto, shapes: Shapes) -> int:

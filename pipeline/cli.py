@@ -259,6 +259,12 @@ def optimize(
     device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", metavar="INPUT=SIZES", help="An input's sizes, where some are open: image=1,3,224,224."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Time to spend on timing.")] = 6.0,
     as_json: Json = False,
 ) -> None:
@@ -271,10 +277,31 @@ def optimize(
         device=device,
         threads=threads,
         batch_size=batch_size,
+        shapes=shapes or [],
         seconds=seconds,
         reporter=console.TerminalReporter(),
     )
     _show(result, as_json, views.optimization)
+
+
+@app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(help="A YAML config of a benchmark.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where results go, and are gone on with; runs/<name>-bench-<time> by default.", show_default=False),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Searches at a time: one a core.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Strategies against a published table, over seeds: hypervolume and regret."""
+    from pipeline import console, views
+    from pipeline.bench.command import bench as run
+
+    _show(run(config, overrides or [], output, jobs, console.TerminalReporter()), as_json, views.bench)
 
 
 @app.command()

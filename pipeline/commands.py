@@ -153,7 +153,7 @@ def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise Interrupted(run.path) from None
+            raise Interrupted("resume", str(run.path)) from None
 
 
 def trials(path: Path) -> list[dict[str, Any]]:
@@ -258,16 +258,19 @@ def optimize(
     device: str,
     threads: int | None,
     batch_size: int | None,
+    shapes: list[str],
     seconds: float,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """A model's activations and pools in their cheapest exact form; see `pipeline.optimize`."""
     from latency_models.device import resolve_device
+    from pipeline.input_sizes import parse_shapes
     from pipeline.optimize import optimize as rewrite
 
+    sizes = parse_shapes(shapes)
     found = resolve_device(device, threads, batch_size, "fp32")
     with closing(reporter):
-        return rewrite(model, output, found, seconds=seconds, reporter=reporter)
+        return rewrite(model, output, found, shapes=sizes, seconds=seconds, reporter=reporter)
 
 
 def report(path: Path) -> Path:

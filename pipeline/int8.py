@@ -12,7 +12,7 @@ from export.quantize import QuantizationError, is_quantized, quantize_like
 from export.verify import accuracy
 from latency_models.profile import parse
 from pipeline.errors import HwnasError
-from pipeline.int8_search import Int8Search
+from pipeline.int8_search import FLOAT, Int8Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,8 @@ def of_device(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> Int8
     """
     facts = _facts(graph, found, meter)
     verdict = "" if facts["latency_ratio_low"] < 1.0 else "; fp32 would not be slower on this device"
-    return Int8(found.model, {"kept": True, "reason": f"the device's precision; {_summary(facts)}{verdict}", **facts})
+    reason = f"it is the precision asked for; {_summary(facts)}{verdict}"
+    return Int8(found.model, {"kept": True, "reason": reason, **facts})
 
 
 def try_int8(
@@ -147,21 +148,23 @@ def try_int8(
     except QuantizationError as error:
         return Int8(None, {"kept": False, "reason": str(error)})
     facts = _facts(graph, found, meter)
-    if reasons := _against(facts, found, max_loss):
-        return Int8(None, {"kept": False, "reason": "; ".join(reasons), **facts})
+    if reason := _against(facts, found, max_loss):
+        return Int8(None, {"kept": False, "reason": reason, **facts})
     return Int8(found.model, {"kept": True, "reason": _summary(facts), **facts})
 
 
-def _against(facts: dict[str, Any], found: Found, max_loss: float) -> list[str]:
-    ratio, low, high = (facts[f"latency_ratio{end}"] for end in ("", "_low", "_high"))
+def _against(facts: dict[str, Any], found: Found, max_loss: float) -> str:
+    """Why it isn't shipped, as the rest of a sentence; nothing where it is."""
     reasons = []
-    if not high < 1.0:
-        reasons.append(f"it isn't faster: {ratio:.2f} ({low:.2f} to {high:.2f}) times fp32's latency")
+    if not facts["latency_ratio_high"] < 1.0:
+        reasons.append(f"isn't faster ({_time(facts)})")
     if not found.chosen.loss <= max_loss:
-        reasons.append(f"it loses {found.chosen.loss:.4f} validation accuracy, more than {max_loss:g}")
-    if reasons:
-        reasons[-1] += f" ({_form(facts)}, the best of {len(found.tried)} attempts)"
-    return reasons
+        reasons.append(f"loses {found.chosen.loss:.4f} of validation accuracy ({max_loss:g} may be lost)")
+    if not reasons:
+        return ""
+    count = len(found.tried)
+    which = f"the best of {count} attempts" if count > 1 else "the only attempt"
+    return f"{which} {' and '.join(reasons)}; it had {_form(facts)}"
 
 
 def _facts(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> dict[str, Any]:
@@ -179,11 +182,16 @@ def _facts(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> dict[st
 
 def _summary(facts: dict[str, Any]) -> str:
     after, before = facts["accuracy_validation"], facts["accuracy_validation_fp32"]
-    return (
-        f"{facts['latency_ratio']:.2f} times fp32's latency, validation accuracy {after:.4f} against {before:.4f} "
-        f"({_form(facts)})"
-    )
+    return f"{_time(facts)}; validation accuracy {after:.4f}, in fp32 {before:.4f}; it has {_form(facts)}"
+
+
+def _time(facts: dict[str, Any]) -> str:
+    ratio, low, high = (facts[f"latency_ratio{end}"] for end in ("", "_low", "_high"))
+    return f"{ratio:.2f} times fp32's latency, 95 % interval {low:.2f} to {high:.2f}"
 
 
 def _form(facts: dict[str, Any]) -> str:
-    return f"{facts['plan']}; calibrated by {facts['method']}"
+    """As in: `stem, head in float, all else quantised, ranges by entropy`."""
+    floats = facts["plan"].removeprefix(FLOAT)
+    what = "everything quantised" if floats == facts["plan"] else f"{floats} in float, all else quantised"
+    return f"{what}, ranges by {facts['method']}"

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     Say = Callable[[str, float], None]
 
+FLOAT = "float: "
+"""What begins a plan's words where something stays float."""
+
 _GROUPS_AT_MOST = 18
 _LOOK_S = 0.15  # for each plan
 _LOOK_AT_MOST_S = 8.0
@@ -168,9 +171,9 @@ class Int8Search:
     def _fastest(self) -> Tried:
         """The plan that was measured fastest; only what is faster beyond doubt alters the whole one."""
         whole = Tried("all of it quantised")
-        others = [Tried(f"float: {group.name}", float_nodes=frozenset(group.nodes)) for group in self._joined]
+        others = [Tried(f"{FLOAT}{group.name}", float_nodes=frozenset(group.nodes)) for group in self._joined]
         if self._quantizer.activations:
-            others.append(Tried("float: activations", float_nodes=self._quantizer.activations))
+            others.append(Tried(f"{FLOAT}activations", float_nodes=self._quantizer.activations))
         self._say(f"timing {len(others) + 1} plans of what stays float", 0.1)
         whole, *others = self._timed([whole, *others], min(_LOOK_AT_MOST_S, _LOOK_S * (len(others) + 2)))
         paying = [each for each in others if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
@@ -182,8 +185,8 @@ class Int8Search:
         plans = [replace(paying[0], ratio=None)]
         together = frozenset().union(*(plan.float_nodes for plan in paying))
         if paying[1:] and not together >= self._everything:
-            names = ", ".join(each.plan.removeprefix("float: ") for each in paying)
-            plans.append(Tried(f"float: {names}", float_nodes=together))
+            names = ", ".join(each.plan.removeprefix(FLOAT) for each in paying)
+            plans.append(Tried(f"{FLOAT}{names}", float_nodes=together))
         self._say("timing what pays once more", 0.4)
         whole, *again = self._timed([whole, *plans], _SECOND_LOOK_S)
         sure = [each for each in again if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
@@ -261,9 +264,9 @@ class Int8Search:
             nodes = attempt.float_nodes.union(*(pair.nodes for pair in order[:count]))
             if nodes >= self._everything:
                 break
-            names = [attempt.plan.removeprefix("float: ")] if attempt.float_nodes else []
+            names = [attempt.plan.removeprefix(FLOAT)] if attempt.float_nodes else []
             names.append(f"the most sensitive {_listed([pair.name for pair in order[:count]])}")
-            plan = f"float: {'; '.join(names)}"
+            plan = f"{FLOAT}{'; '.join(names)}"
             trial = replace(attempt, plan=plan, float_nodes=nodes, ratio=None)
             self._say(plan, 0.9)
             trial = self._judged(trial, self._file(trial), self._images_to_judge_on())

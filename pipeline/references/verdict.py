@@ -82,34 +82,57 @@ def verdict(found: Sequence[Row], manifest: Mapping[str, Any]) -> str:
     accuracy_test, test_images = manifest["metrics"]["accuracy_test"], manifest["metrics"]["test_images"]
     told = [row for row in found if row["latency_ratio"] is not None]
     failed = [row["name"] for row in found if row["status"] == "failed"]
-    sentence, named = _judgement(told, accuracy_test)
+    noise = _NORMAL_95 * math.sqrt(2 * accuracy_test * (1 - accuracy_test) / test_images)
+    sentence, named = _judgement(told, accuracy_test, noise)
     sentences = [sentence]
     less = [row for row in told if row["accuracy_test_difference"] < 0 and row is not named]
     faster = [row for row in less if row["latency_ratio_high"] < 1]
-    if faster:
-        listed = ", ".join(f"{row['name']} ({_ratio(row)}; {_points(row)})" for row in faster)
-        sentences.append(f"Faster than the winner, but less accurate: {listed}.")
+    for by_chance, lead in ((False, "but less accurate"), (True, "and less accurate by no more than chance may do")):
+        listed = [f"{r['name']} ({_ratio(r)}; {_points(r)})" for r in faster if _within(r, noise) == by_chance]
+        if listed:
+            sentences.append(f"Faster than the winner, {lead}: {', '.join(listed)}.")
     if told:
-        noise = _NORMAL_95 * math.sqrt(2 * accuracy_test * (1 - accuracy_test) / test_images)
         sentences.append(f"On {test_images:,} test images, accuracies less than {noise:.2g} apart may be so by chance.")
     if failed:
         sentences.append(f"Failed: {', '.join(failed)}.")
     return " ".join(sentences)
 
 
-def _judgement(told: Sequence[Row], accuracy_test: float) -> tuple[str, Row | None]:
+def _within(row: Row, noise: float) -> bool:
+    """Whether chance alone may be what parts its test accuracy from the winner's."""
+    return bool(abs(row["accuracy_test_difference"]) < noise)
+
+
+def _judgement(told: Sequence[Row], accuracy_test: float, noise: float) -> tuple[str, Row | None]:
     """The sentence, and the reference that it names."""
     if not told:
         return "No reference point was finished and timed against the winner.", None
     equal = [row for row in told if row["accuracy_test_difference"] >= 0]
     if not equal:
         best = max(told, key=lambda row: row["accuracy_test"])
-        return (
-            f"None of {len(told)} references is as accurate as the winner (test accuracy {accuracy_test:.4f}); "
-            f"the most accurate, {best['name']} ({best['accuracy_test']:.4f}), takes {_ratio(best)}."
-        ), best
+        return _less_accurate(best, len(told), accuracy_test, noise), best
     fastest = min(equal, key=lambda row: row["latency_ratio"])
     return _against_the_fastest(fastest, accuracy_test), fastest
+
+
+def _less_accurate(best: Row, count: int, accuracy_test: float, noise: float) -> str:
+    """None reached the winner's test accuracy: by how much the best of them missed it, and what it costs."""
+    name, share, takes = best["name"], f"{best['accuracy_test']:.4f}", f"takes {_ratio(best)}"
+    if _within(best, noise):
+        which = f"The only reference, {name}," if count == 1 else f"Of {count} references the most accurate, {name},"
+        return (
+            f"{which} is less accurate than the winner by no more than chance may do (test accuracy {share} against "
+            f"{accuracy_test:.4f}); it {takes}."
+        )
+    if count == 1:
+        return (
+            f"The only reference, {name}, is less accurate than the winner (test accuracy {share} against "
+            f"{accuracy_test:.4f}) and {takes}."
+        )
+    return (
+        f"None of {count} references is as accurate as the winner (test accuracy {accuracy_test:.4f}); "
+        f"the most accurate, {name} ({share}), {takes}."
+    )
 
 
 def _against_the_fastest(row: Row, accuracy_test: float) -> str:

@@ -145,13 +145,27 @@ def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, 
         return None
     errors = sorted(abs(pair["latency_ms"] / pair["measured_ms"] - 1.0) for pair in pairs)
     held = sum(pair["low_ms"] <= pair["measured_ms"] <= pair["high_ms"] for pair in pairs)
-    text = f"Of {len(told)} latencies {len(measured)} were measured and {len(told) - len(measured)} only predicted."
+    text = _sources(len(told), len(measured))
     if pairs:
         text += (
-            f" {len(pairs)} were predicted first and then measured: the median error is {errors[len(errors) // 2]:.1%},"
-            f" the largest {errors[-1]:.1%}, and {held} of the 90 % intervals hold the measurement."
+            f" {_was(len(pairs))} predicted first and then measured: the median error is"
+            f" {errors[len(errors) // 2]:.1%}, the largest {errors[-1]:.1%}; the measurement lies in {held} of the"
+            " 90 % intervals."
         )
     return {"text": text, "plot": prediction_plot(pairs) if pairs else ""}
+
+
+def _sources(count: int, measured: int) -> str:
+    """How many latencies were measured, as a sentence."""
+    if measured == count:
+        return "The only latency was measured." if count == 1 else f"All {count} latencies were measured."
+    if measured == 0:
+        return "The only latency is a prediction." if count == 1 else f"All {count} latencies are predictions."
+    return f"Of {count} latencies {_was(measured)} measured and {count - measured} only predicted."
+
+
+def _was(count: int) -> str:
+    return f"{count} was" if count == 1 else f"{count} were"
 
 
 def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict[str, Any]:

@@ -53,13 +53,15 @@ def front_plot(
     if limit is not None:
         axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="limit")
     axes.set_xlabel(cost)
-    axes.set_ylabel("validation accuracy")
+    _accuracy_axis(axes)
     axes.legend(frameon=False, fontsize=8)
     return svg_of(figure)
 
 
 def progress_plot(records: Sequence[TrialRecord]) -> str:
     """Accuracy of each trained candidate and the best so far, in the order of the trials."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure()
     trained = [record for record in records if record.status == "ok"]
     values = [record.objectives["accuracy"] for record in trained]
@@ -67,8 +69,9 @@ def progress_plot(records: Sequence[TrialRecord]) -> str:
     axes.scatter(numbers, values, s=22, color=_OK, label="trained")
     best = [max(values[: i + 1]) for i in range(len(values))]
     axes.step(numbers, best, where="post", color=_FRONT, lw=1.4, label="best so far")
-    axes.set_xlabel("candidate")
-    axes.set_ylabel("validation accuracy")
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _accuracy_axis(axes)
     axes.legend(frameon=False, fontsize=8)
     return svg_of(figure)
 
@@ -90,6 +93,14 @@ def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
     axes.set_xlabel("predicted latency_ms, 90 % interval")
     axes.set_ylabel("measured latency_ms")
     return svg_of(figure)
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    """The vertical one, which ends at 1: nothing is more accurate. Marks at its end stay whole."""
+    axes.set_ylabel("validation accuracy")
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.0))
+    for mark in (*axes.collections, *axes.lines):
+        mark.set_clip_on(False)
 
 
 def _points(records: Sequence[TrialRecord], cost: str) -> tuple[list[float], list[float]]:

@@ -346,8 +346,10 @@ def test_a_link_out_of_the_bundle_fails(bundle):
 
 def test_a_file_that_nobody_vouches_for_is_mentioned(bundle):
     (bundle / "extra.bin").write_bytes(b"x")
-    assert results(bundle)["files"] is True
-    assert "extra.bin" in detail(bundle, "files")
+    found = results(bundle)
+    assert found["files"] is True
+    assert found["other files"] is None
+    assert "extra.bin" in detail(bundle, "other files")
 
 
 def test_a_model_of_another_opset_fails(bundle):

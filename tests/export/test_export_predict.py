@@ -133,6 +133,7 @@ def test_values_that_training_never_had_are_told(bundle, tmp_path):
     assert done.returncode == 0
     assert "values up to 255" in done.stderr
     assert "up to 16" in done.stderr
+    assert "multiply its values by 16/255" in done.stderr
 
 
 def test_other_kinds_of_images(bundle, files, tmp_path):
@@ -150,13 +151,99 @@ def test_other_kinds_of_images(bundle, files, tmp_path):
     assert np.array_equal(predict.read_image(tmp_path / "turned.png", 1)[..., 0], np.asarray(grey))
 
 
+def test_a_folder_stands_for_its_images(bundle, files, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for number, name in enumerate(["b.png", "a.PNG", "c.bmp"]):
+        Image.open(files[number]).save(folder / name, format="bmp" if name.endswith("bmp") else "png")
+    (folder / "notes.txt").write_text("no image, and nobody says that it is one")
+    (folder / "deeper").mkdir()
+    Image.open(files[0]).save(folder / "deeper" / "d.png")
+    done = run(bundle, folder, files[5], "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [Path(item["image"]).name for item in json.loads(done.stdout)]
+    assert found == ["a.PNG", "b.png", "c.bmp", "5.png"]
+
+
+def test_a_damaged_image_leaves_the_others(bundle, files, tmp_path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(files[1].read_bytes()[:60])
+    given = [files[0], damaged, tmp_path / "gone.png", files[2]]
+    done = run(bundle, *given, "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert [item["image"] for item in found] == [str(path) for path in given]
+    assert ["error" in item for item in found] == [False, True, True, False]
+    assert all("predictions" not in item for item in found[1:3])
+    alone = json.loads(run(bundle, files[0], files[2], "--json").stdout)
+    assert [found[0], found[3]] == alone
+    assert "damaged.png can't be read as an image" in found[1]["error"]
+    assert "no such file" in found[2]["error"]
+    for item in found[1:3]:
+        assert f"predict.py: {item['error']}\n" in done.stderr
+    assert "2 of 4 images can't be classified" in done.stderr
+    for_people = run(bundle, *given)
+    assert for_people.returncode == 2
+    assert [line.partition(":")[0] for line in for_people.stdout.splitlines()] == [str(files[0]), str(files[2])]
+    assert "damaged.png can't be read as an image" in for_people.stderr
+
+
+@pytest.mark.parametrize("error", [IndexError("bad index"), MemoryError(), RuntimeError("decoder")], ids=repr)
+def test_whatever_a_decoder_raises_is_of_that_file_alone(error, files, monkeypatch):
+    def opened(path):
+        raise error
+
+    monkeypatch.setattr(predict.Image, "open", opened)
+    with pytest.raises(
+        predict.UsageError, match=r"0\.png can't be read as an image \((bad index|MemoryError|decoder)\)"
+    ):
+        predict.read_image(files[0], 1)
+
+
+def test_the_page_of_help_tells_what_images_it_wants(bundle, tmp_path):
+    said = " ".join(run(bundle, "--help").stdout.split())
+    assert "8 x 8 pixels (grey)" in said
+    assert "values from 0 to 16" in said
+    assert "multiplied by 16/255" in said
+    (tmp_path / "predict.py").write_bytes((bundle / "predict.py").read_bytes())
+    lost = run(tmp_path, "--help")
+    assert (lost.returncode, lost.stderr) == (0, "")
+    for damage in ({"value_range": 3}, {"value_range": [0, 255]}, {}):
+        record = {"preprocessing": PREPROCESSING.as_dict(), "dataset": damage}
+        (tmp_path / "manifest.json").write_text(json.dumps(record))
+        said = " ".join(run(tmp_path, "--help").stdout.split())
+        assert "8 x 8 pixels" in said
+        assert "multiplied" not in said
+
+
 class TestMistakes:
     def test_no_image_given(self, bundle):
-        assert "IMAGE" in refused(bundle)
+        said = refused(bundle)
+        assert "IMAGE" in said
+        assert "usage: predict.py" in said
 
-    @pytest.mark.parametrize("name", ["gone.png", "."])
-    def test_no_such_image(self, bundle, name):
-        assert "can't be read as an image" in refused(bundle, name)
+    def test_no_such_image(self, bundle):
+        assert "gone.png can't be read as an image (no such file)" in refused(bundle, "gone.png")
+
+    def test_a_folder_without_images(self, bundle, tmp_path):
+        assert f"{tmp_path} is a folder without images" in refused(bundle, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--top", "0", "a.png"], "--top"),
+            ([], "IMAGE"),
+            (["a.png", "--model", "gone.onnx"], "there is no model"),
+        ],
+        ids=["top", "nothing", "model"],
+    )
+    def test_with_json_there_is_a_document_in_any_case(self, bundle, arguments, words):
+        done = run(bundle, *arguments, "--json")
+        assert done.returncode == 2
+        said = json.loads(done.stdout)
+        assert said["error"]["exit_code"] == 2
+        assert words in said["error"]["message"]
+        assert done.stderr.startswith(f"predict.py: {said['error']['message']}\n")
 
     @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n" + b"x" * 50], ids=["empty", "text", "png"])
     def test_what_is_no_image(self, bundle, tmp_path, content):

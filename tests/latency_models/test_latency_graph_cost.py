@@ -40,6 +40,9 @@ def test_macs_scale_with_the_batch_and_params_do_not() -> None:
             helper.make_node("Conv", ["x", "w"], ["y"], group=6, strides=[2, 2], pads=[1, 1, 1, 1]),
             [weight("w", 6, 1, 3, 3)], [1, 6, 8, 8], [1, 6, 4, 4], 16 * 6 * 9,
         ),
+        # a scale for each channel is no product of matrices; a 1×1 convolution of one channel into six is one
+        (helper.make_node("Conv", ["x", "w"], ["y"], group=6), [weight("w", 6, 1, 1)], [1, 6, 8], [1, 6, 8], 0),
+        (helper.make_node("Conv", ["x", "w"], ["y"]), [weight("w", 6, 1, 1, 1)], [1, 1, 8, 8], [1, 6, 8, 8], 6 * 64),
         # every one of 3·4·4 inputs meets 5 filters of 2×2
         (
             helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2]),
@@ -57,7 +60,7 @@ def test_macs_scale_with_the_batch_and_params_do_not() -> None:
         ),
         (helper.make_node("Relu", ["x"], ["y"]), [], [1, 3], [1, 3], 0),
     ],
-    ids=["depthwise", "transposed", "1d", "matmul", "gemm-transA", "relu"],
+    ids=["depthwise", "scale", "pointwise", "transposed", "1d", "matmul", "gemm-transA", "relu"],
 )  # fmt: skip
 def test_macs_by_hand(
     node: onnx.NodeProto, weights: list[onnx.TensorProto], x: list[int], y: list[int], macs: int

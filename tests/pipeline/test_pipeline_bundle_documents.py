@@ -90,6 +90,20 @@ def test_the_model_card_of_a_real_bundle(finished: Finished) -> None:
     assert rows == found["confusion"]
 
 
+def test_the_card_points_where_things_stand(finished: Finished) -> None:
+    text = (finished.run / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert text.index("## Preprocessing") < text.index("resizes and normalises as above")
+    assert "as below" not in text
+
+
+@pytest.mark.parametrize(("largest", "told"), [(16, True), (255, False), (0, False)])
+def test_the_card_tells_another_scale_than_the_usual_one(largest: int, told: bool, finished: Finished) -> None:
+    manifest = manifest_of(finished)
+    manifest["dataset"]["value_range"] = [0, largest]
+    text = " ".join(render(manifest, (64, 8, 8, 1), {"model.onnx": 5}).split())
+    assert (f"has to be multiplied by {largest}/255 before anything else" in text) is told
+
+
 def test_many_classes_with_odd_names() -> None:
     classes = tuple(f"a|b_{index}\n*" for index in range(30))
     labels = np.arange(300) % 30

@@ -97,7 +97,7 @@ class TestTheGuarantee:
         int8 = try_int8(network(), data, Meter(always(ratio)), max_loss=1.0)  # type: ignore[arg-type]
         assert int8.model is None
         assert int8.facts["kept"] is False
-        assert "it isn't faster" in int8.facts["reason"]
+        assert "attempts isn't faster (" in int8.facts["reason"]
 
     def test_something_stays_quantised_where_every_group_pays_in_float(self, data: DataSet) -> None:
         meter = Meter(lambda model: FASTER if float_convolutions(model) else UNCERTAIN)
@@ -110,13 +110,21 @@ class TestTheGuarantee:
         assert int8.facts["kept"] is True
         assert int8.model is not None
         assert int8.facts["size_bytes"] == len(int8.model)
-        assert "0.50 times fp32's latency" in int8.facts["reason"]
+        after, before = (int8.facts[f"accuracy_validation{end}"] for end in ("", "_fp32"))
+        assert int8.facts["reason"] == (
+            f"0.50 times fp32's latency, 95 % interval {FASTER.low:.2f} to {FASTER.high:.2f}; validation accuracy"
+            f" {after:.4f}, in fp32 {before:.4f}; it has everything quantised, ranges by {int8.facts['method']}"
+        )
 
     @pytest.mark.parametrize("afresh", [SLOWER, UNCERTAIN])
     def test_the_time_that_decides_is_taken_after_the_choice(self, afresh: Ratio, data: DataSet) -> None:
         int8 = try_int8(network(), data, Meter(always(FASTER), afresh), max_loss=1.0)  # type: ignore[arg-type]
         assert int8.model is None
-        assert f"{afresh.ratio:.2f} ({afresh.low:.2f} to {afresh.high:.2f})" in int8.facts["reason"]
+        told = f"{afresh.ratio:.2f} times fp32's latency, 95 % interval {afresh.low:.2f} to {afresh.high:.2f}"
+        assert int8.facts["reason"] == (
+            f"the best of {len(int8.facts['tried'])} attempts isn't faster ({told});"
+            f" it had everything quantised, ranges by {int8.facts['method']}"
+        )
 
     def test_an_int8_device_keeps_it_and_says_so(self, data: DataSet) -> None:
         graph, meter = network(), Meter(always(SLOWER))
@@ -133,6 +141,8 @@ class TestWhatStaysFloat:
         assert int8.model is not None
         assert float_convolutions(onnx.load_model_from_string(int8.model)) == [0]
         assert int8.facts["plan"].startswith("float: ")
+        floats = int8.facts["plan"].removeprefix("float: ")
+        assert f"it has {floats} in float, all else quantised, ranges by" in int8.facts["reason"]
         assert meter.timed == [6, 3]  # fp32, all, three convolutions and the head; then fp32, all and the stem
 
     def test_what_pays_is_tried_together(self, data: DataSet) -> None:
@@ -211,7 +221,7 @@ class TestTheAccuracy:
         judge(monkeypatch, lambda model: 0.7)
         int8 = try_int8(network(), data, Meter(always(FASTER)), max_loss=0.01)  # type: ignore[arg-type]
         assert int8.model is None
-        assert "it loses 0.2000 validation accuracy, more than 0.01" in int8.facts["reason"]
+        assert "attempts loses 0.2000 of validation accuracy (0.01 may be lost); it had" in int8.facts["reason"]
         assert "isn't faster" not in int8.facts["reason"]
 
     def test_nothing_more_goes_float_where_it_is_slower_already(
@@ -220,8 +230,8 @@ class TestTheAccuracy:
         judge(monkeypatch, lambda model: 0.7)
         int8 = try_int8(network(), data, Meter(always(SLOWER)), max_loss=0.01)  # type: ignore[arg-type]
         assert not [each for each in int8.facts["tried"] if "most sensitive" in each["plan"]]
-        assert "isn't faster" in int8.facts["reason"]
-        assert "it loses" in int8.facts["reason"]
+        assert "isn't faster (" in int8.facts["reason"]
+        assert ") and loses 0.2000 of" in int8.facts["reason"]
 
     def test_a_loss_that_is_no_number_is_no_reason_to_keep(
         self, data: DataSet, monkeypatch: pytest.MonkeyPatch
