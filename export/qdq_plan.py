@@ -211,9 +211,10 @@ class _Planner:
         self.plan.constants[shift.name] = None
         self.plan.factors[gate] = slope
         self._activation(gate, positive=True)
-        made = [helper.make_node("Add", [x, shift.name], [gate], name=f"{node.name}/Add")]
+        name = node.name or y  # an inlined function's nodes have no names, and two of one name can't be loaded
+        made = [helper.make_node("Add", [x, shift.name], [gate], name=f"{name}/Add")]
         if swish:
-            made.append(helper.make_node("Mul", [x, gate], [y], name=f"{node.name}/Mul"))
+            made.append(helper.make_node("Mul", [x, gate], [y], name=f"{name}/Mul"))
             self.plan.bounds[gate] = (0.0, 1.0)
             self._activation(y)
         for each in made:

@@ -29,6 +29,9 @@ References = Annotated[
     bool, typer.Option("--references", help="Train published networks the same way, to set the winner against.")
 ]
 RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
+]
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
 
 
@@ -52,12 +55,9 @@ def _main(
 @app.command()
 def search(
     config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
-    ] = None,
+    overrides: Overrides = None,
     run_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False),
+        Path | None, typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False)
     ] = None,
     references: References = False,
     as_json: Json = False,
@@ -84,9 +84,7 @@ def export(
     run_dir: RunDir,
     pick: Annotated[
         str | None,
-        typer.Option(
-            help="knee, fastest, most-accurate, or a trial's id; the config's by default.", show_default=False
-        ),
+        typer.Option(help="knee, fastest, most-accurate, or a trial's id; as configured.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -179,19 +177,15 @@ def compare(
 @app.command()
 def calibrate(
     config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
-    ] = None,
+    overrides: Overrides = None,
     device: Annotated[
         str | None, typer.Option(help="Another device than the config's; see `hwnas list devices`.")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="A .json file; by default it lies where searches find it.", show_default=False),
+        Path | None, typer.Option(help="A .json file; by default it lies where searches find it.", show_default=False)
     ] = None,
     seconds: Annotated[
-        float | None,
-        typer.Option(min=1, max=3600, help="Time for the blocks: 60 s, or 180 s at INT8.", show_default=False),
+        float | None, typer.Option(min=1, max=3600, help="For the blocks: 60 s, or 180 s at INT8.", show_default=False)
     ] = None,
     nets: Annotated[
         int | None,
@@ -227,9 +221,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Time the operators again, which takes about 90 s.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about 90 s.")] = False,
     as_json: Json = False,
 ) -> None:
     """Latency without running it: of any ONNX file, or of a run's architecture."""
@@ -287,12 +279,9 @@ def optimize(
 @app.command()
 def bench(
     config: Annotated[Path, typer.Argument(help="A YAML config of a benchmark.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
-    ] = None,
+    overrides: Overrides = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Where results go, and are gone on with; runs/<name>-bench-<time> by default.", show_default=False),
+        Path | None, typer.Option(help="Where results go and are gone on with.", show_default=False)
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Searches at a time: one a core.", show_default=False)] = None,
     as_json: Json = False,

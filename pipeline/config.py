@@ -20,16 +20,23 @@ from latency_models.device import DEVICES
 from latency_models.device_file import NAME_PATTERN, DeviceDefinition
 from pipeline.engines.options import InlineOptions
 from pipeline.errors import nearest
-from pipeline.evaluators.options import TrainEvaluatorOptions
+from pipeline.evaluators.options import TableEvaluatorOptions, TrainEvaluatorOptions
 from pipeline.references.table import REFERENCES
 from pipeline.registry import is_dotted, third_party
-from pipeline.spaces.options import ConvNetOptions
-from pipeline.strategies.options import EvolutionOptions, GridOptions, RandomOptions
-from pipeline.strict import Count, Positive, Strict
+from pipeline.spaces.options import ConvNetOptions, NasBench201Options, TableSpaceOptions
+from pipeline.strategies.options import (
+    ControllerOptions,
+    EvolutionOptions,
+    GridOptions,
+    LocalSearchOptions,
+    Nsga2Options,
+    RandomOptions,
+    TpeOptions,
+)
+from pipeline.strict import Cost, Count, Positive, Strict
 
 ImageSize = Annotated[int, Field(ge=8, le=224)]
 Metric = Literal["accuracy", "latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
-Limited = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
 
 
 COST_MODELS = ("auto", "measure", "predict")
@@ -171,9 +178,17 @@ class ExportOptions(Strict):
 
 SECTIONS: dict[str, dict[str, type[Strict]]] = {
     "data": {"digits": DigitsOptions, "fashion_mnist": TorchvisionOptions, "cifar10": TorchvisionOptions},
-    "space": {"convnet": ConvNetOptions},
-    "strategy": {"random": RandomOptions, "grid": GridOptions, "evolution": EvolutionOptions},
-    "evaluator": {"train": TrainEvaluatorOptions},
+    "space": {"convnet": ConvNetOptions, "nasbench201": NasBench201Options, "table": TableSpaceOptions},
+    "strategy": {
+        "random": RandomOptions,
+        "grid": GridOptions,
+        "evolution": EvolutionOptions,
+        "local_search": LocalSearchOptions,
+        "nsga2": Nsga2Options,
+        "tpe": TpeOptions,
+        "controller": ControllerOptions,
+    },
+    "evaluator": {"train": TrainEvaluatorOptions, "table": TableEvaluatorOptions},
     "engine": {"inline": InlineOptions},
 }
 """Each section that is chosen by name: name → the model of its options."""
@@ -181,6 +196,21 @@ SECTIONS: dict[str, dict[str, type[Strict]]] = {
 
 Section = SerializeAsAny[InstanceOf[BaseModel]]
 """A section that was already read by the model that its name stands for."""
+
+
+def check_strategy(section: BaseModel) -> None:
+    """What a strategy's options must be together.
+
+    Raises:
+        PydanticCustomError: they aren't.
+    """
+    if (
+        isinstance(section, EvolutionOptions)
+        and section.population is not None
+        and section.sample is not None
+        and section.sample > section.population
+    ):
+        raise PydanticCustomError("strategy", "strategy.sample must not exceed strategy.population")
 
 
 class RunConfig(Strict):
@@ -197,7 +227,7 @@ class RunConfig(Strict):
     train: TrainOptions = TrainOptions()
     reward: RewardOptions = RewardOptions()
     objectives: list[Metric] = ["accuracy", "latency_ms"]
-    constraints: dict[Limited, Positive] = {}
+    constraints: dict[Cost, Positive] = {}
     budget: BudgetOptions = BudgetOptions()
     engine: Section = InlineOptions(name="inline")
     final: FinalOptions = FinalOptions()
@@ -226,14 +256,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _strategy_fits(self) -> RunConfig:
-        evolution = self.strategy
-        if (
-            isinstance(evolution, EvolutionOptions)
-            and evolution.population is not None
-            and evolution.sample is not None
-            and evolution.sample > evolution.population
-        ):
-            raise PydanticCustomError("strategy", "strategy.sample must not exceed strategy.population")
+        check_strategy(self.strategy)
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,9 +19,12 @@ from pipeline.registry import is_dotted, third_party
 from pipeline.strict import ThirdParty
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
+
+_Config = TypeVar("_Config", bound=RunConfig)
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -34,10 +37,19 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: the file is missing, no YAML, or wrong in a key, a type or a value.
     """
+    return parse_config(read_values(path, overrides or []), str(path))
+
+
+def read_values(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """A config file's mapping, with `key.path=value` texts applied to it; nothing is checked yet.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, or a text hasn't that form.
+    """
     values = _read_yaml(path)
-    for text in overrides or []:
+    for text in overrides:
         _override(values, text)
-    return parse_config(values, str(path))
+    return values
 
 
 def parse_config(values: dict[str, Any], source: str) -> RunConfig:
@@ -46,13 +58,31 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
     Raises:
         ConfigError: with one sentence for each wrong key.
     """
-    problems: list[str] = []
+    return parse_as(RunConfig, values, source)
+
+
+def parse_as(
+    model: type[_Config], values: dict[str, Any], source: str, problems: Sequence[str] = (), told: Sequence[str] = ()
+) -> _Config:
+    """Check a mapping against a kind of config.
+
+    Args:
+        model: the kind.
+        values: the mapping; a section may have been read by its own model already.
+        source: what errors name as the place of the mistake.
+        problems: what is known to be wrong already, to be told with the rest.
+        told: keys that those problems are about, and that are left out for that reason.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    problems = list(problems)
     resolved = dict(values)
     for kind in SECTIONS:
-        if kind in values:
+        if kind in values and kind in model.model_fields:
             try:
-                resolved[kind] = _read_section(kind, values[kind])
-            except _Wrong as wrong:
+                resolved[kind] = read_section(kind, values[kind], model.model_fields[kind].default)
+            except WrongSection as wrong:
                 problems += wrong.sentences
                 resolved.pop(kind)
     if "device" in values:
@@ -62,9 +92,9 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
             problems.append(f"device.name: {error}")
             resolved.pop("device")
     try:
-        config = RunConfig.model_validate(resolved)
+        config = model.model_validate(resolved)
     except ValidationError as error:
-        own = [_sentence(RunConfig, (), e) for e in error.errors() if not _answered(e, values)]
+        own = [_sentence(model, (), e) for e in error.errors() if not _answered(e, [*values, *told])]
         raise ConfigError(source, problems + own) from None
     if problems:
         raise ConfigError(source, problems)
@@ -78,37 +108,48 @@ def parse_section(kind: str, value: Any, source: str) -> BaseModel:
         ConfigError: with one sentence for each wrong key.
     """
     try:
-        return _read_section(kind, value)
-    except _Wrong as wrong:
+        return read_section(kind, value, RunConfig.model_fields[kind].default)
+    except WrongSection as wrong:
         raise ConfigError(source, wrong.sentences) from None
 
 
-class _Wrong(Exception):  # noqa: N818 - carries sentences from a section to the message of the whole config
+class WrongSection(Exception):  # noqa: N818 - carries sentences from a section to the message of the whole config
+    """What is wrong with a section, one sentence for each key."""
+
     def __init__(self, sentences: list[str]) -> None:
         self.sentences = sentences
 
 
-def _read_section(kind: str, value: Any) -> BaseModel:
-    """A section by its `name`, so that its errors speak of that one's options only."""
-    table = SECTIONS[kind]
-    default = RunConfig.model_fields[kind].default
+def read_section(kind: str, value: Any, default: Any = None, place: str | None = None) -> BaseModel:
+    """A section by its `name`, so that its errors speak of that one's options only.
+
+    Args:
+        kind: of the section.
+        value: what stands there.
+        default: a section whose name holds where none is given.
+        place: the key path, where that isn't the kind.
+
+    Raises:
+        WrongSection: it has no name, an unknown one, or wrong options.
+    """
+    table, place = SECTIONS[kind], place or kind
     if isinstance(value, dict) and "name" not in value and isinstance(default, BaseModel):
         value = {"name": default.model_dump()["name"], **value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise _Wrong([f"{kind}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
+        raise WrongSection([f"{place}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
     name = value["name"]
     if name not in table and not is_dotted(name) and name not in third_party(kind):
-        raise _Wrong([f"{kind}.name: unknown {kind} {name!r}{nearest(name, table)}"])
+        raise WrongSection([f"{place}.name: unknown {kind} {name!r}{nearest(name, table)}"])
     model = table.get(name, ThirdParty)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _Wrong([_sentence(model, (kind,), e) for e in error.errors()]) from None
+        raise WrongSection([_sentence(model, (place,), e) for e in error.errors()]) from None
 
 
-def _answered(error: ErrorDetails, values: dict[str, Any]) -> bool:
+def _answered(error: ErrorDetails, given: Sequence[str]) -> bool:
     """Whether a missing section is only missing because its own check failed before."""
-    return error["type"] == "missing" and error["loc"][0] in SECTIONS and error["loc"][0] in values
+    return error["type"] == "missing" and error["loc"][0] in given
 
 
 def dump_config(config: RunConfig) -> str:

@@ -57,7 +57,8 @@ class TerminalReporter(Reporter):
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._records: list[TrialRecord] = []
+        self._best: float | None = None
+        self._front: list[dict[str, float]] = []
         self._state = ""
         self._share = 0.0
 
@@ -71,7 +72,9 @@ class TerminalReporter(Reporter):
 
     def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
         """Start the bar."""
-        self._config, self._budget, self._records = config, budget, list(records)
+        self._config, self._budget = config, budget
+        self._best, self._front = None, []
+        self._take_in(records)
         self._began, self._done_before = time.monotonic(), budget.trials
         if records:
             self.note(f"{len(records)} finished trials are taken from the journal")
@@ -91,7 +94,7 @@ class TerminalReporter(Reporter):
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Update the bar; without a terminal, print a line for each trial that counts."""
-        self._records.append(record)
+        self._take_in([record])
         self._refresh()
         if record.status == "failed":
             self.note(f"trial {record.id} failed: {record.error}")
@@ -131,6 +134,14 @@ class TerminalReporter(Reporter):
             self._live.stop()
             self._live = None
 
+    def _take_in(self, records: list[TrialRecord]) -> None:
+        """Keep the best and the front; all else of a long search needn't be looked at again."""
+        feasible = [record.objectives for record in records if record.status == "ok"]
+        accuracies = [values["accuracy"] for values in feasible]
+        self._best = max(accuracies if self._best is None else [self._best, *accuracies], default=None)
+        rows = self._front + feasible
+        self._front = [rows[i] for i in pareto_front(as_losses(rows, self._config.objectives))]
+
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)  # the reader's terminal breaks lines, a log keeps them whole
 
@@ -139,13 +150,10 @@ class TerminalReporter(Reporter):
             self._live.update(self._cut(self._line()))
 
     def _line(self, *, with_time: bool = True) -> Text:
-        feasible = [r.objectives for r in self._records if r.status == "ok"]
-        front = pareto_front(as_losses(feasible, self._config.objectives)) if feasible else []
-        best = max((values["accuracy"] for values in feasible), default=None)
         parts = [
             f"trial {self._budget.trials}/{self._budget.wanted}",
-            f"best accuracy {best:.4f}" if best is not None else "no feasible candidate yet",
-            f"front {len(front)}",
+            f"best accuracy {self._best:.4f}" if self._best is not None else "no feasible candidate yet",
+            f"front {len(self._front)}",
             f"over the limits {self._budget.infeasible}",
         ]
         if with_time:

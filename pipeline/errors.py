@@ -100,13 +100,17 @@ class NothingFeasibleError(HwnasError):
 
 
 class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no error
-    """The user or the system asked to stop; the run can be resumed."""
+    """The user or the system asked to stop; the work can be gone on with.
+
+    Args:
+        words: the command that goes on, without its shell's quotes.
+    """
 
     exit_code = EXIT_INTERRUPTED
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
-        super().__init__(f"interrupted; go on with: hwnas resume {shlex.quote(str(run_dir))}")
+    def __init__(self, *words: str) -> None:
+        self.command = shlex.join(("hwnas", *words))
+        super().__init__(f"interrupted; go on with: {self.command}")
 
 
 def nearest(found: str, valid: Iterable[str]) -> str:

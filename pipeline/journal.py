@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from pipeline.spaces.base import Architecture
 
 Status = Literal["ok", "infeasible", "failed"]
 _SCHEMA_VERSION = 1
+_SYNC_EVERY_S = 0.1
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE trials (
@@ -74,6 +76,7 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self.path = path
+        self._synced_s = -math.inf
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str], objectives: Sequence[str] = ()) -> Journal:
@@ -87,14 +90,17 @@ class Journal:
         unfinished = path.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
         connection = sqlite3.connect(unfinished, isolation_level=None)
-        with _transaction(connection):
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            rows = {**meta, "schema_version": str(_SCHEMA_VERSION), "objectives": json.dumps(list(objectives))}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+        _lay_out(connection, meta, objectives)
         connection.close()
         unfinished.replace(path)
         return cls.open(path)
+
+    @classmethod
+    def in_memory(cls, objectives: Sequence[str] = ()) -> Journal:
+        """An empty journal that ends with its process: for searches that take no longer than to run them again."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        _lay_out(connection, {}, objectives)
+        return cls(connection, Path(":memory:"))
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Journal:
@@ -127,7 +133,11 @@ class Journal:
         return dict(self._connection.execute("SELECT key, value FROM meta"))
 
     def append(self, record: TrialRecord) -> None:
-        """Add one finished trial; it is on disk when this returns.
+        """Add one finished trial; when this returns, it is the system's to keep, whatever becomes of this process.
+
+        It is on the disk, too, unless another one was put there less than a tenth of a second ago: then it gets
+        there with the next one or at `close`. So a power cut costs that much search time at most, and quick trials
+        needn't wait for the disk.
 
         Raises:
             JournalError: the architecture is already there, or the disk refuses.
@@ -147,11 +157,16 @@ class Journal:
             record.seconds,
             record.elapsed_s,
         )
+        now_s = time.monotonic()
+        sync = now_s - self._synced_s >= _SYNC_EVERY_S
         try:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
             with _transaction(self._connection):
                 self._connection.execute(f"INSERT INTO trials VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: trial {record.id} can't be recorded: {error}") from error
+        if sync:
+            self._synced_s = now_s
 
     def trials(self) -> list[TrialRecord]:
         """All trials, in the order in which they ended.
@@ -191,12 +206,20 @@ class _transaction:  # noqa: N801 - reads as a statement
         self._connection.execute("ROLLBACK" if kind else "COMMIT")
 
 
+def _lay_out(connection: sqlite3.Connection, meta: Mapping[str, str], objectives: Sequence[str]) -> None:
+    """The tables and the facts of a new journal."""
+    with _transaction(connection):
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        rows = {**meta, "schema_version": str(_SCHEMA_VERSION), "objectives": json.dumps(list(objectives))}
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+
+
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     mode = "ro" if read_only else "rw"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
     if not read_only:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 

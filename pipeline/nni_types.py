@@ -5,6 +5,9 @@ from pipeline.compat import prepare_nni
 prepare_nni()
 
 import nni  # noqa: E402  - only now: see pipeline.compat
+from nni.algorithms.hpo.tpe_tuner import Record as TpeRecord  # noqa: E402
+from nni.algorithms.hpo.tpe_tuner import TpeArguments, create_liar, suggest_parameter  # noqa: E402
+from nni.common.hpo_utils import format_search_space  # noqa: E402
 from nni.nas.evaluator import Evaluator  # noqa: E402
 from nni.nas.execution import ExecutionEngine  # noqa: E402
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent  # noqa: E402
@@ -46,8 +49,13 @@ __all__ = [
     "Repeat",
     "SimplifiedModelSpace",
     "Strategy",
+    "TpeArguments",
+    "TpeRecord",
     "TrainingEndEvent",
     "choice",
+    "create_liar",
     "current_model",
+    "format_search_space",
     "model_context",
+    "suggest_parameter",
 ]

@@ -31,14 +31,14 @@ def pareto_front(losses: npt.NDArray[np.float64]) -> list[int]:
     Args:
         losses: (rows, objectives), smaller is better.
     """
-    front = []
-    for i, row in enumerate(losses):
-        no_worse = np.all(losses <= row, axis=1)
-        better = np.any(losses < row, axis=1)
-        twins_before = np.all(losses[:i] == row, axis=1)
-        if not np.any(no_worse & better) and not np.any(twins_before):
-            front.append(i)
-    return front
+    # Sorted by the columns in turn, a row is dominated by none after it, and of equal rows the first comes first.
+    kept = np.empty_like(losses)
+    front: list[int] = []
+    for i in np.lexsort(losses.T[::-1]) if losses.size else ():
+        if not np.all(kept[: len(front)] <= losses[i], axis=1).any():
+            kept[len(front)] = losses[i]
+            front.append(int(i))
+    return sorted(front)
 
 
 def hypervolume(losses: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:

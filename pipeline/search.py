@@ -44,24 +44,30 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     Raises:
         HwnasError: data, space, device, an objective or somebody else's code can't be had.
     """
-    with _told_as(source, "device"):
+    with told_as(source, "device"):
         resolved = device_of(config.device)
     if "energy_mj" in config.metrics():
         where = "objectives" if "energy_mj" in config.objectives else "constraints"
-        with _told_as(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
+        with told_as(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
             require_energy(resolved)
-    with _told_as(source, "final.pick"):
+    with told_as(source, "final.pick"):
         check_pick(config.final.pick)
     for kind, table in (("strategy", STRATEGIES), ("engine", ENGINES)):
         load(kind, _name(getattr(config, kind)), table)
     evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
+    if not getattr(evaluator, "builds", True):
+        problem = "looks up what is published: there is nothing to train, measure or export; `hwnas bench` compares"
+        raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem} strategies on it"])
     if resolved.precision == INT8 and not getattr(evaluator, "trains", True):
         problem = "knows accuracies without training, so not those of quantised networks; valid: one that trains"
         raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem}, or device.precision fp32"])
-    with _told_as(source, "data"):
+    with told_as(source, "data"):
         data = load_data(config.data)
-    with _told_as(source, "space"):
+    with told_as(source, "space"):
         space = make_space(config, data)
+    if not space.buildable:
+        problem = "has names of networks only, which can't be built; `hwnas bench` searches it"
+        raise ConfigError(source, [f"space: {_name(config.space)} {problem}"])
     return data, space
 
 
@@ -72,12 +78,12 @@ def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: st
         ConfigError: it isn't, or there is none.
     """
     if config.cost_model.endswith(".json"):
-        with _told_as(source, "cost_model"):
+        with told_as(source, "cost_model"):
             check_cost_model(config, data, space, device_of(config.device))
 
 
 @contextmanager
-def _told_as(source: str, key: str, more: str = "") -> Iterator[None]:
+def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
     """Errors of other packages, told with the place and the key that they come from."""
     try:
         yield

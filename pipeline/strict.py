@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Cost = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
+"""A metric that is the better the smaller."""
 
 
 class Strict(BaseModel):

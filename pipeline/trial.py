@@ -7,10 +7,9 @@ on training images after the training.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -25,6 +24,7 @@ from pipeline.devices import device_of
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.int8 import INT8, calibration, prepare_of, quantized_accuracy
+from pipeline.judge import TrialResult
 from pipeline.latency_source import LatencySource
 from pipeline.objectives import excess
 from pipeline.registry import make
@@ -42,23 +42,6 @@ if TYPE_CHECKING:
     from pipeline.data import DataSet
     from pipeline.evaluators.base import CandidateEvaluator, Progress
     from pipeline.spaces.base import SearchSpace, Value
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What a candidate turned out to be.
-
-    Attributes:
-        objectives: metric → value, as far as known; a candidate that breaks a limit has no accuracy.
-        details: the latency's interval and warnings, the broken limits, the seed; on an INT8 device also the
-            accuracy before quantisation, `accuracy_fp32`.
-        error: why it failed.
-    """
-
-    status: Literal["ok", "infeasible", "failed"]
-    objectives: dict[str, float] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
 
 
 class TrialRunner:

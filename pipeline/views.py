@@ -236,6 +236,25 @@ def calibration(result: dict[str, Any]) -> str:
     return _render(table)
 
 
+def bench(result: dict[str, Any]) -> str:
+    """Strategies against a table, device by device: means over seeds with their 95 % intervals."""
+    numbers = [str(n) for n in result["report_at"]]
+    parts = []
+    for kind, digits in (("hypervolume", 3), ("regret", 4)):
+        table = _table("device", "strategy", *[f"{kind} @{n}" for n in numbers], "ms / trial")
+        for row in result["summary"]:
+            cells = [_with_interval(row[kind][n], digits) for n in numbers]
+            table.add_row(row["device"] or "mean", row["strategy"], *cells, number(1e3 * row["seconds_per_trial"]))
+        parts.append(_render(table))
+    return "\n".join([*parts, f"page:    {result['page']}"])
+
+
+def _with_interval(value: dict[str, Any], digits: int) -> str:
+    if value["low"] is None:
+        return f"{value['mean']:.{digits}f}"
+    return f"{value['mean']:.{digits}f} ± {value['high'] - value['mean']:.{digits}f}"
+
+
 def listing(rows: dict[str, str]) -> str:
     """Name and description."""
     width = max(len(name) for name in rows)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.console import Reporter
     from pipeline.journal import Journal
+    from pipeline.judge import TrialResult
     from pipeline.spaces.base import SearchSpace
-    from pipeline.trial import TrialResult
 
 
 class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no types

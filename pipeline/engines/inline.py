@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.worker_client import WorkerClient, WorkerFailure, memory_allowance
+from pipeline.judge import TrialResult
 from pipeline.latency_source import history_of
-from pipeline.trial import TrialResult
 
 if TYPE_CHECKING:
     from pathlib import Path

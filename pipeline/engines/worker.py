@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(request_fd: int, answer_fd: int, parent: int) -> None:
     """Serve until the parent closes its end."""
-    _die_with(parent)
+    die_with(parent)
     with os.fdopen(request_fd) as requests, os.fdopen(answer_fd, "w", buffering=1) as answers:
         setup = json.loads(requests.readline())
         runner = _begin(setup, answers)
@@ -35,7 +35,7 @@ def main(request_fd: int, answer_fd: int, parent: int) -> None:
             _answer(answers, _serve(runner, json.loads(line), answers))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel end this process with its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -6,4 +6,5 @@ EVALUATORS = {
     "train": Entry(
         "pipeline.evaluators.train:TrainEvaluator", "train for a few epochs, validation accuracy at the end"
     ),
+    "table": Entry("pipeline.evaluators.lookup:Lookup", "accuracy and costs from a published table, for `hwnas bench`"),
 }

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import HwnasError, nearest
 
@@ -82,9 +82,14 @@ class SearchSpace(ABC):
     Order of calls: the constructor gets the config's section, the input's (C, H, W) and the number of classes and
     sets `choices`, conditions before what depends on them. A search asks for `model_space()` once; each sample of
     NNI's becomes an architecture through `canonical`, and a network through `build`.
+
+    Attributes:
+        choices: all decisions, conditions before what depends on them.
+        buildable: whether architectures are networks; False for names in a table.
     """
 
     choices: tuple[Choice, ...]
+    buildable: ClassVar[bool] = True
 
     @abstractmethod
     def model_space(self) -> ModelSpace:
@@ -100,6 +105,14 @@ class SearchSpace(ABC):
         A cost model of a space that tells them is learnt from the times of pieces, otherwise from whole networks.
         """
         return None
+
+    def key(self, architecture: Mapping[str, Value]) -> str:
+        """The name that a published table gives an architecture.
+
+        Raises:
+            ArchitectureError: tables know nothing of this space, or not of this architecture.
+        """
+        raise ArchitectureError(f"{type(self).__name__} tells no names that a table could have")
 
     def probe(self, chain: Sequence[Piece]) -> Probe:
         """Consecutive pieces of a network as a network of their own; with all pieces, the network itself.

@@ -102,24 +102,24 @@ class _BlockFactory:
             attention=lambda channels: self._attention(label, channels),
         )
         kinds = {str(kind): KINDS[str(kind)] for kind in self.values[f"{label}_kind"]}
-        return _layer(f"{label}_kind", {name: _bind(block, settings) for name, block in kinds.items()})
+        return layer(f"{label}_kind", {name: _bind(block, settings) for name, block in kinds.items()})
 
     def _activation(self, label: str, channels: Any) -> nn.Module:
         scopes = (f"{label}_activation", f"stage{self.stage}_activation", "activation")
         scope = next(name for name in scopes if name in self.values)
         makers = {str(n): _bind(partial(activations.create, str(n)), largest(channels)) for n in self.values[scope]}
-        return _layer(scope, makers)
+        return layer(scope, makers)
 
     def _attention(self, label: str, channels: Any) -> nn.Module:
         makers = {"off": nn.Identity, "on": _bind(SqueezeExcitation, channels)}
-        return _layer(f"{label}_se", {str(value): makers[str(value)] for value in self.values[f"{label}_se"]})
+        return layer(f"{label}_se", {str(value): makers[str(value)] for value in self.values[f"{label}_se"]})
 
 
 def _bind(function: Callable[[Any], nn.Module], argument: Any) -> Callable[[], nn.Module]:
     return lambda: function(argument)
 
 
-def _layer(label: str, makers: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+def layer(label: str, makers: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
     """NNI's LayerChoice, or, within a model context, the chosen alternative alone."""
     sample = current_model()
     if sample is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OPERATORS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _NONE, _SKIP, _CONV_1, _CONV_3, _POOL = range(5)
-_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """Source and destination of each edge, in the order of the architecture's string."""
 
 FEATURE_GROUPS = (
@@ -40,13 +40,26 @@ def parse(architecture: str) -> tuple[int, ...]:
     """
     nodes = [node.strip("|").split("|") for node in architecture.split("+")]
     found = [edge.rpartition("~") for node in nodes for edge in node]
-    sources = [str(source) for source, _ in _EDGES]
+    sources = [str(source) for source, _ in EDGES]
     if [len(node) for node in nodes] != [1, 2, 3] or [source for _, _, source in found] != sources:
         raise ArchitectureError(f"{architecture!r} is no NAS-Bench-201 cell: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
     unknown = [name for name, _, _ in found if name not in OPERATORS]
     if unknown:
         raise ArchitectureError(f"unknown operator {unknown[0]!r} in {architecture!r}; valid: {', '.join(OPERATORS)}")
     return tuple(OPERATORS.index(name) for name, _, _ in found)
+
+
+def written(operators: Sequence[str]) -> str:
+    """The inverse of `parse`: the names of the six edges' operators → the architecture's string."""
+    nodes = [
+        "".join(
+            f"|{name}~{source}"
+            for name, (source, destination) in zip(operators, EDGES, strict=True)
+            if destination == node
+        )
+        for node in (1, 2, 3)
+    ]
+    return "+".join(f"{node}|" for node in nodes)
 
 
 def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
@@ -89,7 +102,7 @@ def _reached(cell: np.ndarray) -> np.ndarray:
     """(n, 4): whether a node sees the input."""
     reached = np.zeros((len(cell), 4), dtype=bool)
     reached[:, 0] = True
-    for edge, (source, destination) in enumerate(_EDGES):
+    for edge, (source, destination) in enumerate(EDGES):
         reached[:, destination] |= reached[:, source] & (cell[:, edge] != _NONE)
     return reached
 
@@ -109,17 +122,17 @@ def _kept(cell: np.ndarray) -> np.ndarray:
     nonzero = np.zeros((len(cell), 4), dtype=bool)
     nonzero[:, 0] = True
     summand = np.zeros(cell.shape, dtype=bool)
-    for edge, (source, destination) in enumerate(_EDGES):
+    for edge, (source, destination) in enumerate(EDGES):
         summand[:, edge] = (cell[:, edge] >= _CONV_1) | ((cell[:, edge] == _SKIP) & nonzero[:, source])
         nonzero[:, destination] |= summand[:, edge]
     roots = np.zeros(cell.shape, dtype=bool)
     for node in (1, 2):
-        into = [edge for edge, (_, destination) in enumerate(_EDGES) if destination == node]
-        out_of = [edge for edge, (source, _) in enumerate(_EDGES) if source == node]
+        into = [edge for edge, (_, destination) in enumerate(EDGES) if destination == node]
+        out_of = [edge for edge, (source, _) in enumerate(EDGES) if source == node]
         folded = (cell[:, out_of] == _NONE).all(axis=1) & (summand[:, into].sum(axis=1) == 1)
         roots[:, into] = folded[:, None] & _is_conv(cell[:, into])
     connected, reached = _connected(cell), _reached(cell)
-    sees_input = reached[:, [source for source, _ in _EDGES]]
+    sees_input = reached[:, [source for source, _ in EDGES]]
     return _pruned(cell, connected, roots & (connected[:, None] | sees_input))
 
 
@@ -129,7 +142,7 @@ def _pruned(cell: np.ndarray, output: np.ndarray, roots: np.ndarray) -> np.ndarr
     needed[:, 3] = output
     stays = np.zeros(cell.shape, dtype=bool)
     for edge in (5, 4, 3, 2, 1, 0):
-        source, destination = _EDGES[edge]
+        source, destination = EDGES[edge]
         stays[:, edge] = (cell[:, edge] != _NONE) & (needed[:, destination] | roots[:, edge])
         needed[:, source] |= stays[:, edge]
     return np.where(stays, cell, _NONE)
@@ -162,22 +175,20 @@ def _shape(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
 def _out_of(marked: np.ndarray) -> np.ndarray:
     """(n, 6) edges → (n, 3): how many of the marked ones leave the nodes 0, 1, 2."""
     return np.stack(
-        [marked[:, [e for e, (source, _) in enumerate(_EDGES) if source == node]].sum(1) for node in range(3)], 1
+        [marked[:, [e for e, (source, _) in enumerate(EDGES) if source == node]].sum(1) for node in range(3)], 1
     )
 
 
 def _into(marked: np.ndarray) -> np.ndarray:
     """(n, 6) edges → (n, 3): how many of the marked ones lead to the nodes 1, 2, 3."""
-    return np.stack(
-        [marked[:, [e for e, (_, to) in enumerate(_EDGES) if to == node]].sum(1) for node in range(1, 4)], 1
-    )
+    return np.stack([marked[:, [e for e, (_, to) in enumerate(EDGES) if to == node]].sum(1) for node in range(1, 4)], 1)
 
 
 def _paths(cell: np.ndarray) -> np.ndarray:
     """(n,): the number of paths from input to output."""
     paths = np.zeros((len(cell), 4))
     paths[:, 0] = 1
-    for edge, (source, destination) in enumerate(_EDGES):
+    for edge, (source, destination) in enumerate(EDGES):
         paths[:, destination] += np.where(cell[:, edge] != _NONE, paths[:, source], 0)
     return paths[:, 3]
 
@@ -186,7 +197,7 @@ def _longest_path(cell: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """(n,): the most counted edges (n, 6) that a path from input to output has; 0 where there is no path."""
     longest = np.full((len(cell), 4), -np.inf)
     longest[:, 0] = 0
-    for edge, (source, destination) in enumerate(_EDGES):
+    for edge, (source, destination) in enumerate(EDGES):
         through = np.where(cell[:, edge] != _NONE, longest[:, source] + counted[:, edge], -np.inf)
         longest[:, destination] = np.maximum(longest[:, destination], through)
     return np.asarray(np.maximum(longest[:, 3], 0))

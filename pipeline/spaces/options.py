@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.strict import Strict
+from pipeline.strict import Count, Strict
 
 
 class ConvNetOptions(Strict):
@@ -30,8 +30,55 @@ class ConvNetOptions(Strict):
     )
     @classmethod
     def _choices(cls, values: list[Any]) -> list[Any]:
-        if not values:
-            raise PydanticCustomError("choices", "needs at least one choice")
-        if len(set(values)) != len(values):
-            raise PydanticCustomError("choices", "lists a choice twice")
+        return _distinct(values)
+
+
+class NasBench201Options(Strict):
+    """Cells of five operators on six edges; see `pipeline.spaces.nasbench201`."""
+
+    name: Literal["nasbench201"]
+    width: Annotated[int, Field(ge=4, le=256)] = 16
+    cells: Annotated[int, Field(ge=1, le=20)] = 1
+    activations: list[str] = ["relu"]
+
+    @field_validator("activations")
+    @classmethod
+    def _choices(cls, values: list[str]) -> list[str]:
+        return _distinct(values)
+
+
+class TableSpaceOptions(Strict):
+    """Positions that each take one of the same alternatives; see `pipeline.spaces.labels`."""
+
+    name: Literal["table"]
+    choices: Count
+    alternatives: list[int | str]
+    separator: str = ""
+
+    @field_validator("alternatives")
+    @classmethod
+    def _alternatives(cls, values: list[int | str]) -> list[int | str]:
+        if len({str(value) for value in values}) != len(values):
+            raise PydanticCustomError("choices", "lists an alternative twice")
+        if len(values) < 2:
+            raise PydanticCustomError("choices", "needs at least two alternatives")
         return values
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> TableSpaceOptions:
+        texts = [str(value) for value in self.alternatives]
+        if not self.separator and len({len(text) for text in texts}) > 1:
+            raise PydanticCustomError(
+                "separator", "alternatives of different lengths need a space.separator, or keys can't be told apart"
+            )
+        if self.separator and any(self.separator in text for text in texts):
+            raise PydanticCustomError("separator", "space.separator occurs in an alternative")
+        return self
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if not values:
+        raise PydanticCustomError("choices", "needs at least one choice")
+    if len(set(values)) != len(values):
+        raise PydanticCustomError("choices", "lists a choice twice")
+    return values

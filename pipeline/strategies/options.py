@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.strict import Strict
+from pipeline.strict import Count, Positive, Strict
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class RandomOptions(Strict):
@@ -39,3 +41,41 @@ class EvolutionOptions(Strict):
         if self.population is not None:
             return self
         return self.model_copy(update={"population": max(8, min(50, trials // 4), self.sample or 0)})
+
+
+class LocalSearchOptions(Strict):
+    """Pareto local search; each climb begins with so many random architectures."""
+
+    name: Literal["local_search"]
+    starts: Count = 10
+
+
+class Nsga2Options(Strict):
+    """NSGA-II; `mutation` is the probability of each active choice, one over their number by default."""
+
+    name: Literal["nsga2"]
+    population: Annotated[int, Field(ge=2)] = 16
+    crossover: Share = 0.9
+    mutation: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class TpeOptions(Strict):
+    """NNI's Tree-structured Parzen Estimator, with NNI's own defaults."""
+
+    name: Literal["tpe"]
+    startup: Count = 20
+    candidates: Count = 24
+    gamma: Positive = 0.25
+    liar: Literal["best", "worst", "mean"] = "best"
+
+
+class ControllerOptions(Strict):
+    """An LSTM policy that is trained by REINFORCE."""
+
+    name: Literal["controller"]
+    hidden_size: Count = 64
+    learning_rate: Positive = 0.005
+    entropy: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    batch_size: Count = 1
+    repeats: Annotated[int, Field(ge=0)] = 4

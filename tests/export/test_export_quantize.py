@@ -302,3 +302,16 @@ class TestRefusals:
     def test_no_model(self):
         with pytest.raises(InvalidFileError):
             quantize_like(b"no model")
+
+
+@pytest.mark.parametrize("activation", ["hardswish", "hardsigmoid"])
+def test_nodes_without_names_can_be_quantised(activation: str) -> None:
+    """An inlined function's nodes have none, and ONNX Runtime loads no two nodes of the same name."""
+    model = graph_of(activation)
+    for node in model.graph.node:
+        node.name = ""
+    images = np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32)
+    quantised = quantize_int8(model, images)
+    names = [node.name for node in quantised.graph.node if node.name]
+    assert len(set(names)) == len(names)
+    onnxruntime.InferenceSession(quantised.SerializeToString())

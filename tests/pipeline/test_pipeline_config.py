@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pipeline_cli import SMALL, merged, small_config
 
+from pipeline.bench.config import load_bench
 from pipeline.config import SECTIONS, RunConfig
-from pipeline.config_file import dump_config, load_config, parse_config, parse_section
+from pipeline.config_file import dump_config, load_config, parse_config, parse_section, read_values
 from pipeline.errors import ConfigError
 from pipeline.strict import ThirdParty
 
@@ -19,7 +20,9 @@ LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.name for path in CONFIGS])
 def test_every_config_of_the_project_is_valid(path: Path) -> None:
-    assert load_config(path).name == path.stem
+    is_benchmark = "strategies" in read_values(path, [])
+    found = load_bench(path, []) if is_benchmark else load_config(path)
+    assert found.name == path.stem
 
 
 def test_only_data_and_space_are_needed() -> None:

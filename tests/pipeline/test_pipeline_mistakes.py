@@ -296,6 +296,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "calibrate": ("nowhere.yaml",),
     "predict": ("nowhere.onnx",),
     "optimize": ("nowhere.onnx", "--output", "out.onnx"),
+    "bench": ("nowhere.yaml",),
     "report": ("nowhere",),
     "list": ("nothing",),
 }

@@ -184,7 +184,7 @@ def test_the_command_to_go_on_can_be_pasted(tmp_path: Path) -> None:
     from pipeline.errors import Interrupted
 
     path = tmp_path / "my runs" / "first (1)"
-    shown = str(Interrupted(path)).partition("go on with: ")[2]
+    shown = str(Interrupted("resume", str(path))).partition("go on with: ")[2]
     assert shlex.split(shown) == ["hwnas", "resume", str(path)]
 
 

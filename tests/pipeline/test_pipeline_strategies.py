@@ -13,7 +13,12 @@ from pipeline.spaces.base import architecture_id
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import TrialResult
 
-OPTIONS: dict[str, dict[str, Any]] = {"evolution": {"population": 8, "sample": 3}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "evolution": {"population": 8, "sample": 3},
+    "nsga2": {"population": 8},
+    "tpe": {"startup": 8},
+    "controller": {"hidden_size": 16, "repeats": 3},
+}
 TINY = {
     "stages": 1,
     "depths": [1, 2],

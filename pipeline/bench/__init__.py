@@ -1,0 +1,1 @@
+"""Strategies against a published table, over seeds and devices: the command `hwnas bench`."""

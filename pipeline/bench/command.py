@@ -1,0 +1,97 @@
+"""What `hwnas bench` does, without its terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.bench.config import load_bench
+from pipeline.bench.kept import PAGE, KeptResults
+from pipeline.bench.page import write_page
+from pipeline.bench.pool import run_all
+from pipeline.bench.run import Task, Workbench
+from pipeline.bench.summary import Summary, told_truth
+from pipeline.console import duration
+from pipeline.errors import Interrupted
+
+if TYPE_CHECKING:
+    from pipeline.bench.config import BenchConfig
+    from pipeline.bench.run import Result
+    from pipeline.console import Reporter
+
+
+def bench(
+    config_path: Path, overrides: list[str], output: Path | None, jobs: int | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Every strategy, seed and device of a benchmark's config.
+
+    Args:
+        config_path: a YAML file.
+        overrides: `key.path=value` texts.
+        output: a directory; finished searches that it holds are used again. By default a new one.
+        jobs: searches at a time; by default one a core. It changes no result.
+        reporter: hears how far it is.
+
+    Returns:
+        The document of `--json`.
+
+    Raises:
+        HwnasError: the config, the table or the directory can't be used, or a search failed.
+        Interrupted: the user asked to stop.
+    """
+    config = load_bench(config_path, overrides)
+    workbench = Workbench(config, str(config_path))
+    workbench.check()
+    path = output or Path("runs") / f"{config.name}-bench-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    kept = KeptResults(path, config)
+    with kept.locked(), closing(reporter):
+        reporter.stage(f"Results: {path}")
+        try:
+            results = _run(workbench, str(config_path), kept, jobs or len(os.sched_getaffinity(0)), reporter)
+            return _told(workbench, results, path)
+        except KeyboardInterrupt:
+            changes = [word for text in overrides for word in ("--set", text)]
+            raise Interrupted("bench", str(config_path), *changes, "--output", str(path)) from None
+
+
+def tasks_of(config: BenchConfig) -> list[Task]:
+    """All searches, seed by seed, so that what was done so far is a fair comparison."""
+    strategies = range(len(config.strategies))
+    return [Task(n, device, seed) for seed in range(config.seeds) for n in strategies for device in config.columns()]
+
+
+def _run(workbench: Workbench, source: str, kept: KeptResults, jobs: int, reporter: Reporter) -> dict[Task, Result]:
+    tasks = tasks_of(workbench.config)
+    results = kept.read(tasks)
+    if results:
+        reporter.note(f"{len(results)} of {len(tasks)} searches are taken from {kept.path}")
+    left = [task for task in tasks if task not in results]
+    began = time.monotonic()
+    with closing(run_all(workbench, source, left, jobs)) as coming:
+        for number, (task, result) in enumerate(coming, 1):
+            kept.add(task, result)
+            results[task] = result
+            rest = duration((time.monotonic() - began) / number * (len(left) - number))
+            label = workbench.config.labels()[task.strategy]
+            text = f"search {len(results)} of {len(tasks)} · {label} on {task.device} · time left about {rest}"
+            reporter.progress(text, len(results) / len(tasks))
+    return results
+
+
+def _told(workbench: Workbench, results: dict[Task, Result], path: Path) -> dict[str, Any]:
+    config = workbench.config
+    summary = Summary(config, results)
+    document = {
+        "output": str(path),
+        "page": str(path / PAGE),
+        "report_at": config.report_at,
+        "devices": [told_truth(each, workbench.truth(each), workbench.limits(each)) for each in config.columns()],
+        "summary": summary.rows(),
+        "results": summary.results(),
+    }
+    write_page(path / PAGE, config, summary, document)
+    return document

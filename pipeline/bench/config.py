@@ -1,0 +1,161 @@
+"""The config of a benchmark: a search's, with several strategies, seeds and devices in place of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.config import SECTIONS, DigitsOptions, RunConfig, Section, check_strategy
+from pipeline.config_file import WrongSection, parse_as, read_section, read_values
+from pipeline.errors import ConfigError
+from pipeline.evaluators.options import TableEvaluatorOptions
+from pipeline.strict import Cost, Count  # noqa: TC001 - pydantic reads the annotations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NO_LIMIT_MINUTES = 1e9
+Percentile = Annotated[float, Field(gt=0, le=100)]
+
+
+class BenchConfig(RunConfig):
+    """Every key has a default but `space`, `evaluator` and `strategies`; nothing is trained, so `data` has one, too.
+
+    Attributes:
+        strategies: each with its options.
+        seeds: how many: 0, 1, …
+        report_at: numbers of trials at which to tell where a search stands.
+        devices: columns of the table that are the first cost in turn; the evaluator's own column where there are none.
+        limit_percentiles: metric → percentile of the table's valid rows that is its limit, for each device anew.
+    """
+
+    data: Section = DigitsOptions(name="digits")
+    evaluator: Section
+    strategies: Annotated[list[Section], Field(min_length=1)]
+    seeds: Count = 20
+    report_at: Annotated[list[Count], Field(min_length=1)] = [25, 50, 100, 200]
+    devices: Annotated[list[str], Field(min_length=1)] | None = None
+    limit_percentiles: dict[Cost, Percentile] = {}
+
+    @field_validator("report_at", "devices")
+    @classmethod
+    def _distinct(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len(set(values)) != len(values):
+            raise PydanticCustomError("distinct", "lists one twice")
+        return sorted(values) if values and isinstance(values[0], int) else values
+
+    @model_validator(mode="after")
+    def _strategies_fit(self) -> BenchConfig:
+        for strategy in self.strategies:
+            check_strategy(strategy)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BenchConfig:
+        if not isinstance(self.evaluator, TableEvaluatorOptions):
+            name = cast("Any", self.evaluator).name
+            message = f"evaluator.name: a benchmark looks up what trials are worth, found {name!r}; valid: table"
+            raise PydanticCustomError("evaluator", "{message}", {"message": message})
+        if twice := sorted(set(self.limit_percentiles) & set(self.constraints)):
+            message = f"limit_percentiles: {', '.join(twice)} has a limit in constraints already"
+            raise PydanticCustomError("limits", "{message}", {"message": message})
+        if self.devices is None and self.cost not in self.evaluator.costs:
+            message = f"devices: needs columns of the table, or evaluator.costs a column of {self.cost}"
+            raise PydanticCustomError("devices", "{message}", {"message": message})
+        if self.budget.trials < self.report_at[-1] and "trials" in self.budget.model_fields_set:
+            message = f"budget.trials: {self.budget.trials} is less than the {self.report_at[-1]} of report_at"
+            raise PydanticCustomError("budget", "{message}", {"message": message})
+        return self
+
+    @property
+    def table(self) -> TableEvaluatorOptions:
+        """The evaluator's section."""
+        return cast("TableEvaluatorOptions", self.evaluator)
+
+    @property
+    def cost(self) -> Cost:
+        """The metric that the devices' columns are: the first of the objectives that is a cost."""
+        return next(name for name in self.objectives if name != "accuracy")
+
+    def metrics(self) -> tuple[str, ...]:
+        """Objectives and limited metrics, each once."""
+        return tuple(dict.fromkeys([*super().metrics(), *self.limit_percentiles]))
+
+    def columns(self) -> tuple[str, ...]:
+        """The devices."""
+        return tuple(self.devices) if self.devices is not None else (self.table.costs[self.cost],)
+
+    def looking_at(self, device: str) -> TableEvaluatorOptions:
+        """The evaluator's section with a device's column as the first cost."""
+        return self.table.model_copy(update={"costs": {**self.table.costs, self.cost: device}})
+
+    def labels(self) -> tuple[str, ...]:
+        """What each strategy is called: its name, with its options where the name alone occurs twice."""
+        names = [cast("Any", strategy).name for strategy in self.strategies]
+        return tuple(
+            name if names.count(name) == 1 else _with_options(name, strategy)
+            for name, strategy in zip(names, self.strategies, strict=True)
+        )
+
+
+def load_bench(path: Path, overrides: list[str]) -> BenchConfig:
+    """Read a benchmark's config.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.path=value` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or wrong in a key, a type or a value.
+    """
+    values, problems = read_values(path, overrides), []
+    for key, instead in (("strategy", "strategies: [random, evolution]"), ("seed", "seeds: 20")):
+        if values.pop(key, None) is not None:
+            problems.append(f"{key}: a benchmark has several; valid: {instead}")
+    strategies = values.pop("strategies", None)
+    try:
+        values["strategies"] = _read_strategies(strategies)
+        told = []
+    except WrongSection as wrong:
+        problems += wrong.sentences
+        told = ["strategies"]
+    config = parse_as(BenchConfig, values, str(path), problems, told)
+    if len(set(config.labels())) != len(config.labels()):
+        raise ConfigError(str(path), ["strategies: lists one twice with the same options"])
+    return _with_budget(config)
+
+
+def _read_strategies(found: Any) -> list[BaseModel]:
+    """The strategies, each a name or a mapping with one."""
+    valid = f"valid names: {', '.join(SECTIONS['strategy'])}"
+    if not isinstance(found, list) or not found:
+        what = "is required" if found is None else f"needs a list of names or mappings, found {found!r}"
+        raise WrongSection([f"strategies: {what}; {valid}"])
+    sections, sentences = [], []
+    for index, each in enumerate(found):
+        try:
+            named = {"name": each} if isinstance(each, str) else each
+            sections.append(read_section("strategy", named, place=f"strategies.{index}"))
+        except WrongSection as wrong:
+            sentences += wrong.sentences
+    if sentences:
+        raise WrongSection(sentences)
+    return sections
+
+
+def _with_budget(config: BenchConfig) -> BenchConfig:
+    """As many trials as are told of, and no limit of time, where the config says nothing else."""
+    given = config.budget.model_fields_set
+    changes: dict[str, Any] = {}
+    if "trials" not in given:
+        changes["trials"] = config.report_at[-1]
+    if "minutes" not in given:
+        changes["minutes"] = _NO_LIMIT_MINUTES
+    return config.model_copy(update={"budget": config.budget.model_copy(update=changes)})
+
+
+def _with_options(name: str, strategy: BaseModel) -> str:
+    given = {**strategy.model_dump(include=strategy.model_fields_set - {"name"}), **(strategy.model_extra or {})}
+    return f"{name}({', '.join(f'{key}={value}' for key, value in sorted(given.items()))})" if given else name

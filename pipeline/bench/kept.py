@@ -1,0 +1,107 @@
+"""Finished searches of a benchmark, one a line, so that one that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from pipeline.bench.run import Result, Task
+from pipeline.errors import RunDirectoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.bench.config import BenchConfig
+
+RESULTS = "results.jsonl"
+PAGE = "bench.html"
+
+
+class KeptResults:
+    """A directory of results. Each stands under a digest of all that decides it, the table's content and the version of
+    hwnas among them: with more strategies, seeds or devices, or other `report_at`, finished searches are used again.
+
+    Raises:
+        RunDirectoryError: the directory can't be made, holds something else, or is in use.
+    """
+
+    def __init__(self, path: Path, config: BenchConfig) -> None:
+        self.path, self._config = path, config
+        self._file = path / RESULTS
+        if path.exists() and (not path.is_dir() or (not self._file.exists() and any(path.iterdir()))):
+            raise RunDirectoryError(f"{path} exists and holds no results of a benchmark")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._file.touch()
+        except OSError as error:
+            raise RunDirectoryError(f"{path} can't be made: {error}") from error
+        self._deciding = _deciding(config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process.
+
+        Raises:
+            RunDirectoryError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunDirectoryError(f"{self.path} is in use by another hwnas process") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def read(self, tasks: list[Task]) -> dict[Task, Result]:
+        """The finished ones of these; a line that was cut off by a kill is as if it weren't there."""
+        found: dict[str, Result] = {}
+        for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                values = json.loads(line)
+                found[values["digest"]] = _result(values)
+            except (ValueError, KeyError, TypeError):
+                continue
+        digests = {task: self._digest(task) for task in tasks}
+        return {task: found[digest] for task, digest in digests.items() if digest in found}
+
+    def add(self, task: Task, result: Result) -> None:
+        """Append a result; it is on disk when this returns."""
+        told = {"strategy": self._config.labels()[task.strategy], "device": task.device, "seed": task.seed}
+        line = json.dumps({"digest": self._digest(task), **told, **asdict(result)})
+        with self._file.open("r+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill cut the last line off
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _digest(self, task: Task) -> str:
+        strategy = json.loads(self._config.strategies[task.strategy].model_dump_json())
+        deciding = {**self._deciding, "strategy": strategy, "device": task.device, "seed": task.seed}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _deciding(config: BenchConfig) -> dict[str, Any]:
+    """What decides every search of a benchmark alike."""
+    keys = {"space", "evaluator", "objectives", "constraints", "limit_percentiles", "reward", "budget"}
+    values: dict[str, Any] = json.loads(config.model_dump_json(include=keys))
+    values["evaluator"]["costs"].pop(config.cost, None)  # the device's
+    values["evaluator"]["path"] = hashlib.sha256(Path(config.table.path).expanduser().read_bytes()).hexdigest()
+    return {**values, "hwnas": version("hwnas")}
+
+
+def _result(values: dict[str, Any]) -> Result:
+    shares, regrets = ([(int(n), float(v)) for n, v in values[key]] for key in ("hypervolume", "regret"))
+    return Result(int(values["trials"]), float(values["seconds_per_trial"]), shares, regrets)

@@ -1,0 +1,121 @@
+"""Several searches at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from multiprocessing import connection, get_context
+from typing import TYPE_CHECKING, Any
+
+from pipeline.bench.run import Result, Task, Workbench
+from pipeline.engines.worker import die_with
+from pipeline.errors import EXIT_OWN_FAULT, HwnasError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from multiprocessing.connection import Connection
+
+    from pipeline.bench.config import BenchConfig
+
+_END_S = 10.0
+
+
+class SearchError(HwnasError):
+    """A search that raised, or whose process died.
+
+    Args:
+        message: which one, and what it said.
+        exit_code: 2 where it is the user's mistake.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_OWN_FAULT) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_all(bench: Workbench, source: str, tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Result]]:
+    """The results, as they come; one job runs in this process.
+
+    Raises:
+        SearchError: a strategy raised, or a process died. What is running is ended, here and when the caller stops.
+    """
+    if jobs == 1 or len(tasks) < 2:
+        for task in tasks:
+            yield task, _run(bench, task)
+    else:
+        yield from _in_processes(bench.config, source, tasks, min(jobs, len(tasks)))
+
+
+def _run(bench: Workbench, task: Task) -> Result:
+    try:
+        return bench.run(task)
+    except HwnasError as error:
+        raise SearchError(_told(bench.config, task, str(error)), error.exit_code) from error
+    except Exception as error:  # a strategy may be anybody's
+        traceback.print_exc()
+        raise SearchError(_told(bench.config, task, f"{type(error).__name__}: {error}")) from error
+
+
+def _told(config: BenchConfig, task: Task, message: str) -> str:
+    return f"{config.labels()[task.strategy]} on {task.device} with seed {task.seed}: {message}"
+
+
+def _in_processes(config: BenchConfig, source: str, tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Result]]:
+    # Forked from a server that has imported everything once and has no threads that a fork could break.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([Workbench.__module__])
+    waiting = list(reversed(tasks))
+    running: dict[Connection, Task] = {}
+    workers: list[Any] = []
+    try:
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_serve, args=(theirs, config, source), daemon=True)
+            worker.start()
+            theirs.close()
+            workers.append(worker)
+            running[ours] = waiting.pop()
+            ours.send(running[ours])
+        while running:
+            for ready in connection.wait(list(running)):
+                assert isinstance(ready, connection.Connection)
+                task = running.pop(ready)
+                result = _received(ready, config, task)
+                if waiting:
+                    running[ready] = waiting.pop()
+                    ready.send(running[ready])
+                yield task, result
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join(_END_S)
+
+
+def _received(ready: Connection, config: BenchConfig, task: Task) -> Result:
+    try:
+        answer = ready.recv()
+    except (EOFError, ConnectionResetError):
+        raise SearchError(_told(config, task, "its process died; was it out of memory?")) from None
+    if isinstance(answer, Result):
+        return answer
+    raise SearchError(*answer)
+
+
+def _serve(requests: Connection, config: BenchConfig, source: str) -> None:
+    """A worker's life: searches, one after the other, until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with(os.getppid())
+    try:
+        bench = Workbench(config, source)
+        while True:
+            try:
+                requests.send(_run(bench, requests.recv()))
+            except SearchError as error:
+                requests.send((str(error), error.exit_code))
+    except (EOFError, BrokenPipeError):
+        return
+    except HwnasError as error:
+        requests.send((str(error), error.exit_code))

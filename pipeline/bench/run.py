@@ -1,0 +1,185 @@
+"""One search of a benchmark: a strategy, a device and a seed, through the engine and a journal in memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from pipeline.bench.curves import Steps, Truth
+from pipeline.budget import Budget
+from pipeline.console import Reporter
+from pipeline.engines.direct import DirectEngine
+from pipeline.errors import ConfigError
+from pipeline.evaluators.lookup import Lookup, PublishedTable, TableError, read_table
+from pipeline.journal import Journal
+from pipeline.nni_types import SimplifiedModelSpace
+from pipeline.registry import load, make
+from pipeline.search import told_as
+from pipeline.spaces.base import ArchitectureError
+from pipeline.spaces.table import SPACES
+from pipeline.strategies.problem import Problem
+from pipeline.strategies.table import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.bench.config import BenchConfig
+    from pipeline.config import RunConfig
+    from pipeline.nni_types import ExecutableModelSpace
+    from pipeline.spaces.base import SearchSpace
+
+_IMAGES, _CLASSES = (3, 32, 32), 10  # a space wants to know; nothing is built
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search: the strategy's place in the config, the cost column, the seed."""
+
+    strategy: int
+    device: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it.
+
+    Attributes:
+        trials: that counted; fewer than the budget where the strategy or the space gave out.
+        seconds_per_trial: the strategy's own, engine and journal left out.
+        hypervolume: share of the table's over the number of trials.
+        regret: accuracy that the best so far is short of the table's best, over the number of trials.
+    """
+
+    trials: int
+    seconds_per_trial: float
+    hypervolume: Steps
+    regret: Steps
+
+
+class Workbench:
+    """What the searches of one process share: the table, the space, the truth of each device.
+
+    Args:
+        config: of the benchmark.
+        source: what errors name as the place of a mistake.
+
+    Raises:
+        HwnasError: the table, the space or a strategy can't be used.
+    """
+
+    def __init__(self, config: BenchConfig, source: str) -> None:
+        self.config, self._source = config, source
+        # NNI tells of every trial; what goes wrong is raised.
+        logging.getLogger("nni").setLevel(logging.CRITICAL)
+        self.table = self._read()
+        with told_as(source, "space"):
+            name = cast("Any", config.space).name
+            self.space = cast("SearchSpace", make("space", name, SPACES, config.space, _IMAGES, _CLASSES))
+        self.truth = cache(self._truth)
+        self.limits = cache(self._limits)
+
+    def check(self) -> None:
+        """Look at everything that can be wrong before the first search.
+
+        Raises:
+            HwnasError: a strategy can't be imported, or a device's column can't be a cost.
+        """
+        for index, strategy in enumerate(self.config.strategies):
+            with told_as(self._source, f"strategies.{index}"):
+                load("strategy", cast("Any", strategy).name, STRATEGIES)
+        for device in self.config.columns():
+            self.truth(device)
+
+    def run(self, task: Task) -> Result:
+        """Search until the budget ends."""
+        config = self._config(task)
+        limits = self.limits(task.device)
+        lookup = self._lookup(task.device, limits)
+        journal = Journal.in_memory(config.objectives)
+        budget = Budget(config.budget, [])
+        problem = Problem(self.space, task.seed, tuple(config.objectives), limits, lookup.known)
+        with _one_thread():
+            began = time.perf_counter()
+            strategy = make("strategy", cast("Any", config.strategy).name, STRATEGIES, config.strategy, problem)
+            engine = DirectEngine(config, self.space, journal, budget, Reporter(), lookup)
+            strategy(self._model_space, engine)
+            seconds = time.perf_counter() - began - engine.answering_s
+        shares, regrets = self.truth(task.device).curves(journal.trials())
+        journal.close()
+        return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets)
+
+    def _config(self, task: Task) -> RunConfig:
+        strategy: Any = self.config.strategies[task.strategy]
+        if hasattr(strategy, "resolved"):
+            strategy = strategy.resolved(self.config.budget.trials)
+        changes = {"strategy": strategy, "seed": task.seed, "constraints": self.limits(task.device)}
+        return self.config.model_copy(update={**changes, "evaluator": self.config.looking_at(task.device)})
+
+    @cached_property
+    def _model_space(self) -> ExecutableModelSpace:
+        return SimplifiedModelSpace.from_model(self.space.model_space())
+
+    def _read(self) -> PublishedTable:
+        options = self.config.table
+        columns = {column: f"costs.{metric}" for metric, column in options.costs.items() if metric != self.config.cost}
+        devices = dict.fromkeys(self.config.columns(), "devices")
+        with self._told():
+            path = Path(options.path).expanduser()
+            return read_table(path, options.key, {options.accuracy: "accuracy", **columns, **devices})
+
+    def _lookup(self, device: str, limits: dict[str, float]) -> Lookup:
+        options = self.config.looking_at(device)
+        with self._told():
+            return Lookup(self.table, self.space, options, self._costs, limits)
+
+    @property
+    def _costs(self) -> list[str]:
+        return [name for name in self.config.metrics() if name != "accuracy"]
+
+    def _limits(self, device: str) -> dict[str, float]:
+        """The config's own limits, and those that are percentiles of this device's costs."""
+        _, costs = self._lookup(device, {}).valid()
+        shares = {str(name): share for name, share in self.config.limit_percentiles.items()}
+        percentiles = {name: float(np.percentile(costs[:, self._costs.index(name)], p)) for name, p in shares.items()}
+        return {**{str(name): limit for name, limit in self.config.constraints.items()}, **percentiles}
+
+    def _truth(self, device: str) -> Truth:
+        limits = self.limits(device)
+        truth = Truth.of(self._lookup(device, limits), self.config.objectives, limits)
+        if truth.reachable <= 0 and truth.best_accuracy <= 0:
+            raise ConfigError(self._source, [f"constraints: none of the table's rows keeps them on {device!r}"])
+        if truth.hypervolume <= 0:
+            raise ConfigError(self._source, [f"devices: all rows of {device!r} are alike: there is no front to find"])
+        return truth
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Mistakes in the table, told with the key that they come from."""
+        try:
+            yield
+        except TableError as error:
+            of_device = error.option in ("devices", f"costs.{self.config.cost}")
+            key = "devices" if of_device else f"evaluator.{error.option}"
+            raise ConfigError(self._source, [f"{key}: {error.problem}"]) from error
+        except ArchitectureError as error:
+            raise ConfigError(self._source, [f"space: {error}"]) from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of several threads depend on how many they are; results must not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,47 @@
+"""An engine for judges that answer at once: trials run within the search's own process."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.engines.base import JournaledEngine
+
+if TYPE_CHECKING:
+    from pipeline.budget import Budget
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.journal import Journal, TrialRecord
+    from pipeline.judge import Judge, TrialResult
+    from pipeline.spaces.base import Architecture, SearchSpace
+
+
+class DirectEngine(JournaledEngine):
+    """See the module.
+
+    Attributes:
+        answering_s: time that went into answers, journal and all; what a search takes beside it is the strategy's.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        journal: Journal,
+        budget: Budget,
+        reporter: Reporter,
+        judge: Judge,
+    ) -> None:
+        super().__init__(config, space, journal, budget, reporter)
+        self._judged_by = judge
+        self.answering_s = 0.0
+
+    def _answer(self, architecture: Architecture) -> TrialRecord:
+        began = time.perf_counter()
+        try:
+            return super()._answer(architecture)
+        finally:
+            self.answering_s += time.perf_counter() - began
+
+    def _judge(self, architecture: Architecture) -> TrialResult:
+        return self._judged_by.run(architecture)

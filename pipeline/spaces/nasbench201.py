@@ -1,0 +1,81 @@
+"""The space `nasbench201`: cells of four nodes, five operators on each of the six edges (Dong & Yang, ICLR 2020).
+
+15,625 architectures, each of which a published table knows by a string; with more than one activation to choose from,
+as many times more, of which it knows none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.activation_names import resolve_activation
+from pipeline.nni_types import ModelSpace, model_context
+from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
+from pipeline.spaces.convnet_blocks import initialised, with_dots
+from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
+from pipeline.spaces.nasbench201_net import LABELS, NasBench201Net, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+    from torch import nn
+
+    from pipeline.spaces.base import Architecture
+    from pipeline.spaces.options import NasBench201Options
+
+_ACTIVATION = "activation"
+_PUBLISHED_ACTIVATION = "relu"
+
+
+class NasBench201Space(SearchSpace):
+    """See the module. Options: `pipeline.spaces.options.NasBench201Options`."""
+
+    def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
+        section = cast("NasBench201Options", options)
+        names = tuple(dict.fromkeys(resolve_activation(name) for name in section.activations))
+        if any(side % 4 for side in input_shape[1:]):
+            raise ArchitectureError(
+                f"nasbench201 halves the map twice: images of {input_shape[1]}×{input_shape[2]} pixels can't be; valid:"
+                " sides that are multiples of 4 (data.image_size)"
+            )
+        self.plan = Plan(input_shape[0], classes, section.width, section.cells, names)
+        edges = tuple(Choice(label, OPERATORS) for label in LABELS)
+        self.choices = (*edges, Choice(_ACTIVATION, names)) if len(names) > 1 else edges
+
+    def canonical(self, sample: Mapping[str, Any]) -> Architecture:
+        """See the base class; NNI's names of a user's own activations are given back their dots."""
+        return super().canonical({label: with_dots(value) for label, value in sample.items()})
+
+    def model_space(self) -> ModelSpace:
+        """NNI's view: a supernet that multi-trial and one-shot strategies take alike."""
+        return NasBench201Net(self.plan)
+
+    def build(self, architecture: Mapping[str, Value]) -> nn.Module:
+        """The network of one architecture; only the chosen alternatives are instantiated."""
+        with model_context(self.complete(architecture)):
+            network = NasBench201Net(self.plan)
+        return initialised(network)
+
+    def key(self, architecture: Mapping[str, Value]) -> str:
+        """The name that published tables give a cell.
+
+        Raises:
+            ArchitectureError: the networks have other activations than the published ones.
+        """
+        activation = architecture.get(_ACTIVATION, self.plan.activations[0])
+        if activation != _PUBLISHED_ACTIVATION:
+            raise ArchitectureError(
+                f"tables of NAS-Bench-201 know networks with {_PUBLISHED_ACTIVATION} alone, not {activation!r};"
+                f" valid: activations: [{_PUBLISHED_ACTIVATION}]"
+            )
+        return written([str(architecture[label]) for label in LABELS])
+
+    def named(self, key: str) -> Architecture:
+        """The architecture of a table's name, with the first of the activations.
+
+        Raises:
+            ArchitectureError: not such a name.
+        """
+        chosen = dict(zip(LABELS, (OPERATORS[index] for index in parse(key)), strict=True))
+        return self.canonical({_ACTIVATION: self.plan.activations[0], **chosen})

@@ -1,0 +1,142 @@
+"""Candidates that a surrogate is asked about: the whole space, or a sample that follows the search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.objectives import excess
+from pipeline.strategies.coding import Coding, keys
+from pipeline.strategies.encoding import Encoder
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pipeline.spaces.base import Architecture
+    from pipeline.strategies.coding import Codes
+    from pipeline.strategies.encoding import Points
+    from pipeline.strategies.problem import Problem
+    from pipeline.strategies.surrogate import Array
+
+WHOLE_MOST = 20_000
+_SAMPLE, _KEPT, _FRESH = 2000, 2500, 500
+_FEASIBLE_ROUNDS = 20
+_PARENTS = 10
+
+
+class Pool:
+    """Candidates with what is known of them.
+
+    A space of up to 20,000 architectures is taken whole. Of a larger one it is a random sample, which stays, and
+    changed copies of the best candidates, of which the best stay. So there are never more than 5,000.
+
+    Args:
+        problem: what is searched.
+        generator: of the sample.
+
+    Attributes:
+        coding: of the space.
+        encoder: of the space.
+        codes: (n, choices), each candidate once.
+        points: of the same.
+        known: (n, metrics), costs that are known without a trial; NaN where they aren't.
+        fixed: how many candidates, the first ones, stay: they stand for the space.
+        whole: whether these are all architectures.
+    """
+
+    def __init__(self, problem: Problem, generator: np.random.Generator) -> None:
+        self._problem = problem
+        self.metrics = problem.known.metrics if problem.known else ()
+        self.coding = Coding(problem.space.choices)
+        self.whole = problem.space.size() <= WHOLE_MOST
+        codes = self.coding.every() if self.whole else _distinct(self.coding.drawn(_SAMPLE, generator))
+        self.encoder = Encoder(problem.space, self.coding, codes)
+        self.codes, self.fixed = codes, len(codes)
+        self.points, self.known = self.encoder.points(codes), self._known(codes)
+        self._index()
+        if not self.whole:
+            self._look_for_feasible(generator)
+
+    def _known(self, codes: Codes) -> Array:
+        if self._problem.known is None:
+            return np.empty((len(codes), 0))
+        return self._problem.known.costs(self.coding.architectures(codes))
+
+    def _index(self) -> None:
+        self._row_of = {key: row for row, key in enumerate(keys(self.codes))}
+        limits = [(self.metrics.index(name), limit) for name, limit in self._problem.limits.items() if self._is(name)]
+        over = [self.known[:, column] / limit - 1 for column, limit in limits]
+        self.excess: Array = np.maximum(over, 0).sum(axis=0) if over else np.zeros(len(self.codes))
+
+    def _is(self, metric: str) -> bool:
+        return metric in self.metrics
+
+    def _look_for_feasible(self, generator: np.random.Generator) -> None:
+        """Where limits are so tight that the sample has hardly any candidate within, go towards them."""
+        for _ in range(_FEASIBLE_ROUNDS):
+            if (self.excess == 0).sum() >= _PARENTS:
+                return
+            self.renew(-np.nan_to_num(self.excess, nan=np.inf), self.codes[:0], set(), generator)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def architecture(self, row: int) -> Architecture:
+        """One candidate."""
+        return self.coding.architectures(self.codes[row : row + 1])[0]
+
+    def untried(self, tried: set[bytes]) -> npt.NDArray[np.bool_]:
+        """(n,): who isn't among the tried ones' keys (see `coding.keys`)."""
+        left = np.ones(len(self), dtype=bool)
+        left[[self._row_of[key] for key in tried if key in self._row_of]] = False
+        return left
+
+    def within_limits(self) -> npt.NDArray[np.bool_]:
+        """(n,): who keeps the limits, as far as that is known without a trial; not who isn't known."""
+        known: npt.NDArray[np.bool_] = (self.excess == 0) & np.isfinite(self.known).all(axis=1)
+        return known
+
+    def keeps_limits(self, architecture: Architecture) -> bool:
+        """Whether an architecture, of the pool or not, breaks no limit as far as that is known."""
+        known = self._known(self.coding.codes([architecture]))[0].tolist()
+        return not excess(dict(zip(self.metrics, known, strict=True)), self._problem.limits)
+
+    def renew(
+        self, ranking: Array, parents: Codes, tried: set[bytes], generator: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int64], Points]:
+        """Bring in changed copies of the parents and of the best by `ranking` (n,), drop the worst of earlier ones.
+
+        One active choice is changed, in half of them up to three.
+
+        Returns:
+            The rows that stayed, and the new candidates, which follow them.
+        """
+        order = np.argsort(-ranking, kind="stable")
+        best = order[: max(_PARENTS, 2 * len(parents))]
+        parents = np.vstack([parents, parents, self.codes[best]])
+        mutants = order[order >= self.fixed]
+        left = self.untried(tried)
+        kept = np.concatenate([np.arange(self.fixed), np.sort(mutants[left[mutants]][:_KEPT])])
+        changes = np.where(generator.random(_FRESH) < 0.5, generator.integers(1, 4, _FRESH), 1)
+        children = self.coding.mutated(parents[np.arange(_FRESH) % len(parents)], changes, generator)
+        fresh = self._new(children, kept, tried)
+        points = self.encoder.points(fresh)
+        self.known = np.vstack([self.known[kept], self._known(fresh)])
+        self.codes, self.points = np.vstack([self.codes[kept], fresh]), self.points.take(kept).joined(points)
+        self._index()
+        return kept, points
+
+    def _new(self, children: Codes, kept: npt.NDArray[np.int64], tried: set[bytes]) -> Codes:
+        there = set(kept.tolist())
+        rows: dict[bytes, int] = {}
+        for row, key in enumerate(keys(children)):
+            if key not in tried and self._row_of.get(key) not in there:
+                rows.setdefault(key, row)
+        return children[list(rows.values())]
+
+
+def _distinct(codes: Codes) -> Codes:
+    """Each row once, where it first was."""
+    rows = {key: row for row, key in reversed(list(enumerate(keys(codes))))}
+    return codes[sorted(rows.values())]

@@ -1,0 +1,89 @@
+"""NNI's Tree-structured Parzen Estimator, asked for one architecture at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from pipeline.nni_types import TpeArguments, TpeRecord, create_liar, format_search_space, suggest_parameter
+from pipeline.spaces.base import architecture_id
+from pipeline.strategies.neighbours import random_untried
+from pipeline.strategies.proposing import ProposingStrategy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pydantic import BaseModel
+
+    from pipeline.journal import TrialRecord
+    from pipeline.nni_types import Strategy
+    from pipeline.spaces.base import Architecture
+    from pipeline.strategies.options import TpeOptions
+    from pipeline.strategies.problem import Problem
+
+_TRIES = 20
+
+
+class Tpe(ProposingStrategy):
+    """Bergstra, Bardenet, Bengio & Kégl, Algorithms for hyper-parameter optimization, 2011; NNI's implementation.
+
+    NNI's estimator suggests each active choice from the results of those trials in which it was active too. Its
+    tuner isn't used: it counts choices that don't matter, meets known architectures by stepping through a grid, and
+    NNI's loop around it waits a second a trial. Trials that run count as the best result so far, or whatever
+    `liar` says, so that those proposed at the same time differ.
+    """
+
+    def __init__(self, options: TpeOptions, problem: Problem) -> None:
+        super().__init__(problem)
+        self._arguments = TpeArguments(
+            constant_liar_type=options.liar,
+            n_startup_jobs=options.startup,
+            n_ei_candidates=options.candidates,
+            gamma=options.gamma,
+        )
+        self._liar = create_liar(options.liar)
+        choices = problem.space.choices
+        formatted = format_search_space({c.label: {"_type": "choice", "_value": list(c.values)} for c in choices})
+        self._specs = {choice.label: formatted[choice.label,] for choice in choices}
+        self._records: dict[str, list[TpeRecord]] = {choice.label: [] for choice in choices}
+
+    def propose(self, generator: np.random.Generator) -> Architecture | None:
+        """The first suggestion that isn't known yet; a random architecture when there are only known ones.
+
+        The estimator suggests the value with the best ratio among some drawn from the good trials' distribution. With
+        24 draws of a few values that is the same one every time, so each further try draws half as many, down to one.
+        """
+        tried = self.tried()
+        records = {label: list(each) for label, each in self._records.items()}
+        for running in self.pending:
+            self._note(records, running, self._liar.lie())
+        for number in range(_TRIES):
+            fewer = self._arguments._replace(n_ei_candidates=max(1, self._arguments.n_ei_candidates >> number))
+            suggested = self._suggest(fewer, records, generator)
+            if architecture_id(suggested) not in tried:
+                return suggested
+        return random_untried(self.problem.space, tried, generator)
+
+    def _suggest(
+        self, arguments: TpeArguments, records: dict[str, list[TpeRecord]], generator: np.random.Generator
+    ) -> Architecture:
+        made: Architecture = {}
+        for choice in self.problem.space.choices:
+            if choice.is_active(made):
+                spec, known = self._specs[choice.label], records[choice.label]
+                made[choice.label] = choice.values[int(suggest_parameter(arguments, generator, spec, known))]
+        return made
+
+    def learn(self, record: TrialRecord) -> None:
+        """The estimator minimises: it gets the score's opposite."""
+        self._liar.update(-record.score)
+        self._note(self._records, record.architecture, -record.score)
+
+    def _note(self, records: dict[str, list[TpeRecord]], architecture: Architecture, loss: float) -> None:
+        for choice in self.problem.space.choices:
+            if choice.label in architecture:
+                index = choice.values.index(architecture[choice.label])
+                records[choice.label].append(TpeRecord(index, loss))
+
+
+def tpe(options: BaseModel, problem: Problem) -> Strategy:
+    """NNI's TPE, maximising the score."""
+    return Tpe(cast("TpeOptions", options), problem)
