@@ -18,16 +18,18 @@ from pydantic_core import PydanticCustomError
 
 from latency_models.device import DEVICES
 from latency_models.device_file import NAME_PATTERN, DeviceDefinition
-from pipeline.engines.options import InlineOptions
+from pipeline.engines.options import InlineOptions, ProcessesOptions
 from pipeline.errors import nearest
 from pipeline.evaluators.options import TableEvaluatorOptions, TrainEvaluatorOptions
 from pipeline.references.table import REFERENCES
 from pipeline.registry import is_dotted, third_party
 from pipeline.spaces.options import ConvNetOptions, NasBench201Options, TableSpaceOptions
 from pipeline.strategies.options import (
+    BayesianOptions,
     ControllerOptions,
     EvolutionOptions,
     GridOptions,
+    GuidedOptions,
     LocalSearchOptions,
     Nsga2Options,
     RandomOptions,
@@ -186,10 +188,12 @@ SECTIONS: dict[str, dict[str, type[Strict]]] = {
         "local_search": LocalSearchOptions,
         "nsga2": Nsga2Options,
         "tpe": TpeOptions,
+        "guided": GuidedOptions,
+        "bayesian": BayesianOptions,
         "controller": ControllerOptions,
     },
     "evaluator": {"train": TrainEvaluatorOptions, "table": TableEvaluatorOptions},
-    "engine": {"inline": InlineOptions},
+    "engine": {"inline": InlineOptions, "processes": ProcessesOptions},
 }
 """Each section that is chosen by name: name → the model of its options."""
 

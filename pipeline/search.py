@@ -111,6 +111,7 @@ def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter
     try:
         if budget.exhausted() is None:
             strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+            engine.finish()
     finally:
         engine.shutdown()
     reason = budget.exhausted() or "the strategy has no more candidates"

@@ -36,7 +36,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
 
     Order of calls: a strategy asks `budget_available`, then `submit_models`; for each model the engine takes the
     canonical architecture, looks it up, or has `_judge` run it, writes the journal, and only then tells the strategy
-    the score. `shutdown` at the end.
+    the score. `finish` when the strategy ended, `shutdown` whatever happened.
 
     A resumed run starts with a fresh strategy: what it submits is answered from the journal, in the recorded
     order, until the journal ends. That a strategy with the same seed asks for the same architectures again is
@@ -64,10 +64,14 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         for model in models:
             model.status = ModelStatus.Training
             record = self._answer(self._space.canonical(model.sample))
-            status = ModelStatus.Failed if record.status == "failed" else ModelStatus.Trained
             self._models.append(model)
-            self.dispatch_model_event(FinalMetricEvent(model, Score.of(record)))
-            self.dispatch_model_event(TrainingEndEvent(model, status))
+            self._tell(model, record)
+
+    def _tell(self, model: ExecutableModelSpace, record: TrialRecord) -> None:
+        """Have the strategy hear of a model's result."""
+        status = ModelStatus.Failed if record.status == "failed" else ModelStatus.Trained
+        self.dispatch_model_event(FinalMetricEvent(model, Score.of(record)))
+        self.dispatch_model_event(TrainingEndEvent(model, status))
 
     def _answer(self, architecture: Architecture) -> TrialRecord:
         identity = architecture_id(architecture)
@@ -84,6 +88,8 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
 
     def _check_replay(self, identity: str) -> None:
         expected = self._replay.pop(0)
+        if identity != expected and any("submission" in record.details for record in self._known.values()):
+            raise JournalError(f"{self._journal.path}: several trials ran at a time; go on with engine.name processes")
         if identity != expected:
             raise JournalError(
                 f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
@@ -91,12 +97,18 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             )
 
     def _run(self, identity: str, architecture: Architecture) -> TrialRecord:
-        number = len(self._known)
-        self._reporter.trial_started(number, identity)
+        self._reporter.trial_started(len(self._known), identity)
         started, began = datetime.now(UTC), time.monotonic()
         result = self._judge(architecture)
+        return self._recorded(architecture, result, started, time.monotonic() - began)
+
+    def _recorded(
+        self, architecture: Architecture, result: TrialResult, started: datetime, seconds: float
+    ) -> TrialRecord:
+        """Write the journal's next row, before anybody hears of it."""
+        identity = architecture_id(architecture)
         record = TrialRecord(
-            number=number,
+            number=len(self._known),
             id=identity,
             architecture=architecture,
             status=result.status,
@@ -105,7 +117,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             details=result.details,
             error=result.error,
             started=started.isoformat(timespec="milliseconds"),
-            seconds=time.monotonic() - began,
+            seconds=seconds,
             elapsed_s=self._budget.elapsed_s,
         )
         self._journal.append(record)
@@ -142,6 +154,9 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to load: the journal is the state."""
+
+    def finish(self) -> None:
+        """Wait for trials that still run when the strategy has no more to submit."""
 
     def shutdown(self) -> None:
         """Stop what runs trials."""

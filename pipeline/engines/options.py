@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.strict import Positive, Strict
+from pipeline.strict import Count, Positive, Strict
 
 
 class InlineOptions(Strict):
     """One persistent child process, replaced when it dies, hangs or takes too much memory."""
 
     name: Literal["inline"]
+    trial_minutes: Positive = 30.0
+    memory_gb: Positive | None = None
+
+
+class ProcessesOptions(Strict):
+    """Several persistent child processes that share cores and memory; as many as cores unless `workers` is given."""
+
+    name: Literal["processes"]
+    workers: Count | None = None
     trial_minutes: Positive = 30.0
     memory_gb: Positive | None = None

@@ -49,6 +49,10 @@ def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
     from pipeline.errors import HwnasError
 
     try:
+        if setup["threads"] is not None:
+            import torch
+
+            torch.set_num_threads(setup["threads"])
         from pipeline.trial import TrialRunner
 
         runner = TrialRunner(parse_config(setup["setup"], "the run's config"), setup["history"])

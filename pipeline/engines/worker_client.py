@@ -41,6 +41,7 @@ class WorkerClient:
         log: file that the child's stdout and stderr are appended to.
         limit_s: seconds that one request may take.
         memory_bytes: resident memory that the child may take.
+        threads: that it may compute with; as many as it likes when None.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class WorkerClient:
         limit_s: float,
         memory_bytes: int,
         history: Callable[[], list[dict[str, Any]]] = list,
+        threads: int | None = None,
     ) -> None:
-        self._setup, self._log, self._history = setup, log, history
+        self._setup, self._log, self._history, self._threads = setup, log, history, threads
         self._limit_s, self._memory_bytes = limit_s, memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = -1
@@ -83,12 +85,18 @@ class WorkerClient:
             self.stop()
         return answer
 
+    def kill(self) -> None:
+        """Kill the child from another thread; the one that waits for its answer hears that it died."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Kill the child and wait for its end."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait(_KILL_LIMIT_S)
         self._process = None
         os.close(self._requests)
@@ -118,7 +126,8 @@ class WorkerClient:
         os.close(child_in)
         os.close(child_out)
         try:
-            self._send({"setup": self._setup, "history": self._history(), "memory_bytes": self._memory_bytes})
+            limits = {"memory_bytes": self._memory_bytes, "threads": self._threads}
+            self._send({"setup": self._setup, "history": self._history(), **limits})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()

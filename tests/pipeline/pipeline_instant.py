@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.config_file import parse_config
 from pipeline.console import Reporter
 from pipeline.engines.base import JournaledEngine
+from pipeline.engines.parallel import Ended, ParallelEngine
 from pipeline.journal import Journal, TrialRecord
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load
@@ -41,6 +43,29 @@ class InstantEngine(JournaledEngine):
             raise KilledError
         self.judged.append(architecture_id(architecture))
         return self._judged(architecture)
+
+
+class InstantWorkers(ParallelEngine):
+    """The same with several trials at a time: of those that run the one ends next whose id's hash is the smallest."""
+
+    def __init__(self, *args: Any, judge: Judge, killed_at: int | None = None, workers: int) -> None:
+        super().__init__(*args, workers)
+        self._judged, self._killed_at = judge, killed_at
+        self._running: list[Architecture] = []
+        self.judged: list[str] = []
+        self.most_at_a_time = 0
+
+    def _start(self, architecture: Architecture) -> None:
+        self._running.append(architecture)
+        self.most_at_a_time = max(self.most_at_a_time, len(self._running))
+
+    def _wait(self) -> Ended:
+        if len(self._known) == self._killed_at:
+            raise KilledError
+        self._running.sort(key=lambda each: hashlib.sha256(architecture_id(each).encode()).digest())
+        architecture = self._running.pop(0)
+        self.judged.append(architecture_id(architecture))
+        return Ended(architecture, self._judged(architecture), datetime.now(UTC), 0.0)
 
 
 def by_hash(architecture: Architecture) -> TrialResult:
@@ -78,19 +103,25 @@ def space_of(config: RunConfig) -> SearchSpace:
 
 
 def search(
-    path: Path, config: RunConfig, *, judge: Judge = by_hash, killed_at: int | None = None
+    path: Path, config: RunConfig, *, judge: Judge = by_hash, killed_at: int | None = None, workers: int | None = None
 ) -> tuple[list[TrialRecord], list[str]]:
     """Begin or go on with a search; gives the journal's trials, and the ids that were judged this time."""
     journal = Journal.open(path) if path.exists() else Journal.create(path, {})
     try:
         space = space_of(config)
         budget = Budget(config.budget, journal.trials())
-        engine = InstantEngine(config, space, journal, budget, Reporter(), judge=judge, killed_at=killed_at)
+        parts = (config, space, journal, budget, Reporter())
+        engine: Any
+        if workers is None:
+            engine = InstantEngine(*parts, judge=judge, killed_at=killed_at)
+        else:
+            engine = InstantWorkers(*parts, judge=judge, killed_at=killed_at, workers=workers)
         problem = Problem(space, config.seed, tuple(config.objectives), dict(config.constraints))
         strategy = load("strategy", config.strategy.name, STRATEGIES)(config.strategy, problem)
         try:
             if budget.exhausted() is None:
                 strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+                engine.finish()
         except KilledError:
             pass
         return journal.trials(), engine.judged

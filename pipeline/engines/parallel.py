@@ -1,0 +1,167 @@
+"""The base of engines that run several trials at a time, in an order of results that can be replayed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from pipeline.engines.base import JournaledEngine
+from pipeline.errors import JournalError
+from pipeline.nni_types import ModelStatus
+from pipeline.spaces.base import architecture_id
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pipeline.budget import Budget
+    from pipeline.config import RunConfig
+    from pipeline.console import Reporter
+    from pipeline.journal import Journal, TrialRecord
+    from pipeline.judge import TrialResult
+    from pipeline.nni_types import ExecutableModelSpace
+    from pipeline.spaces.base import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that ran to its end, whatever the result."""
+
+    architecture: Architecture
+    result: TrialResult
+    started: datetime
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A trial that was submitted and whose result wasn't told yet.
+
+    Attributes:
+        models: all that ask for it.
+        number: how many trials were submitted before it.
+        after: how many results had been told by then.
+    """
+
+    models: list[ExecutableModelSpace]
+    number: int
+    after: int
+
+
+class ParallelEngine(JournaledEngine):
+    """Runs up to `workers` trials at a time; a strategy hears of one result after the other.
+
+    Order of calls: as for the base. While all workers are busy `idle_worker_available` waits for one result, tells it,
+    and lets the strategy submit one more. What a strategy knew when it submitted a trial is in the trial's details,
+    `submission`: in a resumed run the recorded results are told in the recorded order, as many before each submission
+    as there were then. Trials that ran when the run was stopped are submitted, and run, once more.
+
+    Args:
+        workers: at least 1.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        journal: Journal,
+        budget: Budget,
+        reporter: Reporter,
+        workers: int,
+    ) -> None:
+        super().__init__(config, space, journal, budget, reporter)
+        self._workers = workers
+        self._flying: dict[str, _Flight] = {}
+        self._submitted = 0
+        self._told = 0
+        self._told_of_budget = 0  # without those that broke a limit
+        submissions = [_submission(record) for record in self._known.values()]
+        self._recorded_after = {each["number"]: each["after"] for each in submissions}
+
+    @abstractmethod
+    def _start(self, architecture: Architecture) -> None:
+        """Begin a trial; there is a free worker."""
+
+    def _judge(self, architecture: Architecture) -> TrialResult:
+        raise AssertionError("trials are started and waited for")
+
+    @abstractmethod
+    def _wait(self) -> Ended:
+        """The next trial that ends, of those that were started."""
+
+    def submit_models(self, *models: ExecutableModelSpace) -> None:
+        """Start each model's trial, or tell its result at once where it is known."""
+        for model in models:
+            self.idle_worker_available()
+            model.status = ModelStatus.Training
+            self._models.append(model)
+            architecture = self._space.canonical(model.sample)
+            identity = architecture_id(architecture)
+            if identity in self._seen:
+                self._budget.count_repeat()
+                self._tell(model, self._known[identity])
+            elif identity in self._flying:
+                self._budget.count_repeat()
+                self._flying[identity].models.append(model)
+            else:
+                self._flying[identity] = _Flight([model], self._submitted, self._told)
+                self._submitted += 1
+                if identity not in self._known:
+                    self._reporter.trial_started(len(self._known), identity)
+                    self._start(architecture)
+
+    def idle_worker_available(self) -> bool:
+        """True; where all workers are busy, after the next result."""
+        while self._has_to_wait(len(self._flying) >= self._workers):
+            self._land()
+        return True
+
+    def budget_available(self) -> bool:
+        """Whether another model may be submitted; waits for results where those that run may use the budget up."""
+        while self._has_to_wait(self._told_of_budget + len(self._flying) >= self._budget.wanted):
+            self._land()
+        return super().budget_available()
+
+    def _has_to_wait(self, full: bool) -> bool:
+        """Whether the next trial may be submitted only after another result: as it was then, or where it is full."""
+        after = self._recorded_after.get(self._submitted)
+        return bool(self._flying) and (self._told < after if after is not None else full)
+
+    def finish(self) -> None:
+        """Wait for all that still run."""
+        while self._flying:
+            self._land()
+
+    def _land(self) -> None:
+        identity = self._replayed() if self._replay else self._ran()
+        self._seen.add(identity)
+        record = self._known[identity]
+        self._told += 1
+        self._told_of_budget += record.status != "infeasible"
+        for model in self._flying.pop(identity).models:
+            self._tell(model, record)
+
+    def _replayed(self) -> str:
+        expected = self._replay.pop(0)
+        if expected not in self._flying:
+            raise JournalError(
+                f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
+                f" {', '.join(self._flying)}); the journal belongs to another config or version"
+            )
+        self._budget.count_replayed()
+        return expected
+
+    def _ran(self) -> str:
+        ended = self._wait()
+        identity = architecture_id(ended.architecture)
+        flight = self._flying[identity]
+        details = {**ended.result.details, "submission": {"number": flight.number, "after": flight.after}}
+        result = replace(ended.result, details=details)
+        self._known[identity] = self._recorded(ended.architecture, result, ended.started, ended.seconds)
+        return identity
+
+
+def _submission(record: TrialRecord) -> dict[str, int]:
+    """As recorded; one trial at a time, each is submitted when all before it have ended."""
+    alone = {"number": record.number, "after": record.number}
+    return cast("dict[str, int]", record.details.get("submission", alone))
