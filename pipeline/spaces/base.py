@@ -14,6 +14,8 @@ from pipeline.errors import HwnasError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from latency_models.operators import Operator
@@ -86,10 +88,13 @@ class SearchSpace(ABC):
     Attributes:
         choices: all decisions, conditions before what depends on them.
         buildable: whether architectures are networks; False for names in a table.
+        quantities: whether numbers among the values are quantities, of which 3 and 5 are nearer than 3 and 7; False
+            where they are names.
     """
 
     choices: tuple[Choice, ...]
     buildable: ClassVar[bool] = True
+    quantities: ClassVar[bool] = True
 
     @abstractmethod
     def model_space(self) -> ModelSpace:
@@ -113,6 +118,21 @@ class SearchSpace(ABC):
             ArchitectureError: tables know nothing of this space, or not of this architecture.
         """
         raise ArchitectureError(f"{type(self).__name__} tells no names that a table could have")
+
+    def features(self, architectures: Sequence[Mapping[str, Value]]) -> tuple[npt.NDArray[np.floating], ...] | None:
+        """What a surrogate of the accuracy should see of architectures, None for what any space's choices tell.
+
+        Strategies that model the accuracy call two architectures near when these are. Worth telling where different
+        choices make the same network, or where effects are of a structure that single choices don't show.
+
+        Args:
+            architectures: in canonical form.
+
+        Returns:
+            Groups of columns (architectures, columns) that belong together, scaled so that architectures that differ
+            much are about 1 apart; as many columns for any architectures.
+        """
+        return None
 
     def probe(self, chain: Sequence[Piece]) -> Probe:
         """Consecutive pieces of a network as a network of their own; with all pieces, the network itself.

@@ -19,6 +19,7 @@ class LabelSpace(SearchSpace):
     """See the module. Options: `pipeline.spaces.options.TableSpaceOptions`."""
 
     buildable: ClassVar[bool] = False
+    quantities: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("TableSpaceOptions", options)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from pipeline.activation_names import resolve_activation
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_blocks import initialised, with_dots
 from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
 from pipeline.spaces.nasbench201_net import LABELS, NasBench201Net, Plan
+from pipeline.spaces.nasbench201_paths import SQRT_2, path_features
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    import numpy.typing as npt
     from pydantic import BaseModel
     from torch import nn
 
@@ -70,6 +74,16 @@ class NasBench201Space(SearchSpace):
                 f" valid: activations: [{_PUBLISHED_ACTIVATION}]"
             )
         return written([str(architecture[label]) for label in LABELS])
+
+    def features(self, architectures: Sequence[Mapping[str, Value]]) -> tuple[npt.NDArray[np.floating], ...]:
+        """See the base class and `nasbench201_paths`; which activation it is, where there are several."""
+        place = {name: index for index, name in enumerate(OPERATORS)}
+        cells = np.array([[place[str(each[label])] for label in LABELS] for each in architectures], dtype=int)
+        groups: tuple[npt.NDArray[np.floating], ...] = path_features(cells)
+        names = self.plan.activations
+        if len(names) == 1:
+            return groups
+        return *groups, np.array([[each[_ACTIVATION] == name for name in names] for each in architectures]) / SQRT_2
 
     def named(self, key: str) -> Architecture:
         """The architecture of a table's name, with the first of the activations.

@@ -79,6 +79,17 @@ def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     return np.hstack(parts).astype(float)
 
 
+def live_operators(cell: np.ndarray) -> np.ndarray:
+    """The cells (n, 6) without operators that lie on no way to the output; nothing is left where there is none."""
+    return np.asarray(_used(cell) * _connected(cell)[:, None])
+
+
+def depth_and_width(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """(n, 3): longest path by convolutions and by edges of the cells (n, 6), number of paths of the used operators."""
+    columns = [_longest_path(cell, _is_conv(cell)), _longest_path(cell, cell != _NONE), _paths(used)]
+    return np.stack(columns, axis=1)
+
+
 def _counts(cell: np.ndarray) -> np.ndarray:
     """(n, 4): how many of each operator but `none`."""
     return np.stack([(cell == operator).sum(axis=1) for operator in range(1, 5)], axis=1)
@@ -158,9 +169,7 @@ def _shape(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
     convolutions, pools = _out_of(_is_conv(used)), _out_of(used == _POOL)
     summands = _into(used != _NONE)
     columns = [
-        _longest_path(cell, _is_conv(cell)),
-        _longest_path(cell, cell != _NONE),
-        _paths(used),
+        *depth_and_width(cell, used).T,
         *convolutions.T,
         np.maximum(convolutions - 1, 0).sum(axis=1),
         np.maximum(pools - 1, 0).sum(axis=1),

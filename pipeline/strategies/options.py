@@ -69,6 +69,23 @@ class TpeOptions(Strict):
     liar: Literal["best", "worst", "mean"] = "best"
 
 
+class GuidedOptions(Strict):
+    """Expected gain in hypervolume; `aim` is the best accuracy where all costs are limited, else the front."""
+
+    name: Literal["guided"]
+    initial: Annotated[int, Field(ge=2)] = 8
+    aim: Literal["auto", "front", "accuracy"] = "auto"
+
+
+class BayesianOptions(Strict):
+    """A Gaussian process of the score; `kappa` standard deviations make the bound of `ucb`."""
+
+    name: Literal["bayesian"]
+    initial: Annotated[int, Field(ge=2)] = 8
+    acquisition: Literal["ei", "ucb"] = "ei"
+    kappa: Positive = 1.0
+
+
 class ControllerOptions(Strict):
     """An LSTM policy that is trained by REINFORCE."""
 

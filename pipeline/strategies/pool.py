@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.objectives import excess
 from pipeline.strategies.coding import Coding, keys
 from pipeline.strategies.encoding import Encoder
+from pipeline.strategies.neighbours import random_architecture
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,13 +51,19 @@ class Pool:
         self.metrics = problem.known.metrics if problem.known else ()
         self.coding = Coding(problem.space.choices)
         self.whole = problem.space.size() <= WHOLE_MOST
-        codes = self.coding.every() if self.whole else _distinct(self.coding.drawn(_SAMPLE, generator))
+        codes = self.coding.every() if self.whole else self._sample(generator)
         self.encoder = Encoder(problem.space, self.coding, codes)
         self.codes, self.fixed = codes, len(codes)
         self.points, self.known = self.encoder.points(codes), self._known(codes)
         self._index()
         if not self.whole:
             self._look_for_feasible(generator)
+
+    def _sample(self, generator: np.random.Generator) -> Codes:
+        """Half of them uniform over architectures, which are nearly all as deep as can be; half choice by choice."""
+        uniform = [random_architecture(self._problem.space, generator) for _ in range(_SAMPLE // 2)]
+        drawn = self.coding.drawn(_SAMPLE - len(uniform), generator)
+        return _distinct(np.vstack([self.coding.codes(uniform), drawn]))
 
     def _known(self, codes: Codes) -> Array:
         if self._problem.known is None:
