@@ -20,7 +20,7 @@ from pipeline.config import RunConfig, TorchvisionOptions
 from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
-from pipeline.strategies.options import EvolutionOptions
+from pipeline.strategies.options import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,20 +63,18 @@ class RunDirectory:
                 f"; go on with it: hwnas resume {shlex.quote(str(path))}" if (path / "config.yaml").is_file() else ""
             )
             raise RunDirectoryError(f"{path} exists and isn't empty{going}")
-        strategy = config.strategy
-        if isinstance(strategy, EvolutionOptions):
-            strategy = strategy.resolved(config.budget.trials)
+        strategy = resolved(config.strategy, trials=config.budget.trials, pick=config.final.pick)
         data = config.data.resolved() if isinstance(config.data, TorchvisionOptions) else config.data
-        resolved = config.model_copy(update={"strategy": strategy, "data": data})
+        whole = config.model_copy(update={"strategy": strategy, "data": data})
         try:
             path.mkdir(parents=True, exist_ok=True)
             if config.cost_model.endswith(".json"):
                 _write_whole(_own_cost_model(path), Path(config.cost_model).read_bytes())
-                resolved = _with_own_cost_model(path, resolved)
-            _write_whole(path / "config.yaml", dump_config(resolved).encode())
+                whole = _with_own_cost_model(path, whole)
+            _write_whole(path / "config.yaml", dump_config(whole).encode())
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
-        return cls(path, resolved)
+        return cls(path, whole)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

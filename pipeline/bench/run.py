@@ -25,6 +25,7 @@ from pipeline.registry import load, make
 from pipeline.search import told_as
 from pipeline.spaces.base import ArchitectureError
 from pipeline.spaces.table import SPACES
+from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
 
@@ -118,9 +119,8 @@ class Workbench:
         return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets)
 
     def _config(self, task: Task) -> RunConfig:
-        strategy: Any = self.config.strategies[task.strategy]
-        if hasattr(strategy, "resolved"):
-            strategy = strategy.resolved(self.config.budget.trials)
+        given = self.config.strategies[task.strategy]
+        strategy = resolved(given, trials=self.config.budget.trials, pick=self.config.final.pick)
         changes = {"strategy": strategy, "seed": task.seed, "constraints": self.limits(task.device)}
         return self.config.model_copy(update={**changes, "evaluator": self.config.looking_at(task.device)})
 

@@ -34,17 +34,15 @@ class Guided(PooledStrategy):
 
     The accuracy of a candidate takes a training; what it costs is known of the whole pool at once, or learnt with
     much less noise. So the next trial is the candidate whose error is expected to add most to the dominated
-    hypervolume at its costs, times the probability that it keeps the limits. Where the costs are all limited, the
-    accuracy is what is left to raise: then it is the expected improvement of the best one within the limits.
+    hypervolume at its costs, times the probability that it keeps the limits. Where only the most accurate one is
+    wanted, it is the expected improvement of the best accuracy within the limits.
     """
 
     def __init__(self, options: GuidedOptions, problem: Problem) -> None:
         super().__init__(problem)
         self._initial = options.initial
         costs = tuple(name for name in problem.objectives if name != "accuracy")
-        limited = all(name in problem.limits for name in costs)
-        for_front = options.aim == "front" or (options.aim == "auto" and not limited)
-        self._objectives = costs if for_front else ()
+        self._objectives = () if options.aim == "accuracy" else costs
 
     def begin(self, generator: np.random.Generator) -> None:
         """See the base class."""

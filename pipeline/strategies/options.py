@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from pipeline.strict import Count, Positive, Strict
 
@@ -70,11 +70,17 @@ class TpeOptions(Strict):
 
 
 class GuidedOptions(Strict):
-    """Expected gain in hypervolume; `aim` is the best accuracy where all costs are limited, else the front."""
+    """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked."""
 
     name: Literal["guided"]
     initial: Annotated[int, Field(ge=2)] = 8
     aim: Literal["auto", "front", "accuracy"] = "auto"
+
+    def resolved(self, pick: str) -> GuidedOptions:
+        """With the aim written out, so that another pick later changes no proposal."""
+        if self.aim != "auto":
+            return self
+        return self.model_copy(update={"aim": "accuracy" if pick == "most-accurate" else "front"})
 
 
 class BayesianOptions(Strict):
@@ -96,3 +102,18 @@ class ControllerOptions(Strict):
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     batch_size: Count = 1
     repeats: Annotated[int, Field(ge=0)] = 4
+
+
+def resolved(section: BaseModel, *, trials: int, pick: str) -> BaseModel:
+    """A section with what it takes from the rest of the config written out, so that a run keeps it.
+
+    Args:
+        section: of any strategy.
+        trials: the budget's.
+        pick: which trial is to win.
+    """
+    if isinstance(section, EvolutionOptions):
+        return section.resolved(trials)
+    if isinstance(section, GuidedOptions):
+        return section.resolved(pick)
+    return section

@@ -57,7 +57,9 @@ class TestChoosing:
     def test_the_fastest_wins(self):
         assert choose_forms(plain("mish"), saying([1.1, 0.9, 0.7, 5.0])) == {"mish": "division"}
 
-    @pytest.mark.parametrize(("ratios", "width"), [([1.0, 1.2, 1.0, 5.0], 0.0), ([0.99, 1.0, 1.0, 1.0], 0.0), ([0.9, 1, 1, 1], 0.2)])
+    @pytest.mark.parametrize(
+        ("ratios", "width"), [([1.0, 1.2, 1.0, 5.0], 0.0), ([0.99, 1.0, 1.0, 1.0], 0.0), ([0.9, 1, 1, 1], 0.2)]
+    )
     def test_the_default_stays_where_nothing_is_clearly_faster(self, ratios, width):
         assert choose_forms(plain("mish"), saying(ratios, width)) == {}
 

@@ -23,7 +23,7 @@ from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture
 from pipeline.strategies.bayesian import Bayesian
 from pipeline.strategies.coding import Coding
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.options import BayesianOptions, GuidedOptions
+from pipeline.strategies.options import BayesianOptions, GuidedOptions, resolved
 from pipeline.strategies.pool import Pool
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.proposing import ProposingStrategy
@@ -118,9 +118,15 @@ class TestFinds:
         limit = 14.0
         errors = [error_of(a) for a in self.space.architectures() if cost_of(a) <= limit]
         for known in (Known(), None):
-            found = drive(guided(self.space, known=known, limits={"macs": limit}), limited(limit), 80)
+            found = drive(guided(self.space, known=known, limits={"macs": limit}, aim="accuracy"), limited(limit), 80)
             reached = [1 - r.objectives["accuracy"] for r in found if r.status == "ok"]
             assert min(reached[:40]) <= np.sort(errors)[2]
+
+    def test_the_pick_decides_the_aim_once(self) -> None:
+        auto = GuidedOptions(name="guided")
+        assert resolved(auto, trials=30, pick="most-accurate").aim == "accuracy"
+        assert resolved(auto, trials=30, pick="knee").aim == "front"
+        assert resolved(GuidedOptions(name="guided", aim="front"), trials=30, pick="most-accurate").aim == "front"
 
     def test_aim_tells_front_and_accuracy_apart(self) -> None:
         limit = 30.0
