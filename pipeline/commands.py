@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config_file import load_config
 from pipeline.errors import HwnasError, Interrupted, UnknownNameError
+from pipeline.lock import locked
 from pipeline.run import RunDirectory, default_path
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]
 @contextmanager
 def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
     """The run locked, its libraries' chatter in its log, and an interruption told with the way to go on."""
-    with run.locked(), closing(reporter):
+    with locked(run.path), closing(reporter):
         run.log_chatter()
         reporter.stage(f"Run directory: {run.path}")
         try:

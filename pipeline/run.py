@@ -8,23 +8,16 @@ import logging
 import os
 import shlex
 import warnings
-from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from filelock import FileLock, Timeout
+from typing import Any, cast
 
 from pipeline.config import RunConfig, TorchvisionOptions
 from pipeline.config_file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
 from pipeline.journal import Journal
 from pipeline.strategies.options import resolved
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
@@ -92,25 +85,6 @@ class RunDirectory:
         if Path(config.cost_model).name == _COST_MODEL and _own_cost_model(path).is_file():
             config = _with_own_cost_model(path, config)  # the run may have been moved
         return cls(path, config)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for this process; the lock ends with the process, however it ends.
-
-        Raises:
-            RunDirectoryError: another process holds it.
-        """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunDirectoryError(f"{self.path} is in use by another hwnas process") from None
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path} can't be locked: {error}") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def open_journal(self, *, read_only: bool = False) -> Journal:
         """The run's journal; made when the run was stopped before it had one.

@@ -17,6 +17,7 @@ from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import Summary, told_truth
 from pipeline.console import duration
 from pipeline.errors import Interrupted
+from pipeline.lock import locked
 
 if TYPE_CHECKING:
     from pipeline.bench.config import BenchConfig
@@ -48,7 +49,7 @@ def bench(
     workbench.check()
     path = output or Path("runs") / f"{config.name}-bench-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     kept = KeptResults(path, config)
-    with kept.locked(), closing(reporter):
+    with locked(kept.path), closing(reporter):
         reporter.stage(f"Results: {path}")
         try:
             results = _run(workbench, str(config_path), kept, jobs or len(os.sched_getaffinity(0)), reporter)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from pipeline.bench.run import Result, Task
 from pipeline.errors import RunDirectoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pipeline.bench.config import BenchConfig
 
 RESULTS = "results.jsonl"
@@ -30,7 +25,7 @@ class KeptResults:
     hwnas among them: with more strategies, seeds or devices, or other `report_at`, finished searches are used again.
 
     Raises:
-        RunDirectoryError: the directory can't be made, holds something else, or is in use.
+        RunDirectoryError: the directory can't be made, or holds something else.
     """
 
     def __init__(self, path: Path, config: BenchConfig) -> None:
@@ -44,23 +39,6 @@ class KeptResults:
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
         self._deciding = _deciding(config)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for this process.
-
-        Raises:
-            RunDirectoryError: another process holds it.
-        """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunDirectoryError(f"{self.path} is in use by another hwnas process") from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def read(self, tasks: list[Task]) -> dict[Task, Result]:
         """The finished ones of these; a line that was cut off by a kill is as if it weren't there."""

@@ -80,7 +80,7 @@ class ProcessesEngine(ParallelEngine):
         try:
             while (architecture := self._jobs.get()) is not None:
                 self._news.put(self._judged(client, architecture))
-        except BaseException as error:
+        except BaseException as error:  # whatever ends this thread, the main one has to hear of it
             self._news.put(error)
         finally:
             client.stop()

@@ -82,7 +82,9 @@ def assert_sound(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(shaped, full_check=True)
 
 
-def lowered(model: onnx.ModelProto, x: np.ndarray, *, again: bool = True, tolerance: float = 1e-5) -> Lowered:
+def assert_lowers_alike(
+    model: onnx.ModelProto, x: np.ndarray, *, again: bool = True, tolerance: float = 1e-5
+) -> Lowered:
     """What the lowering makes of a model, after all that has to hold of it was looked at."""
     before = model.SerializeToString()
     found = lower_and_tell(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from export_graphs import FLOAT, Node, X, between, graph_of, lowered, normal, ops, told
+from export_graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, told
 from onnx import TensorProto, helper, numpy_helper
 
 from export.lowering import lower_and_tell
@@ -122,7 +122,7 @@ PLAIN = {"swish": ("Sigmoid", "Mul"), "sigmoid": ("Sigmoid",)}  # where no scale
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_what_stands_behind(activation, behind):
     model = net(activation, "no bias", behind)
-    found = lowered(model, X, tolerance=1e-5 if behind != "halves" else 2e-3)
+    found = assert_lowers_alike(model, X, tolerance=1e-5 if behind != "halves" else 2e-3)
     site = next(site for site in found.sites if site.activation == FAMILY[activation])
     takes = activation in BEHIND[behind][2]
     if activation == "acon":  # its inner scale goes before in any case
@@ -136,7 +136,7 @@ def test_what_stands_behind(activation, behind):
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("activation", ["swish", "swish_each", "acon"])
 def test_what_stands_before(activation, before):
-    found = lowered(net(activation, before), X)
+    found = assert_lowers_alike(net(activation, before), X)
     assert [site.folded for site in found.sites] == [True]
 
 
@@ -145,13 +145,13 @@ def test_without_a_convolution_before_only_outer_scales_go():
         nodes, constants = make("x", "v")
         model = graph_of([*nodes, *BEHIND["conv"][0]], constants | BEHIND["conv"][1])
         # Only of a convolution's result it is certain that channels are where a convolution has them.
-        assert told(lowered(model, X)) == [FAMILY[activation] + "+" * (activation == "sigmoid")]
+        assert told(assert_lowers_alike(model, X)) == [FAMILY[activation] + "+" * (activation == "sigmoid")]
 
 
 def test_a_sigmoids_inner_scale():
     nodes = [Node("Conv", ["x", "w"], ["a"]), Node("Mul", ["a", "k"], ["b"]), Node("Sigmoid", ["b"], ["z"])]
     model = graph_of(nodes, {"w": normal(C, C, 1, 1), "k": between(0.5, 2, C, 1, 1)})
-    found = lowered(model, X)
+    found = assert_lowers_alike(model, X)
     assert ops(found.model) == ["Conv", "Sigmoid"]
 
 
@@ -161,7 +161,7 @@ def test_negative_scales(activation):
     for tensor in model.graph.initializer:
         if tensor.name in ("beta", "difference"):
             tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
-    (site,) = lowered(model, X).sites
+    (site,) = assert_lowers_alike(model, X).sites
     assert (site.form, site.folded) == (("product", False) if activation == "swish" else ("blocked", True))
 
 
@@ -170,24 +170,24 @@ def test_scales_that_would_cost_digits_stay(factor):
     model = net("swish")
     beta = next(tensor for tensor in model.graph.initializer if tensor.name == "beta")
     beta.CopyFrom(numpy_helper.from_array(np.float32([factor]), "beta"))
-    assert not any(site.folded for site in lowered(model, X).sites)
+    assert not any(site.folded for site in assert_lowers_alike(model, X).sites)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", ["a", "v"])
 def test_an_output_of_the_graph_keeps_its_numbers(activation, name):
-    lowered(net(activation, outputs=("z", name)), X)
+    assert_lowers_alike(net(activation, outputs=("z", name)), X)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", ["w1", "b1", "w2", "b2"])
 def test_weights_that_are_inputs_or_outputs_keep_their_numbers(activation, name):
     as_output = net(activation, outputs=("z", name))
-    lowered(as_output, X)
+    assert_lowers_alike(as_output, X)
     as_input = net(activation)
     tensor = next(tensor for tensor in as_input.graph.initializer if tensor.name == name)
     as_input.graph.input.append(helper.make_tensor_value_info(name, FLOAT, tensor.dims))
-    found = lowered(as_input, X)
+    found = assert_lowers_alike(as_input, X)
     kept = next(each for each in found.model.graph.initializer if each.name == name)
     assert kept == tensor
 
@@ -201,7 +201,7 @@ def test_what_a_branch_reads_keeps_its_numbers(activation, name):
     )
     model.graph.node.append(Node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch))
     model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
-    lowered(model, X)
+    assert_lowers_alike(model, X)
 
 
 @pytest.mark.parametrize("shape", [(C, 1), (C,), (1, C, 1)], ids=str)
@@ -209,7 +209,7 @@ def test_scales_of_another_axis_of_that_size_stay(shape):
     model = net("swish", "no bias", shape=("batch", C, C, C))
     beta = next(tensor for tensor in model.graph.initializer if tensor.name == "beta")
     beta.CopyFrom(numpy_helper.from_array(between(0.5, 2, *shape), "beta"))
-    assert not any(site.folded for site in lowered(model, normal(2, C, C, C)).sites)
+    assert not any(site.folded for site in assert_lowers_alike(model, normal(2, C, C, C)).sites)
 
 
 def test_scales_of_another_axis_of_a_volume_stay():
@@ -219,7 +219,7 @@ def test_scales_of_another_axis_of_a_volume_stay():
         {"w1": normal(C, C, 1, 1, 1), "w2": normal(C, C, 1, 1, 1), "beta": between(0.5, 2, C, 1, 1)},
         (2, C, C, 3, 3),
     )
-    assert not any(site.folded for site in lowered(model, normal(2, C, C, 3, 3)).sites)
+    assert not any(site.folded for site in assert_lowers_alike(model, normal(2, C, C, 3, 3)).sites)
 
 
 @pytest.mark.parametrize("rank", [3, 5])
@@ -231,7 +231,7 @@ def test_one_scale_goes_into_convolutions_of_any_rank(rank):
         {"w1": normal(C, C, *ones), "w2": normal(C, C, *ones)} | constants,
         (2, C, *[4] * (rank - 2)),
     )
-    assert told(lowered(model, normal(2, C, *[4] * (rank - 2)))) == ["swish+"]
+    assert told(assert_lowers_alike(model, normal(2, C, *[4] * (rank - 2)))) == ["swish+"]
 
 
 def test_flattened_channels_that_meet_another_axis_keep_their_scale():
@@ -244,7 +244,7 @@ def test_flattened_channels_that_meet_another_axis_keep_their_scale():
     ]
     stored = {"w1": normal(C, C, 1, 1), "w2": normal(C, C, 1, 1)} | constants
     model = graph_of([Node("Conv", ["x", "w1"], ["a"]), *nodes, *pooled], stored, (C, C, C, C))
-    assert told(lowered(model, normal(C, C, C, C))) == ["swish"]
+    assert told(assert_lowers_alike(model, normal(C, C, C, C))) == ["swish"]
 
 
 def test_a_convolution_that_belongs_to_another_activation_keeps_its_weights():
@@ -252,17 +252,17 @@ def test_a_convolution_that_belongs_to_another_activation_keeps_its_weights():
     nodes, constants = swish("a", "v")
     behind = [Node("Conv", ["v", "d"], ["u"], group=C), Node("Sigmoid", ["u"], ["z"])]
     stored = {"w1": normal(C, C, 1, 1), "d": normal(C, 1, 1, 1)} | constants
-    lowered(graph_of([Node("Conv", ["x", "w1"], ["a"]), *nodes, *behind], stored), X)
+    assert_lowers_alike(graph_of([Node("Conv", ["x", "w1"], ["a"]), *nodes, *behind], stored), X)
     before = [Node("Sigmoid", ["x"], ["u"]), Node("Conv", ["u", "d", "e"], ["a"], group=C)]
     stored = {"w2": normal(5, C, 1, 1), "d": normal(C, 1, 1, 1), "e": normal(C)} | constants
-    lowered(graph_of([*before, *nodes, Node("Conv", ["v", "w2"], ["z"])], stored), X)
+    assert_lowers_alike(graph_of([*before, *nodes, Node("Conv", ["v", "w2"], ["z"])], stored), X)
 
 
 def test_a_new_bias_takes_no_name_that_is_there():
     model = net("sigmoid", behind="no bias", outputs=("z", "y"))
     model.graph.node.append(Node("Mul", ["z", "w2.shifted"], ["y"]))
     model.graph.initializer.append(numpy_helper.from_array(np.float32(2), "w2.shifted"))
-    assert told(lowered(model, X)) == ["sigmoid+"]
+    assert told(assert_lowers_alike(model, X)) == ["sigmoid+"]
 
 
 def test_a_chain_of_learned_scales():
@@ -281,4 +281,4 @@ def test_a_chain_of_learned_scales():
     nodes.append(Node("Conv", [value, "last"], ["z"]))
     found = lower_and_tell(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}))
     assert ops(found.model) == ["Conv", "Sigmoid", "Mul"] * 4 + ["Conv"]
-    lowered(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}), X)
+    assert_lowers_alike(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}), X)

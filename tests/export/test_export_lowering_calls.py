@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from export_graphs import Node, X, between, graph_of, lowered, normal
+from export_graphs import Node, X, assert_lowers_alike, between, graph_of, normal
 from torch import nn
 
 import export
@@ -48,7 +48,7 @@ def test_export_takes_an_opset_that_is_a_number():
 )
 def test_what_a_prelu_is_called(slope, name):
     nodes = [Node("Conv", ["x", "w"], ["c"], pads=[1] * 4), Node("PRelu", ["c", "slope"], ["z"])]
-    found = lowered(graph_of(nodes, {"w": normal(8, 8, 3, 3, seed=3), "slope": slope}), X)
+    found = assert_lowers_alike(graph_of(nodes, {"w": normal(8, 8, 3, 3, seed=3), "slope": slope}), X)
     assert [site.name for site in found.sites] == [name]
 
 
@@ -60,5 +60,5 @@ def test_what_other_activations_of_channels_are_called():
         Node("Sigmoid", ["a"], ["b"]),
         Node("Mul", ["b", "beta"], ["z"]),
     ]
-    found = lowered(graph_of(nodes, {"beta": between(0.5, 2.0, 8, 1, 1)}), X)
+    found = assert_lowers_alike(graph_of(nodes, {"beta": between(0.5, 2.0, 8, 1, 1)}), X)
     assert [site.name for site in found.sites] == ["swish_beta", "scaled_sigmoid"]

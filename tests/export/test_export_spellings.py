@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from export_graphs import Node, assert_equal, between, graph_of, lowered, normal, ops, run, told
+from export_graphs import Node, assert_equal, assert_lowers_alike, between, graph_of, normal, ops, run, told
 
 from export.lowering import lower, lower_and_tell
 
@@ -134,7 +134,7 @@ X = 4 * normal(3, C, 6, 6)
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_it_is_found_and_equal(name, opset):
-    found = lowered(spelt(name, opset), X)
+    found = assert_lowers_alike(spelt(name, opset), X)
     assert told(found) == [SPELLINGS[name][0]]
     assert found.sites[0].form is not None or opset < 20
 
@@ -173,7 +173,7 @@ def test_the_forms():
 @pytest.mark.parametrize("name", [name for name in SPELLINGS if "channels" not in name])
 def test_values_of_any_rank(name, shape):
     model = spelt(name, between_convolutions=False, shape=shape)
-    lowered(model, 4 * normal(*shape), again=False)
+    assert_lowers_alike(model, 4 * normal(*shape), again=False)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 12, 17])
@@ -187,7 +187,7 @@ def test_channels_of_any_number(name, channels):
     s.nodes[-1].output[0] = "z"
     model = graph_of(s.nodes, s.constants, ("batch", 3, 9, 9))
     for batch in (1, 4):
-        lowered(model, normal(batch, 3, 9, 9))
+        assert_lowers_alike(model, normal(batch, 3, 9, 9))
 
 
 def test_several_of_a_kind_have_names_of_their_own():
@@ -197,7 +197,7 @@ def test_several_of_a_kind_have_names_of_their_own():
     s.nodes[-1].output[0] = "z"
     for at, node in enumerate(s.nodes):
         node.name = node.name or f"b/{node.op_type}_{at}"  # all in one module
-    found = lowered(graph_of(s.nodes, s.constants), X)
+    found = assert_lowers_alike(graph_of(s.nodes, s.constants), X)
     assert told(found) == ["mish"] * 3
     assert all(node.name.startswith("b") for node in found.model.graph.node)
 

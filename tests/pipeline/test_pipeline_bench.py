@@ -22,6 +22,7 @@ from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import mean_with_interval, plotted_trials
 from pipeline.errors import ConfigError, RunDirectoryError
 from pipeline.journal import TrialRecord
+from pipeline.lock import locked
 from pipeline.objectives import hypervolume
 
 
@@ -282,9 +283,9 @@ def test_a_directory_that_holds_something_else(hwnas: Any, tmp_path: Path) -> No
 def test_one_process_a_directory(tmp_path: Path) -> None:
     config = load_bench(bench_config(tmp_path), [])
     with (
-        KeptResults(tmp_path / "out", config).locked(),
+        locked(KeptResults(tmp_path / "out", config).path),
         pytest.raises(RunDirectoryError, match="in use"),
-        KeptResults(tmp_path / "out", config).locked(),
+        locked(KeptResults(tmp_path / "out", config).path),
     ):
         pass
 
