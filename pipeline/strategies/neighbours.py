@@ -71,13 +71,6 @@ def changed(
     return made
 
 
-def neighbours(
-    space: SearchSpace, architecture: Mapping[str, Value], generator: np.random.Generator
-) -> list[Architecture]:
-    """One architecture for each of the `moves`; see `changed` for what they activate."""
-    return [changed(space, architecture, {label: value}, generator) for label, value in moves(space, architecture)]
-
-
 def mutated(
     space: SearchSpace, architecture: Mapping[str, Value], generator: np.random.Generator, rate: float | None = None
 ) -> Architecture:

@@ -12,7 +12,6 @@ from pipeline.strategies.neighbours import (
     crossed,
     moves,
     mutated,
-    neighbours,
     random_architecture,
     random_untried,
 )
@@ -65,7 +64,8 @@ class TestNeighbours:
         space = deep()
         for seed in range(50):
             architecture = random_architecture(space, generator(seed))
-            found = neighbours(space, architecture, generator(seed))
+            draws = generator(seed)
+            found = [changed(space, architecture, {label: value}, draws) for label, value in moves(space, architecture)]
             assert len({architecture_id(each) for each in [architecture, *found]}) == 1 + len(found)
             for each in found:
                 assert space.canonical(each) == each
