@@ -29,6 +29,7 @@ from pipeline.journal import Journal
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load
 from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
 
@@ -121,9 +122,8 @@ def _config(name: str, arguments: argparse.Namespace) -> RunConfig:
         },
         "the benchmark's config",
     )
-    strategy: Any = config.strategy
-    resolved = strategy.resolved(arguments.trials) if hasattr(strategy, "resolved") else strategy
-    return config.model_copy(update={"strategy": resolved})
+    strategy = resolved(config.strategy, trials=arguments.trials, pick=config.final.pick)
+    return config.model_copy(update={"strategy": strategy})
 
 
 if __name__ == "__main__":

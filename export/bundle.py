@@ -20,6 +20,7 @@ from export.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
     PREDICT_FILE,
+    PREDICT_SOURCE,
     README_FILE,
     SAMPLES_FILE,
     SCHEMA_VERSION,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["read_manifest", "write_bundle"]
-
-_PREDICT = Path(__file__).with_name("predict.py")  # a program of its own: it is copied, never imported
 
 
 def write_bundle(
@@ -143,7 +142,7 @@ def _write(
         sizes = {name: len(model) for name, model in models.items()}
         text = model_card.render(content, samples["images"].shape, sizes)
         (staged / README_FILE).write_text(text, encoding="utf-8")
-        shutil.copyfile(_PREDICT, staged / PREDICT_FILE)
+        shutil.copyfile(PREDICT_SOURCE, staged / PREDICT_FILE)
         names = (*models, SAMPLES_FILE, README_FILE, PREDICT_FILE)
         content |= {
             "schema_version": SCHEMA_VERSION,

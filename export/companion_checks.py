@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -14,6 +13,7 @@ from export.manifest import (
     MANIFEST_FILE,
     MODEL_FILES,
     PREDICT_FILE,
+    PREDICT_SOURCE,
     README_FILE,
     SAMPLES_FILE,
     file_record,
@@ -22,9 +22,7 @@ from export.manifest import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PREDICT_SOURCE = Path(__file__).with_name("predict.py")
-"""A program of its own: it is copied into bundles, never imported."""
+    from pathlib import Path
 
 _KNOWN_NAMES = frozenset({*MODEL_FILES, SAMPLES_FILE, README_FILE, PREDICT_FILE})
 _IMPORTABLE = (".py", ".pyc", ".pyd", ".so")

@@ -53,13 +53,13 @@ class UnknownActivationError(ExportError):
 
     exit_code = 2
 
-    def __init__(self, name: str, valid: Iterable[str]) -> None:
+    def __init__(self, name: str, valid: Iterable[str], more: str = "") -> None:
         self.name = name
         self.valid = tuple(sorted(valid))
         near = difflib.get_close_matches(name, self.valid, n=1)
         self.nearest = near[0] if near else None
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ";"
-        super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}")
+        super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}{more}")
 
 
 class OwnActivationError(ExportError):

@@ -20,6 +20,7 @@ SAMPLES_FILE = "samples.npz"
 README_FILE = "README.md"
 IMAGE_FILE = "model.image.onnx"
 PREDICT_FILE = "predict.py"
+PREDICT_SOURCE = Path(__file__).with_name(PREDICT_FILE)  # a program of its own: it is copied, never imported
 MODEL_FILES = (MODEL_FILE, INT8_FILE, IMAGE_FILE)
 HASH_FIELD = "manifest_sha256"
 

@@ -177,14 +177,14 @@ def predictions(paths: list[Path], model: Path | None, top: int) -> list[dict[st
             raise UsageError(f"the network takes {channels} channels; image files have {', '.join(map(str, MODES))}")
         session = open_model(model if model is not None else HERE / manifest.get("deployed", "model.onnx"))
         results: list[dict[str, Any]] = [{"image": str(path)} for path in paths]
-        images, read = [], []
+        images, read, usual = [], [], value_range(manifest)
         for path, result in zip(paths, results):  # noqa: B905 - `strict` came with Python 3.10
             try:
                 image = read_image(path, channels)
             except UsageError as problem:
                 result["error"] = str(problem)
                 continue
-            warn_of_range(path, int(image.max(initial=0)), value_range(manifest))
+            warn_of_range(path, int(image.max(initial=0)), usual)
             images.append(resized(image, height, width))
             read.append(result)
         found = probabilities(session, np.stack(images), record) if images else ()

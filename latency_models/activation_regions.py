@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from onnx import helper, numpy_helper
 
+from latency_models.convolutions import scales_channels
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -118,7 +120,13 @@ def activation_regions(
             if inputs[0] in group:
                 group[node.output[0]] = group[inputs[0]]
             continue
-        if not (node.op_type in _BENT | _LINEAR or (node.op_type == "Conv" and _scales(node, shapes))) or not inputs:
+        if (
+            not (
+                node.op_type in _BENT | _LINEAR
+                or (node.op_type == "Conv" and scales_channels(node, shapes.get(node.input[1], ())))
+            )
+            or not inputs
+        ):
             continue
         own = [name for name in inputs if name in group and module_of(group[name]) == module_of(at)]
         roots = {root.get(name, name) if name in own or name not in group else name for name in inputs}
@@ -137,14 +145,6 @@ def activation_regions(
         for found in members.values()
         if any(graph.node[at].op_type in _BENT for at in found)
     )
-
-
-def _scales(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a convolution only scales and shifts each channel, as a part of an activation may."""
-    shape = shapes.get(node.input[1], ())
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    plain = all(value == 1 for value in attributes.get("strides", ())) and not any(attributes.get("pads", ()))
-    return plain and shape[1:] == (1, 1, 1) and attributes.get("group", 1) == shape[0]
 
 
 def _name(nodes: Sequence[onnx.NodeProto], class_name: str | None, constants: Mapping[str, object]) -> str:

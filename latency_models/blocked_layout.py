@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from latency_models.convolutions import group_of
 from latency_models.runtime_fusion import dequantized_weights
 from latency_models.runtime_steps import BLOCKED, LAST, Step
 
@@ -84,7 +85,7 @@ class _Blocks:
 
     def _transform(self, step: Step) -> None:
         if step.op_type == "Conv" and self._convolution_fits(step):
-            reads_plain = self._weight(step)[1] < self._block and _group(step) == 1
+            reads_plain = self._weight(step)[1] < self._block and group_of(step.node) == 1
             source = step.inputs[0] if reads_plain else self._blocked_input(step.inputs[0])
             self._emit(step, (source, *step.inputs[1:]), self._weight(step)[0])
         elif step.op_type in {"MaxPool", "AveragePool"} and len(step.outputs) == 1 and self._channels_fit(step):
@@ -204,7 +205,7 @@ class _Blocks:
         return self._shapes.dims.get(step.node.input[1], ())
 
     def _convolution_fits(self, step: Step) -> bool:
-        weight, group, block = self._weight(step), _group(step), self._block
+        weight, group, block = self._weight(step), group_of(step.node), self._block
         is_float = self._shapes.elem_types.get(step.node.input[1]) == onnx.TensorProto.FLOAT
         if step.node.input[1] in self._not_stored:
             return False
@@ -220,10 +221,6 @@ class _Blocks:
     def _channels_fit(self, step: Step) -> bool:
         dims = self._dims[step.inputs[0]]
         return len(dims) == 4 and dims[1] % self._block == 0
-
-
-def _group(step: Step) -> int:
-    return next((attribute.i for attribute in step.node.attribute if attribute.name == "group"), 1)
 
 
 def _axis(step: Step) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from latency_models.convolutions import scales_channels
 from latency_models.shapes import Shapes, infer
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def size_bytes(model: onnx.ModelProto) -> int:
 def external_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the weights that lie in files beside the model's."""
     external = (t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
-    return sum(_external_length(tensor) for tensor in external)
+    return sum(external_length(tensor) for tensor in external)
 
 
-def _external_length(tensor: onnx.TensorProto) -> int:
+def external_length(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor that lies in another file: as told there, else by its shape and type."""
     for entry in tensor.external_data:
         if entry.key == "length":
             return int(entry.value)
@@ -100,15 +102,11 @@ def _conv(weight: int) -> Callable[[onnx.NodeProto, Shapes], int]:
 
     def cost(node: onnx.NodeProto, shapes: Shapes) -> int:
         filters = shapes.of(node.input[weight])
-        if _groups(node) == filters[0] and math.prod(filters[1:]) == 1:
-            return 0  # a scale for each channel: elementwise, like the Mul that it may be written as
+        if scales_channels(node, filters):
+            return 0  # elementwise, like the Mul that it may be written as
         return shapes.elements(node.output[0]) * math.prod(filters[1:])
 
     return cost
-
-
-def _groups(node: onnx.NodeProto) -> int:
-    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _conv_transpose(node: onnx.NodeProto, shapes: Shapes) -> int:

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from export import activations, own_activation
 from export.errors import UnknownActivationError
 from pipeline.registry import is_dotted, load, third_party
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _KIND = "activation"
-
-
-class NoSuchActivationError(UnknownActivationError):
-    """A name in a config that is neither in the table nor the path of one's own."""
-
-    def __init__(self, name: str, valid: Iterable[str]) -> None:
-        super().__init__(name, valid)
-        module, _, attribute = name.rpartition(".")
-        own = f"{module}:{attribute}" if module and attribute else f"my_module:{name}"
-        self.args = (f"{self}; one's own is named as module:attribute, here perhaps {own!r}",)
 
 
 def resolve_activation(name: str) -> str:
@@ -32,7 +17,7 @@ def resolve_activation(name: str) -> str:
             is imported here must come from a config that the user wrote, never from a file that was handed to them.
 
     Raises:
-        NoSuchActivationError: no such activation; tells the nearest, and how one's own is named.
+        UnknownActivationError: no such activation; tells the nearest, and how one's own is named.
         OwnActivationError: what was imported can't be an activation.
         HwnasError: it can't be imported.
     """
@@ -40,5 +25,8 @@ def resolve_activation(name: str) -> str:
     if not known and (is_dotted(name) or name in third_party(_KIND)):
         own_activation.adopt(name, load(_KIND, name, {}))
     elif not known:
-        raise NoSuchActivationError(name, (*activations.ACTIVATIONS, *activations.ALIASES))
+        module, _, attribute = name.rpartition(".")
+        own = f"{module}:{attribute}" if module and attribute else f"my_module:{name}"
+        more = f"; one's own is named as module:attribute, here perhaps {own!r}"
+        raise UnknownActivationError(name, (*activations.ACTIVATIONS, *activations.ALIASES), more)
     return activations.resolve(name)

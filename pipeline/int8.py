@@ -6,19 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from export.quantize import QuantizationError, is_quantized, quantize_like
 from export.verify import accuracy
 from latency_models.profile import parse
 from pipeline.errors import HwnasError
 from pipeline.int8_search import FLOAT, Int8Search
+from pipeline.whole_model import whole_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
+    import onnx
 
     from latency_models.timing import LatencyMeter
     from pipeline.data import DataSet
@@ -65,15 +66,12 @@ def prepared_file(path: Path) -> tuple[bytes | Path, list[str]]:
         CostError: it is no model.
         HwnasError: it can't be quantised.
     """
-    model = parse(path)
-    if is_quantized(model):
+    if is_quantized(parse(path)):
         return path, []
+    model, _ = whole_model(path)
     try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-        for tensor in model.graph.initializer:
-            tensor.ClearField("data_location")
         content = quantize_like(model.SerializeToString())
-    except (OSError, ValueError, onnx.checker.ValidationError, QuantizationError) as error:
+    except (ValueError, QuantizationError) as error:
         raise HwnasError(f"{path}: {error}; --precision fp32 measures it as it is") from error
     return content, [
         f"{path.name} is a float model: these are the costs of its INT8 form, with made-up ranges, which cost the "

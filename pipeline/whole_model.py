@@ -9,6 +9,7 @@ import onnx
 
 from export.onnx_file import all_tensors
 from latency_models.errors import InvalidModelError
+from latency_models.graph_cost import external_length
 from latency_models.profile import parse
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def _checked(path: Path, tensor: onnx.TensorProto) -> Path:
         raise InvalidModelError(
             str(path), f"its weights are in another file, {file}, which is a symbolic link; put the file itself there"
         )
-    offset, length = _stretch(tensor)
+    try:
+        offset, length = _stretch(tensor)
+    except ValueError as error:
+        raise InvalidModelError(
+            str(path), f"its weights are in another file, {file}; where, isn't said ({error})"
+        ) from error
     if file.stat().st_size < offset + length:
         found = f"{file.stat().st_size:,} bytes of at least {offset + length:,}"
         raise InvalidModelError(str(path), f"its weights are in another file, {file}, which is truncated: {found}")
@@ -68,10 +74,12 @@ def _leaves_folder(location: str) -> bool:
 
 
 def _stretch(tensor: onnx.TensorProto) -> tuple[int, int]:
-    """Where a tensor begins in its file, and its length in bytes; what isn't said is 0."""
-    said = dict(_entries(tensor))
-    offset, length = (said.get(key, "0") for key in ("offset", "length"))
-    return int(offset) if offset.isdigit() else 0, int(length) if length.isdigit() else 0
+    """Where a tensor begins in its file, and its length in bytes.
+
+    Raises:
+        ValueError: what is said of them are no numbers.
+    """
+    return int(dict(_entries(tensor)).get("offset", "0")), external_length(tensor)
 
 
 def _entries(tensor: onnx.TensorProto) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config import SECTIONS, DigitsOptions, RunConfig, Section, check_strategy
+from pipeline.config import SECTIONS, DigitsOptions, RunConfig, Section
 from pipeline.config_file import WrongSection, parse_as, read_section, read_values
 from pipeline.errors import ConfigError
 from pipeline.evaluators.options import TableEvaluatorOptions
@@ -45,12 +45,6 @@ class BenchConfig(RunConfig):
         if values is not None and len(set(values)) != len(values):
             raise PydanticCustomError("distinct", "lists one twice")
         return sorted(values) if values and isinstance(values[0], int) else values
-
-    @model_validator(mode="after")
-    def _strategies_fit(self) -> BenchConfig:
-        for strategy in self.strategies:
-            check_strategy(strategy)
-        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchConfig:

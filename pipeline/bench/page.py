@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 
 from pipeline.bench.curves import COST_PERCENTILE, ERROR_PERCENTILE
 from pipeline.bench.summary import CURVES, plotted_trials
+from pipeline.report.html import write_html
 from pipeline.report.plots import svg_of
 
 if TYPE_CHECKING:
@@ -36,11 +35,10 @@ _AXES = {"hypervolume": "share of the hypervolume", "regret": "regret (accuracy)
 
 def write_page(path: Path, config: BenchConfig, summary: Summary, document: dict[str, Any]) -> None:
     """Write the page, whole or not at all."""
-    environment = Environment(
-        loader=PackageLoader("pipeline", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     rows = document["summary"]
-    page = environment.get_template("bench.html.jinja").render(
+    write_html(
+        path,
+        "bench.html.jinja",
         name=config.name,
         seeds=config.seeds,
         trials=config.budget.trials,
@@ -59,9 +57,6 @@ def write_page(path: Path, config: BenchConfig, summary: Summary, document: dict
         ],
         version=version("hwnas"),
     )
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _plot(config: BenchConfig, summary: Summary, device: str | None) -> str:

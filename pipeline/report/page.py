@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, PackageLoader
 
 from export.errors import BundleError
 from export.manifest import read_manifest
 from pipeline.config_file import dump_config
 from pipeline.picks import activations_of, front_of
 from pipeline.report.activations import activation_section
+from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.report.references import finished_points, references_section
 from pipeline.views import number, why_not
@@ -32,10 +30,9 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
     front = front_of(records, run.config.objectives)
     manifest, missing = _manifest(run)
     metrics = [name for name in _METRICS if any(name in record.objectives for record in records)]
-    environment = Environment(
-        loader=PackageLoader("pipeline", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("page.html.jinja").render(
+    write_html(
+        run.report,
+        "page.html.jinja",
         name=run.config.name,
         summary=_summary(run, records, front),
         manifest=manifest,
@@ -52,9 +49,6 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         config=dump_config(run.config),
         version=version("hwnas"),
     )
-    unfinished = run.report.with_suffix(f".{os.getpid()}.unfinished")  # another process may write it, too
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(run.report)
 
 
 def _manifest(run: RunDirectory) -> tuple[dict[str, Any] | None, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.strict import Count, Positive, Strict
 
@@ -32,6 +33,14 @@ class EvolutionOptions(Strict):
     sample: Annotated[int, Field(ge=1)] | None = None
     mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
     crossover: bool = False
+
+    @field_validator("sample")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        population = info.data.get("population")
+        if value is not None and population is not None and value > population:
+            raise PydanticCustomError("sample", "must not exceed the population, {of}", {"of": population})
+        return value
 
     def resolved(self, trials: int) -> EvolutionOptions:
         """With the population written out, so that a longer budget later changes nothing before.
