@@ -243,7 +243,11 @@ WRONG: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("unknown", {"strategies": ["random", "evolutoin"]}, ("strategies.1.name", "did you mean 'evolution'?")),
     ("option", {"strategies": [{"name": "grid", "shufle": True}]}, ("strategies.0.shufle", "'shuffle'")),
     ("twice", {"strategies": ["random", "random"]}, ("strategies: lists one twice",)),
-    ("sample", {"strategies": [{"name": "evolution", "population": 2, "sample": 3}]}, ("sample: must not exceed the population",)),
+    (
+        "sample",
+        {"strategies": [{"name": "evolution", "population": 2, "sample": 3}]},
+        ("sample: must not exceed the population",),
+    ),
     ("foreign", {"strategies": ["no_module:make"]}, ("strategies.0", "no_module", "can't be imported")),
     ("key", {"sedes": 3}, ("sedes: unknown key", "did you mean 'seeds'?")),
     ("seeds", {"seeds": 0}, ("seeds", "0")),
