@@ -20,7 +20,7 @@ from latency_models.device import DEVICES
 from latency_models.device_file import NAME_PATTERN, DeviceDefinition
 from pipeline.engines.options import InlineOptions, ProcessesOptions
 from pipeline.errors import nearest
-from pipeline.evaluators.options import TableEvaluatorOptions, TrainEvaluatorOptions
+from pipeline.evaluators.options import TableEvaluatorOptions, TrainEvaluatorOptions, ZeroCostOptions
 from pipeline.references.table import REFERENCES
 from pipeline.registry import is_dotted, third_party
 from pipeline.spaces.options import ConvNetOptions, NasBench201Options, TableSpaceOptions
@@ -192,7 +192,11 @@ SECTIONS: dict[str, dict[str, type[Strict]]] = {
         "bayesian": BayesianOptions,
         "controller": ControllerOptions,
     },
-    "evaluator": {"train": TrainEvaluatorOptions, "table": TableEvaluatorOptions},
+    "evaluator": {
+        "train": TrainEvaluatorOptions,
+        "zero_cost": ZeroCostOptions,
+        "table": TableEvaluatorOptions,
+    },
     "engine": {"inline": InlineOptions, "processes": ProcessesOptions},
 }
 """Each section that is chosen by name: name → the model of its options."""
@@ -209,7 +213,7 @@ class RunConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: Section
     space: Section
-    strategy: Section = EvolutionOptions(name="evolution")
+    strategy: Section = GuidedOptions(name="guided")
     evaluator: Section = TrainEvaluatorOptions(name="train")
     device: DeviceOptions = DeviceOptions()
     cost_model: str = "auto"

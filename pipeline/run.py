@@ -25,7 +25,7 @@ _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 
 _UNFINISHED = "config.unfinished"
 _COST_MODEL = "cost_model.json"
-"""The run's own copy of the cost model's file that its config named."""
+"""The run's own copy of the cost model's file that its config named, or that there was when it began."""
 
 
 class RunDirectory:
@@ -43,6 +43,7 @@ class RunDirectory:
         self.bundle = path / "bundle"
         self.report = path / "report.html"
         self.log = path / "search.log"
+        self.cost_model = path.absolute() / _COST_MODEL
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunDirectory:
@@ -112,9 +113,13 @@ class RunDirectory:
     def _deciding(self) -> dict[str, Any]:
         values = cast("dict[str, Any]", json.loads(self.config.model_dump_json()))
         values["data"].pop("root", None)  # a data set may be moved
-        if self.config.cost_model == str(_own_cost_model(self.path)):  # and so may the run
+        if self.config.cost_model == str(self.cost_model):  # and so may the run
             values["cost_model"] = _COST_MODEL
         return {key: value for key, value in values.items() if key not in _CHANGEABLE}
+
+    def keep_cost_model(self, content: bytes) -> None:
+        """Take over a cost model's file, for good."""
+        _write_whole(self.cost_model, content)
 
     def log_chatter(self) -> None:
         """Send what libraries log and warn to search.log instead of the terminal."""
@@ -127,9 +132,9 @@ class RunDirectory:
         warnings.simplefilter("default")
 
 
-def default_path(config: RunConfig) -> Path:
+def default_path(name: str) -> Path:
     """runs/<name>-<date>-<time>."""
-    return Path("runs") / f"{config.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
 def _own_cost_model(path: Path) -> Path:

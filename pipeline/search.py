@@ -15,6 +15,7 @@ from pipeline.engines.table import ENGINES
 from pipeline.errors import ConfigError, HwnasError
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.int8 import INT8
+from pipeline.known_costs import known_costs
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.picks import check_pick
 from pipeline.registry import load, make
@@ -22,6 +23,7 @@ from pipeline.space_cost import check_cost_model
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
 from pipeline.trial import make_space
+from pipeline.zero_cost.networks import check_proxies, proxies_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +56,8 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
         check_pick(config.final.pick)
     for kind, table in (("strategy", STRATEGIES), ("engine", ENGINES)):
         load(kind, _name(getattr(config, kind)), table)
+    with told_as(source, "strategy.proxies"):
+        check_proxies(config)
     evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
     if not getattr(evaluator, "builds", True):
         problem = "looks up what is published: there is nothing to train, measure or export; `hwnas bench` compares"
@@ -95,7 +99,7 @@ def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
         raise ConfigError(source, [f"{key}: {error}{more}"]) from error
 
 
-def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter: Reporter) -> str:
+def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: SearchSpace, reporter: Reporter) -> str:
     """Search until the budget ends; every result is in the journal.
 
     Returns:
@@ -105,7 +109,10 @@ def run_search(run: RunDirectory, journal: Journal, space: SearchSpace, reporter
     records = journal.trials()
     budget = Budget(config.budget, records)
     reporter.search_started(config, budget, records)
-    problem = Problem(space, config.seed, tuple(config.objectives), cast("dict[str, float]", config.constraints))
+    known = known_costs(run, data, space, begun=bool(records))
+    limits = cast("dict[str, float]", config.constraints)
+    proxies = proxies_of(config, data, space, reporter)
+    problem = Problem(space, config.seed, tuple(config.objectives), limits, known, proxies)
     strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, problem)
     engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)
     try:

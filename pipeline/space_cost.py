@@ -110,6 +110,10 @@ class PieceCostModel(SpaceCostModel):
             return None
         return self._model().predict(self.operators(architecture))
 
+    def expected_ms(self, architecture: Mapping[str, Value]) -> float:
+        """The latency alone, from the architecture alone: for thousands of candidates. At least two observations."""
+        return self._model().expected_ms(self.operators(architecture))
+
     def observe(
         self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
     ) -> None:
@@ -287,6 +291,26 @@ def read(
     Raises:
         CostModelError: there is none, it is damaged, or it is another space's, device's or environment's.
     """
+    document = _document(path, identity)
+    if document.get("device") != (wanted := device.as_dict()):
+        raise CostModelError(f"{path}: it is of another device: {_apart(document.get('device'), wanted)}")
+    found = document.get("environment")
+    if not isinstance(found, dict) or found.get("fingerprint") != environment.fingerprint:
+        told = _apart(found, environment.as_dict())
+        raise CostModelError(f"{path}: it was made in another environment ({told})")
+    return _loaded(path, space, document)
+
+
+def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -> SpaceCostModel:
+    """As `read`, wherever it was made: for what was decided by the model, not for what is measured now.
+
+    Raises:
+        CostModelError: there is none, it is damaged, or it is another space's.
+    """
+    return _loaded(path, space, _document(path, identity))
+
+
+def _document(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -295,14 +319,12 @@ def read(
         raise CostModelError(f"{path}: no cost model, or a damaged one ({error})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CostModelError(f"{path}: no cost model of format {FORMAT}; make one with `hwnas calibrate`")
-    for what, wanted in (("identity", identity), ("device", device.as_dict())):
-        if document.get(what) != wanted:
-            name = "space or input" if what == "identity" else what
-            raise CostModelError(f"{path}: it is of another {name}: {_apart(document.get(what), wanted)}")
-    found = document.get("environment")
-    if not isinstance(found, dict) or found.get("fingerprint") != environment.fingerprint:
-        told = _apart(found, environment.as_dict())
-        raise CostModelError(f"{path}: it was made in another environment ({told})")
+    if document.get("identity") != identity:
+        raise CostModelError(f"{path}: it is of another space or input: {_apart(document.get('identity'), identity)}")
+    return document
+
+
+def _loaded(path: Path, space: SearchSpace, document: Mapping[str, Any]) -> SpaceCostModel:
     model = cost_model_for(space)
     try:
         if document["kind"] != model.kind:

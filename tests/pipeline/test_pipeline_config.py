@@ -29,7 +29,7 @@ def test_only_data_and_space_are_needed() -> None:
     config = parse_config(dict(LEAST), "here")
     assert config.objectives == ["accuracy", "latency_ms"]
     assert config.device.model_dump() == {"name": "cpu", "threads": 1, "batch_size": 1, "precision": "fp32"}
-    assert config.strategy.name == "evolution"
+    assert config.strategy.name == "guided"
     assert config.evaluator.name == "train"
     assert config.engine.name == "inline"
     assert config.final.pick == "knee"

@@ -17,15 +17,15 @@ from pipeline.engines.options import InlineOptions
 from pipeline.errors import ConfigError, HwnasError
 from pipeline.registry import make
 from pipeline.run import RunDirectory
-from pipeline.strategies.options import EvolutionOptions
+from pipeline.strategies.options import GuidedOptions
 
 LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}
 
 
 def test_a_section_with_a_default_needs_no_name() -> None:
-    config = parse_config({**LEAST, "engine": {"memory_gb": 8}, "strategy": {"population": 4}}, "here")
+    config = parse_config({**LEAST, "engine": {"memory_gb": 8}, "strategy": {"initial": 4}}, "here")
     assert config.engine == InlineOptions(name="inline", memory_gb=8.0)
-    assert config.strategy == EvolutionOptions(name="evolution", population=4)
+    assert config.strategy == GuidedOptions(name="guided", initial=4)
 
 
 def test_numbers_may_be_written_with_an_exponent(tmp_path: Path) -> None:
