@@ -16,7 +16,7 @@ from pipeline.judge import TrialResult
 from pipeline.objectives import excess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -106,7 +106,7 @@ def _number(text: str) -> float:
 
 
 class Lookup:
-    """Judges by a table, within the search's own process; see `pipeline.judge.Judge`.
+    """Judges by a table, within the search's own process.
 
     A row is valid where its accuracy is from 0 to 1 and its costs are finite and not negative. An architecture whose
     row isn't there or isn't valid is a failed trial.
@@ -152,10 +152,8 @@ class Lookup:
                 f" for {space.key(space.at(0))!r}",
             )
 
-    def run(
-        self, architecture: Mapping[str, Value], progress: Callable[[int, int, float], None] | None = None
-    ) -> TrialResult:
-        """See `pipeline.judge.Judge`."""
+    def run(self, architecture: Mapping[str, Value]) -> TrialResult:
+        """An architecture's costs and, where it keeps the limits, its accuracy; as it stands in the table."""
         row = self._row(architecture)
         if row is None:
             return self._failed(architecture, "no row")

@@ -78,12 +78,28 @@ class TpeOptions(Strict):
     liar: Literal["best", "worst", "mean"] = "best"
 
 
+def _is_empty(value: object) -> bool:
+    """Whether a key is left out where it is written: what was there before it stays valid."""
+    return not value
+
+
 class GuidedOptions(Strict):
-    """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked."""
+    """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked.
+
+    `proxies` are zero-cost scores that the model of the error sees, beside the architectures.
+    """
 
     name: Literal["guided"]
     initial: Annotated[int, Field(ge=2)] = 8
     aim: Literal["auto", "front", "accuracy"] = "auto"
+    proxies: Annotated[list[str], Field(exclude_if=_is_empty)] = []
+
+    @field_validator("proxies")
+    @classmethod
+    def _distinct(cls, values: list[str]) -> list[str]:
+        if len(set(values)) != len(values):
+            raise PydanticCustomError("proxies", "lists a score twice")
+        return values
 
     def resolved(self, pick: str) -> GuidedOptions:
         """With the aim written out, so that another pick later changes no proposal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,17 +21,38 @@ if TYPE_CHECKING:
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 
-WHOLE_MOST = 20_000
-_SAMPLE, _KEPT, _FRESH = 2000, 2500, 500
 _FEASIBLE_ROUNDS = 20
 _PARENTS = 10
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many candidates there are.
+
+    Attributes:
+        whole: the largest space that is taken whole.
+        sample: of a larger one, those that stay.
+        kept: the most of those that were brought in later, and stay until there are better ones.
+        fresh: new ones at each renewal.
+    """
+
+    whole: int
+    sample: int
+    kept: int
+    fresh: int
+
+
+FREE = Sizes(20_000, 2000, 2500, 500)
+DEAR = Sizes(400, 400, 600, 24)
+"""Where each candidate has to be built and scored, which takes a tenth of a second or more."""
 
 
 class Pool:
     """Candidates with what is known of them.
 
     A space of up to 20,000 architectures is taken whole. Of a larger one it is a random sample, which stays, and
-    changed copies of the best candidates, of which the best stay. So there are never more than 5,000.
+    changed copies of the best candidates, of which the best stay. So there are never more than 5,000; about 1,000
+    where each has to be scored first.
 
     Args:
         problem: what is searched.
@@ -48,21 +70,23 @@ class Pool:
 
     def __init__(self, problem: Problem, generator: np.random.Generator) -> None:
         self._problem = problem
+        self._sizes = DEAR if problem.proxies is not None and problem.proxies.dear else FREE
         self.metrics = problem.known.metrics if problem.known else ()
         self.coding = Coding(problem.space.choices)
-        self.whole = problem.space.size() <= WHOLE_MOST
+        self.whole = problem.space.size() <= self._sizes.whole
         codes = self.coding.every() if self.whole else self._sample(generator)
-        self.encoder = Encoder(problem.space, self.coding, codes)
+        self.encoder = Encoder(problem.space, self.coding, codes, problem.proxies)
         self.codes, self.fixed = codes, len(codes)
-        self.points, self.known = self.encoder.points(codes), self._known(codes)
+        self.points, self.known = self.encoder.sample, self._known(codes)
         self._index()
         if not self.whole:
             self._look_for_feasible(generator)
 
     def _sample(self, generator: np.random.Generator) -> Codes:
         """Half of them uniform over architectures, which are nearly all as deep as can be; half choice by choice."""
-        uniform = [random_architecture(self._problem.space, generator) for _ in range(_SAMPLE // 2)]
-        drawn = self.coding.drawn(_SAMPLE - len(uniform), generator)
+        count = self._sizes.sample
+        uniform = [random_architecture(self._problem.space, generator) for _ in range(count // 2)]
+        drawn = self.coding.drawn(count - len(uniform), generator)
         return _distinct(np.vstack([self.coding.codes(uniform), drawn]))
 
     def _known(self, codes: Codes) -> Array:
@@ -124,9 +148,10 @@ class Pool:
         parents = np.vstack([parents, parents, self.codes[best]])
         mutants = order[order >= self.fixed]
         left = self.untried(tried)
-        kept = np.concatenate([np.arange(self.fixed), np.sort(mutants[left[mutants]][:_KEPT])])
-        changes = np.where(generator.random(_FRESH) < 0.5, generator.integers(1, 4, _FRESH), 1)
-        children = self.coding.mutated(parents[np.arange(_FRESH) % len(parents)], changes, generator)
+        kept = np.concatenate([np.arange(self.fixed), np.sort(mutants[left[mutants]][: self._sizes.kept])])
+        count = self._sizes.fresh
+        changes = np.where(generator.random(count) < 0.5, generator.integers(1, 4, count), 1)
+        children = self.coding.mutated(parents[np.arange(count) % len(parents)], changes, generator)
         fresh = self._new(children, kept, tried)
         points = self.encoder.points(fresh)
         self.known = np.vstack([self.known[kept], self._known(fresh)])

@@ -27,6 +27,23 @@ class KnownCosts(Protocol):
         """(architectures, metrics); NaN where one isn't known after all."""
 
 
+class KnownScores(Protocol):
+    """What architectures tell of their accuracy without a trial: zero-cost proxies.
+
+    The same architecture always has the same scores, in a resumed search, too.
+
+    Attributes:
+        names: which scores.
+        dear: whether each architecture takes a moment; a pool of candidates is smaller then.
+    """
+
+    names: tuple[str, ...]
+    dear: bool
+
+    def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(architectures, names); infinite or NaN where an architecture has none."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """A search, as far as a strategy may know it; the budget is the engine's, for a longer one changes no proposal.
@@ -37,6 +54,7 @@ class Problem:
         objectives: metrics to trade off; `accuracy` is one, the others are costs.
         limits: metric → the highest value that is allowed.
         known: costs that need no trial; None where every cost has to be measured.
+        proxies: scores that a surrogate may learn from; None where there are none.
     """
 
     space: SearchSpace
@@ -44,3 +62,4 @@ class Problem:
     objectives: tuple[str, ...]
     limits: Mapping[str, float] = field(default_factory=dict)
     known: KnownCosts | None = None
+    proxies: KnownScores | None = None

@@ -1,0 +1,143 @@
+"""Zero-cost scores of random NAS-Bench-201 networks, against published accuracies and published scores.
+
+    python benchmarks/zero_cost.py [--shared ../shared] [--networks 150] [--images 32] [--cells 5] [--inputs digits]
+
+Each network is built by the space `nasbench201` (16 channels, five cells a stack as published, a seed of its own) and
+scored once on one minibatch. The published scores and accuracies are of CIFAR-10, whose images are not at hand: the
+inputs are noise with random labels, or scikit-learn's digits at 32×32 in three equal channels. Told are Spearman's
+correlations with the accuracy after 200 epochs and, where there is one, with the published column of the same score;
+and the seconds a network took, in one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from common import REPOSITORY, at_least_one, heading, seeded, summary, table
+from scipy.stats import spearmanr
+
+from pipeline.errors import EvaluatorError
+from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.spaces.nasbench201_features import OPERATORS, parse
+from pipeline.spaces.nasbench201_net import LABELS
+from pipeline.spaces.options import NasBench201Options
+from pipeline.zero_cost.scores import SCORES, score_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_GOALS = {"jacob_cov": 0.82, "naswot": 0.79, "params": 0.75, "synflow": 0.73, "macs": 0.71}
+_PUBLISHED = {"synflow": ("cifar10_logsynflow", "cifar10_synflow"), "naswot": ("cifar10_naswot",)}
+_CLASSES, _SIDE = 10, 32
+
+
+def main() -> None:
+    """Score the networks, print the correlations."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=REPOSITORY.parent / "shared")
+    parser.add_argument("--networks", type=at_least_one, default=150)
+    parser.add_argument("--images", type=at_least_one, default=32)
+    parser.add_argument("--cells", type=at_least_one, default=5)
+    parser.add_argument("--inputs", choices=["noise", "digits"], default="noise")
+    parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SCORES))
+    seeded(parser)
+    arguments = parser.parse_args()
+    heading(__doc__)
+    torch.set_num_threads(1)
+    rows = _read(arguments.shared / "data" / "nasbench201.csv.gz")
+    published = {row["arch_index"]: row for row in _read(arguments.shared / "data" / "nasbench201_zero_cost.csv.gz")}
+    chosen = np.random.default_rng(arguments.seed).choice(len(rows), arguments.networks, replace=False)
+    rows = [rows[index] for index in chosen]
+    images, labels = _minibatch(arguments.inputs, arguments.images, arguments.seed)
+    options = NasBench201Options(name="nasbench201", cells=arguments.cells)
+    space = NasBench201Space(options, (3, _SIDE, _SIDE), _CLASSES)
+    found, seconds = _scores(space, rows, arguments.scores, images, labels)
+    accuracy = [float(row["cifar10_test_200"]) for row in rows]
+    told = []
+    for name, values in found.items():
+        row = {"score": name, "accuracy": _correlation(values, accuracy), "networks with one": _valid(values)}
+        for place in range(2):
+            column = _PUBLISHED.get(name, ())[place : place + 1]
+            theirs = [_number(published[row["arch_index"]][column[0]]) for row in rows] if column else []
+            row[f"published {place + 1}"] = f"{column[0]} {_correlation(values, theirs)}" if column else ""
+            row[f"its accuracy {place + 1}"] = _correlation(theirs, accuracy) if column else ""
+        told.append({**row, "ms a network": f"{1e3 * float(np.mean(seconds[name])):.0f}"})
+    for row in told:
+        summary(f"{row['score']} and accuracy", row["accuracy"], f"about {_GOALS.get(row['score'], '–')}")
+    print()
+    table(told)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _minibatch(inputs: str, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    if inputs == "noise":
+        shape = (count, 3, _SIDE, _SIDE)
+        return torch.randn(shape, generator=generator), torch.randint(_CLASSES, (count,), generator=generator)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rows = np.random.default_rng(seed).choice(len(digits.target), count, replace=False)
+    small = torch.tensor(digits.images[rows], dtype=torch.float32)[:, None]
+    large = torch.nn.functional.interpolate(small, (_SIDE, _SIDE), mode="bilinear").repeat(1, 3, 1, 1)
+    return (large - large.mean()) / large.std(), torch.tensor(digits.target[rows])
+
+
+def _scores(
+    space: NasBench201Space,
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Of each score its values, NaN where a network has none, and the seconds."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for row in rows:
+        torch.manual_seed(int(row["arch_index"]))
+        network = space.build(space.canonical(_choices(row["arch_str"])))
+        for name in names:
+            began = time.perf_counter()
+            try:
+                found[name].append(score_of(name, network, images, labels))
+            except EvaluatorError:
+                found[name].append(math.nan)
+            seconds[name].append(time.perf_counter() - began)
+    return found, seconds
+
+
+def _choices(key: str) -> dict[str, str]:
+    return {label: OPERATORS[place] for label, place in zip(LABELS, parse(key), strict=True)}
+
+
+def _correlation(first: Sequence[float], second: Sequence[float]) -> str:
+    """Spearman's; what has no score counts as the worst."""
+    low = [np.where(np.isnan(values), -np.inf, values) for values in (np.array(first), np.array(second))]
+    return f"{float(spearmanr(*low).statistic):.2f}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _valid(values: Sequence[float]) -> str:
+    return f"{int(np.isfinite(values).sum())} of {len(values)}"
+
+
+if __name__ == "__main__":
+    main()
