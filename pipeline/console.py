@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.judge import is_stopped, stop_told
 from pipeline.objectives import as_losses, pareto_front
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TerminalReporter(Reporter):
         self._front: list[dict[str, float]] = []
         self._state = ""
         self._share = 0.0
+        self._stopped = 0
 
     def stage(self, text: str) -> None:
         """A line of its own."""
@@ -73,7 +75,7 @@ class TerminalReporter(Reporter):
     def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
         """Start the bar."""
         self._config, self._budget = config, budget
-        self._best, self._front = None, []
+        self._best, self._front, self._stopped = None, [], 0
         self._take_in(records)
         self._began, self._done_before = time.monotonic(), budget.trials
         if records:
@@ -95,6 +97,7 @@ class TerminalReporter(Reporter):
     def trial_ended(self, record: TrialRecord) -> None:
         """Update the bar; without a terminal, print a line for each trial that counts."""
         self._take_in([record])
+        self._state = stop_told(record.details) or self._state
         self._refresh()
         if record.status == "failed":
             self.note(f"trial {record.id} failed: {record.error}")
@@ -139,6 +142,7 @@ class TerminalReporter(Reporter):
         feasible = [record.objectives for record in records if record.status == "ok"]
         accuracies = [values["accuracy"] for values in feasible]
         self._best = max(accuracies if self._best is None else [self._best, *accuracies], default=None)
+        self._stopped += sum(is_stopped(record.details) for record in records)
         rows = self._front + feasible
         self._front = [rows[i] for i in pareto_front(as_losses(rows, self._config.objectives))]
 
@@ -156,6 +160,8 @@ class TerminalReporter(Reporter):
             f"front {len(self._front)}",
             f"over the limits {self._budget.infeasible}",
         ]
+        if self._stopped:
+            parts.append(f"stopped early {self._stopped}")
         if with_time:
             parts.append(f"time left {self._time_left()}")
         return Text("  " + " · ".join([*parts, self._state]))

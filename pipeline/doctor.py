@@ -20,11 +20,7 @@ def examine() -> dict[str, Any]:
     """Every check as name, ok (None: nice to have, and not there) and detail."""
     rows = [
         _row("python", True, f"{platform.python_version()} on {platform.platform()}"),
-        _row(
-            "cores",
-            True,
-            f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
-        ),
+        _examined("cores", _cores),
         *[_package(Requirement(text)) for text in requires("hwnas") or () if "extra ==" not in text],
         _examined("torch", _torch),
         _examined("nni", _nni),
@@ -55,6 +51,12 @@ def _examined(name: str, look: Callable[[], str]) -> dict[str, Any]:
         return _row(name, True, look())
     except Exception as error:  # a broken installation may raise anything, and this command is for finding it
         return _row(name, False, f"{type(error).__name__}: {error}")
+
+
+def _cores() -> str:
+    from latency_models.timer import usable_cores
+
+    return str(usable_cores())
 
 
 def _torch() -> str:

@@ -19,6 +19,7 @@ from pipeline.costs import gpu_facts, measured_metrics
 from pipeline.device_forms import forms_of
 from pipeline.errors import NothingFeasibleError
 from pipeline.int8 import Int8, of_device, prepare_of, try_int8
+from pipeline.judge import is_stopped, stop_told
 from pipeline.picks import activations_of, front_of, ranked
 from pipeline.realise import Realised, Realiser, outputs_of
 
@@ -73,6 +74,8 @@ class Finisher:
         misses: list[str] = []
         order = ranked(self._run, records, pick)
         for record in self._remeasured(order, pick, misses):
+            if is_stopped(record.details):
+                self._reporter.note(f"{record.id} was {stop_told(record.details)} in the search; now it gets all")
             winner = self._realised(record)
             broken = self._realiser.broken(winner.profile)
             if broken:
@@ -105,7 +108,7 @@ class Finisher:
             else:
                 kept.append((latency.latency_ms, record))
         if pick == "fastest":
-            kept.sort(key=lambda pair: pair[0])
+            kept.sort(key=lambda pair: (is_stopped(pair[1].details), pair[0]))
         return [record for _, record in kept]
 
     def _latency(self, content: bytes, limit: float | None) -> Latency:

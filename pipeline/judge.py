@@ -1,14 +1,12 @@
-"""Who says what a candidate is worth: by building and training it, or from a table."""
+"""What a candidate turns out to be, whoever says so: by building and training it, or from a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from pipeline.spaces.base import Value
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,9 @@ class TrialResult:
 
     Attributes:
         objectives: metric → value, as far as known; a candidate that breaks a limit has no accuracy.
-        details: the latency's interval and warnings, the broken limits, the seed; on an INT8 device also the
-            accuracy before quantisation, `accuracy_fp32`.
+        details: the latency's interval and warnings, the broken limits, the seed; the accuracy after each epoch,
+            `curve`, and of a training that was stopped early `stopped_after`, `epochs` and `stopped_by`; on an INT8
+            device also the accuracy before quantisation, `accuracy_fp32`.
         error: why it failed.
     """
 
@@ -28,19 +27,11 @@ class TrialResult:
     error: str | None = None
 
 
-class Judge(Protocol):
-    """Judges one architecture after the other; limits that are broken keep it from telling an accuracy.
+def is_stopped(details: Mapping[str, Any]) -> bool:
+    """Whether a trial with these details was stopped before its training ended."""
+    return "stopped_after" in details
 
-    `pipeline.trial.TrialRunner` builds, measures and trains, in a worker process; `pipeline.evaluators.lookup.Lookup`
-    looks up, in the search's own.
-    """
 
-    def run(
-        self, architecture: Mapping[str, Value], progress: Callable[[int, int, float], None] | None = None
-    ) -> TrialResult:
-        """The architecture's costs and, where it keeps the limits, its accuracy.
-
-        Args:
-            architecture: in canonical form.
-            progress: told of epochs, where there are any: number, of how many, validation accuracy.
-        """
+def stop_told(details: Mapping[str, Any]) -> str:
+    """As in: stopped after 3 of 9 epochs; empty where it wasn't."""
+    return f"stopped after {details['stopped_after']} of {details['epochs']} epochs" if is_stopped(details) else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import NothingFeasibleError, UnknownTrialError, nearest
+from pipeline.judge import is_stopped
 from pipeline.objectives import as_losses, knee, pareto_front
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def front_of(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[
 def ranked(run: RunDirectory, records: list[TrialRecord], pick: str) -> list[TrialRecord]:
     """Trials in the order in which they are to be tried, for a rule's name or a trial's id.
 
+    A rule looks at those that were trained to the end, and only behind all that it takes of them at those that were
+    stopped early: after fewer epochs an accuracy is another thing.
+
     Raises:
         UnknownTrialError: `pick` is neither a rule nor a finished, feasible trial.
         NothingFeasibleError: no trial keeps the limits; tells the nearest miss.
@@ -34,7 +38,10 @@ def ranked(run: RunDirectory, records: list[TrialRecord], pick: str) -> list[Tri
     if not any(record.status == "ok" for record in records):
         raise NothingFeasibleError(_why_nothing(records), run.path)
     if pick in RULES:
-        return RULES[pick](records, run.config)
+        feasible = [record for record in records if record.status == "ok"]
+        stopped = [record for record in feasible if is_stopped(record.details)]
+        whole = [record for record in feasible if not is_stopped(record.details)]
+        return [record for group in (whole, stopped) if group for record in RULES[pick](group, run.config)]
     found = [record for record in records if len(pick) >= 4 and record.id.startswith(pick)]
     if len(found) != 1:
         valid = [*RULES, *(r.id for r in front_of(records, run.config.objectives))]

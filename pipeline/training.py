@@ -98,7 +98,7 @@ def train(
         epochs: passes over the training images, at most.
         patience: stop after this many epochs without a better validation accuracy, and keep the best weights
             instead of the last; None trains all epochs and keeps the last.
-        progress: hears of every epoch.
+        progress: hears of every epoch; the training ends where it answers True.
 
     Raises:
         DivergedError: the loss became infinite or no number.
@@ -120,11 +120,10 @@ def train(
             schedule.step()
         if patience is not None or progress is not None or epoch == epochs:
             accuracy = data.accuracy(model, *data.validation)
-        if progress is not None:
-            progress(epoch, epochs, accuracy)
+        enough = progress is not None and progress(epoch, epochs, accuracy)
         if patience is not None and accuracy > best:
             best, best_epoch, best_state = accuracy, epoch, copy.deepcopy(model.state_dict())
-        if patience is not None and epoch - best_epoch >= patience:
+        if enough or (patience is not None and epoch - best_epoch >= patience):
             break
     if best_state is not None:
         model.load_state_dict(best_state)

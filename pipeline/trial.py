@@ -22,14 +22,17 @@ from pipeline.data import load_data
 from pipeline.device_forms import forms_of
 from pipeline.devices import device_of
 from pipeline.errors import EvaluatorError
+from pipeline.evaluators.stopping import stopping_of
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.int8 import INT8, calibration, prepare_of, quantized_accuracy
 from pipeline.judge import TrialResult
 from pipeline.latency_source import LatencySource
+from pipeline.learning_curve import Watch, curves_of
 from pipeline.objectives import excess
 from pipeline.registry import make
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.table import SPACES
+from pipeline.stopping import Curve, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,6 +69,13 @@ class TrialRunner:
         self.evaluator: CandidateEvaluator = make(
             "evaluator", cast("Any", config.evaluator).name, EVALUATORS, config.evaluator, self.data, config.train
         )
+        self._stopping = stopping_of(config.evaluator, self.evaluator)
+        self._compared = [n for n in config.objectives if n != "accuracy" and self._stopping.aim == "front"]
+        self._peers: list[Curve] = []
+
+    def meet(self, peers: Iterable[Mapping[str, Any]]) -> None:
+        """Take in more trials that later ones are compared with: see `pipeline.learning_curve.peers_of`."""
+        self._peers += curves_of(peers, self._compared)
 
     def run(self, architecture: Mapping[str, Value], progress: Progress | None = None) -> TrialResult:
         """Judge one architecture; limits that are known to be broken spare it the training.
@@ -79,7 +89,7 @@ class TrialRunner:
         details["seed"] = seed
         if broken := self._broken(objectives):
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
-        accuracy = checked_accuracy(self.evaluator.evaluate(model, progress))
+        accuracy = self._accuracy(model, objectives, progress, details)
         if self.device.precision == INT8:
             details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
         objectives = {"accuracy": accuracy, **objectives}
@@ -89,6 +99,22 @@ class TrialRunner:
         if broken := self._broken(objectives):  # a prediction kept the limit, the measurement doesn't
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
         return TrialResult("ok", objectives, details)
+
+    def _accuracy(
+        self, model: nn.Module, costs: Mapping[str, float], progress: Progress | None, details: dict[str, Any]
+    ) -> float:
+        """The evaluator's; how it came about is added to the details."""
+        own = tuple(costs[name] for name in self._compared)
+
+        def decide(accuracies: tuple[float, ...], epochs: int) -> str | None:
+            return verdict(self._stopping, Curve(accuracies, own), self._peers, epochs)
+
+        watch = Watch(decide, progress)
+        # Nobody listens, nobody decides: then nothing has to be evaluated for it.
+        listens = progress is not None or self._stopping.rule != "none"
+        accuracy = checked_accuracy(self.evaluator.evaluate(model, watch if listens else None))
+        details |= {**watch.details(), **self.evaluator.details()}
+        return accuracy
 
     def _broken(self, objectives: Mapping[str, float]) -> dict[str, float]:
         return excess(objectives, cast("Mapping[str, float]", self.config.constraints))

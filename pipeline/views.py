@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.judge import is_stopped, stop_told
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,7 +64,7 @@ def _references(result: dict[str, Any]) -> str:
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
     """The journal as a table, in the order of the trials."""
-    table = _table("id", "status", "accuracy", *_COSTS[:5], "front", "s", "why not")
+    table = _table("id", "status", "accuracy", *_COSTS[:5], "front", "s", "remark")
     for row in rows:
         values = row["objectives"]
         shown = [number(values[name]) if name in values else "" for name in ("accuracy", *_COSTS[:5])]
@@ -74,10 +76,12 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
             *shown,
             "*" if row["on_front"] else "",
             f"{row['seconds']:.1f}",
-            why_not(row),
+            remark(row),
         )
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "infeasible", "failed")}
     told = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
+    stopped = sum(is_stopped(row["details"]) for row in rows)
+    told += f"; {stopped} stopped early" if stopped else ""
     return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + told
 
 
@@ -88,9 +92,9 @@ def trials_csv(rows: Sequence[dict[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     fixed = ["id", "status", "on_front", "started", "seconds", "error"]
-    writer.writerow([*fixed, *metrics, *labels])
+    writer.writerow([*fixed, "stopped_after", *metrics, *labels])
     for row in rows:
-        values = [row[key] for key in fixed]
+        values = [*(row[key] for key in fixed), row["details"].get("stopped_after")]
         values += [row["objectives"].get(name) for name in metrics]
         writer.writerow(values + [row["architecture"].get(label) for label in labels])
     return out.getvalue()
@@ -237,8 +241,8 @@ def calibration(result: dict[str, Any]) -> str:
 
 
 def bench(result: dict[str, Any]) -> str:
-    """Strategies against a table, device by device: means over seeds with their 95 % intervals."""
-    numbers = [str(n) for n in result["report_at"]]
+    """Strategies against a table, device by device: means over seeds with their 95 % intervals, and the differences."""
+    numbers, compared = [str(n) for n in result["report_at"]], result["comparisons"]
     parts = []
     for kind, digits in (("hypervolume", 3), ("regret", 4)):
         table = _table("device", "strategy", *[f"{kind} @{n}" for n in numbers], "ms / trial")
@@ -246,13 +250,34 @@ def bench(result: dict[str, Any]) -> str:
             cells = [_with_interval(row[kind][n], digits) for n in numbers]
             table.add_row(row["device"] or "mean", row["strategy"], *cells, number(1e3 * row["seconds_per_trial"]))
         parts.append(_render(table))
+        if compared and compared[0][kind][numbers[0]]["low"] is not None:
+            parts.append(_bench_differences(compared, kind, digits, numbers))
+    parts += _bench_proxies(result["summary"])
     return "\n".join([*parts, f"page:    {result['page']}"])
 
 
-def _with_interval(value: dict[str, Any], digits: int) -> str:
+def _bench_proxies(rows: list[dict[str, Any]]) -> list[str]:
+    """What zero-cost scores took, for strategies that ask for some."""
+    told = {row["strategy"]: row["proxy_seconds"] for row in rows if "proxy_seconds" in row}
+    lines = [f"  {strategy}: {number(seconds)} s" for strategy, seconds in told.items()]
+    return ["\n".join(["zero-cost scores of all candidates, as published, a search:", *lines])] if lines else []
+
+
+def _bench_differences(rows: list[dict[str, Any]], kind: str, digits: int, numbers: list[str]) -> str:
+    """All strategies against the first: over all devices alone, where there are several; the page has the others."""
+    table = _table(f"more than {rows[0]['against']}", *[f"{kind} @{n}" for n in numbers])
+    for row in rows:
+        if row["device"] == rows[0]["device"]:
+            marks = ["*" if row[kind][n]["different"] else "" for n in numbers]
+            cells = [_with_interval(row[kind][n], digits, "+") for n in numbers]
+            table.add_row(row["strategy"], *[cell + mark for cell, mark in zip(cells, marks, strict=True)])
+    return _render(table) + "* compared seed by seed, the interval excludes 0\n"
+
+
+def _with_interval(value: dict[str, Any], digits: int, sign: str = "") -> str:
     if value["low"] is None:
-        return f"{value['mean']:.{digits}f}"
-    return f"{value['mean']:.{digits}f} ± {value['high'] - value['mean']:.{digits}f}"
+        return f"{value['mean']:{sign}.{digits}f}"
+    return f"{value['mean']:{sign}.{digits}f} ± {value['high'] - value['mean']:.{digits}f}"
 
 
 def listing(rows: dict[str, str]) -> str:
@@ -276,12 +301,13 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
-def why_not(row: dict[str, Any]) -> str:
-    """Why a trial can't win: its error, or the limits that it breaks."""
+def remark(row: dict[str, Any]) -> str:
+    """Why a trial can't win: its error, or the limits that it breaks; and that its training was stopped early."""
     if row["error"]:
         return str(row["error"])
-    over = row["details"].get("excess", {})
-    return ", ".join(f"{name} {share:.0%} over" for name, share in over.items())
+    over = [f"{name} {share:.0%} over" for name, share in row["details"].get("excess", {}).items()]
+    stopped = stop_told(row["details"])
+    return ", ".join([*over, stopped] if stopped else over)
 
 
 def _table(*columns: str) -> Table:

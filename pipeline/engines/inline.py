@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.engines.base import JournaledEngine
-from pipeline.engines.worker_client import WorkerClient, WorkerFailure, memory_allowance
-from pipeline.judge import TrialResult
+from pipeline.engines.worker_client import WorkerClient, memory_allowance
+from pipeline.evaluators.stopping import compares
 from pipeline.latency_source import history_of
+from pipeline.learning_curve import peers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.console import Reporter
     from pipeline.journal import Journal
+    from pipeline.judge import TrialResult
     from pipeline.spaces.base import Architecture, SearchSpace
 
 
@@ -47,11 +49,8 @@ class InlineEngine(JournaledEngine):
         return history_of(self._known.values())
 
     def _judge(self, architecture: Architecture) -> TrialResult:
-        try:
-            answer = self._worker.ask({"architecture": architecture}, self._reporter.trial_progress)
-        except WorkerFailure as failure:
-            return TrialResult("failed", error=str(failure))
-        return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
+        peers = peers_of(self._known.values()) if compares(self._config.evaluator) else []
+        return self._worker.judge(architecture, self._reporter.trial_progress, peers)
 
     def shutdown(self) -> None:
         """End the child process."""

@@ -10,12 +10,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-import psutil
-
+from latency_models.timer import usable_cores
 from pipeline.engines.parallel import Ended, ParallelEngine
-from pipeline.engines.worker_client import WorkerClient, WorkerFailure, memory_allowance
-from pipeline.judge import TrialResult
+from pipeline.engines.worker_client import WorkerClient, memory_allowance
+from pipeline.evaluators.stopping import compares
 from pipeline.latency_source import history_of
+from pipeline.learning_curve import peers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,9 @@ class ProcessesEngine(ParallelEngine):
         self, config: RunConfig, space: SearchSpace, journal: Journal, budget: Budget, reporter: Reporter, log: Path
     ) -> None:
         options = cast("ProcessesOptions", config.engine)
-        workers = options.workers or _cores()
+        workers = options.workers or usable_cores()
         super().__init__(config, space, journal, budget, reporter, workers)
-        self._jobs: queue.SimpleQueue[Architecture | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Architecture, list[dict[str, Any]]] | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[dict[str, Any] | Ended | BaseException] = queue.SimpleQueue()
         self._clients = [
             WorkerClient(
@@ -52,7 +52,7 @@ class ProcessesEngine(ParallelEngine):
                 limit_s=options.trial_minutes * 60,
                 memory_bytes=_share_of_memory(options.memory_gb, workers),
                 history=self._history,
-                threads=max(1, _cores() // workers),
+                threads=max(1, usable_cores() // workers),
             )
             for _ in range(workers)
         ]
@@ -64,7 +64,9 @@ class ProcessesEngine(ParallelEngine):
         return history_of(list(self._known.values()))
 
     def _start(self, architecture: Architecture) -> None:
-        self._jobs.put(architecture)
+        # What was known at the submission, whenever a child is free for it: the same again in a resumed run.
+        told = list(self._known.values())[: self._told]
+        self._jobs.put((architecture, peers_of(told) if compares(self._config.evaluator) else []))
 
     def _wait(self) -> Ended:
         while True:
@@ -78,20 +80,16 @@ class ProcessesEngine(ParallelEngine):
 
     def _serve(self, client: WorkerClient) -> None:
         try:
-            while (architecture := self._jobs.get()) is not None:
-                self._news.put(self._judged(client, architecture))
+            while (job := self._jobs.get()) is not None:
+                self._news.put(self._judged(client, *job))
         except BaseException as error:  # whatever ends this thread, the main one has to hear of it
             self._news.put(error)
         finally:
             client.stop()
 
-    def _judged(self, client: WorkerClient, architecture: Architecture) -> Ended:
+    def _judged(self, client: WorkerClient, architecture: Architecture, peers: list[dict[str, Any]]) -> Ended:
         started, began = datetime.now(UTC), time.monotonic()
-        try:
-            answer = client.ask({"architecture": architecture}, self._news.put)
-            result = TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
-        except WorkerFailure as failure:
-            result = TrialResult("failed", error=str(failure))
+        result = client.judge(architecture, self._news.put, peers)
         return Ended(architecture, result, started, time.monotonic() - began)
 
     def shutdown(self) -> None:
@@ -102,10 +100,6 @@ class ProcessesEngine(ParallelEngine):
             client.kill()
         for thread in self._threads:
             thread.join()
-
-
-def _cores() -> int:
-    return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def _share_of_memory(limit_gb: float | None, workers: int) -> int:

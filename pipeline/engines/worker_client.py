@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pipeline.errors import HwnasError
+from pipeline.judge import TrialResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from pipeline.spaces.base import Architecture
 
 _WATCH_EVERY_S = 0.1
 _START_LIMIT_S = 300.0
@@ -60,6 +63,34 @@ class WorkerClient:
         self._requests = -1
         self._answers = -1
         self._buffer = b""
+        self._peers_told = 0
+
+    def judge(
+        self,
+        architecture: Architecture,
+        on_progress: Callable[[dict[str, Any]], None],
+        peers: Sequence[dict[str, Any]] = (),
+    ) -> TrialResult:
+        """Have the child judge an architecture; where it doesn't live to tell, the trial failed.
+
+        Args:
+            architecture: in canonical form.
+            on_progress: hears of every epoch.
+            peers: the trials that it is compared with, of which the child hears what is new to it; those of the last
+                time come first.
+
+        Raises:
+            HwnasError: see `ask`.
+        """
+        if self._process is None:
+            self._start()
+        fresh = list(peers[self._peers_told :])
+        self._peers_told += len(fresh)
+        try:
+            answer = self.ask({"architecture": architecture, "peers": fresh}, on_progress)
+        except WorkerFailure as failure:
+            return TrialResult("failed", error=str(failure))
+        return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
 
     def ask(self, request: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Send a request and wait for its result.
@@ -102,6 +133,7 @@ class WorkerClient:
         os.close(self._requests)
         os.close(self._answers)
         self._buffer = b""
+        self._peers_told = 0
 
     def _start(self) -> None:
         child_in, self._requests = os.pipe()

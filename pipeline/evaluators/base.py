@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.nni_types import Evaluator
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pipeline.config import TrainOptions
     from pipeline.data import DataSet
 
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with its number (from 1), the number of epochs and the validation accuracy."""
+Progress = Callable[[int, int, float], bool | None]
+"""Called after each epoch with its number (from 1), the number of epochs and the validation accuracy. True asks to end
+the training here; see `CandidateEvaluator.stops`."""
 
 
 class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
@@ -30,9 +31,13 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
         trains: whether `evaluate` leaves the network with the weights whose accuracy it tells. An INT8 device needs
             them: its accuracy is taken from the network quantised afterwards. False where the accuracy comes from
             elsewhere.
+        stops: whether `evaluate` heeds `progress`: calls it after each epoch, and, where it answers True, returns that
+            epoch's accuracy at once. Only then does the option `stopping` of its section mean anything, and is read
+            and checked as that of `train`. False: `progress` always answers False.
     """
 
     trains: ClassVar[bool] = True
+    stops: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         self.options, self.data, self.recipe = options, data, recipe
@@ -40,3 +45,7 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
     @abstractmethod
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
         """Validation accuracy, 0 to 1. Whatever it raises makes the trial a failed one."""
+
+    def details(self) -> dict[str, Any]:
+        """What else the journal is to keep of the network that was evaluated last; asked after `evaluate`."""
+        return {}

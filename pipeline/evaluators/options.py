@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.errors import nearest
 from pipeline.strict import Cost, Count, Positive, Strict
+
+SCORE_NAMES = ("params", "macs", "synflow", "naswot", "jacob_cov", "grad_norm")
+"""The rows of `pipeline.zero_cost.scores.SCORES`, which needs torch."""
+
+
+def _is_none(value: object) -> bool:
+    """Whether a key is left out where it is written: what was there before it stays valid."""
+    return value is None
+
+
+def _stops_nothing(value: object) -> bool:
+    """As `_is_none`."""
+    return isinstance(value, StoppingOptions) and value.rule == "none"
+
+
+class StoppingOptions(Strict):
+    """When a training is ended early; see `pipeline.stopping`.
+
+    Attributes:
+        first: the epoch after which the rule speaks first; every training has so many. Of `halving` the first rung.
+        min_peers: with fewer earlier trials to compare with, the rule says nothing.
+        factor: halving: one in so many goes on, after `first`, `first` · factor, `first` · factor², … epochs.
+        aim: `front` compares with regard to the costs among the objectives, `accuracy` without.
+    """
+
+    rule: Literal["none", "median", "halving"] = "none"
+    first: Count = 1
+    min_peers: Count = 5
+    factor: Annotated[int, Field(ge=2)] = 3
+    aim: Literal["front", "accuracy"] = "front"
 
 
 class TrainEvaluatorOptions(Strict):
@@ -12,6 +46,43 @@ class TrainEvaluatorOptions(Strict):
 
     name: Literal["train"]
     epochs: Count = 3
+    stopping: Annotated[StoppingOptions, Field(exclude_if=_stops_nothing)] = StoppingOptions()
+
+    @model_validator(mode="after")
+    def _leaves_something_to_stop(self) -> TrainEvaluatorOptions:
+        if self.stopping.rule != "none" and self.stopping.first >= self.epochs:
+            valid = f"1 to {self.epochs - 1}" if self.epochs > 1 else "none; raise epochs"
+            raise PydanticCustomError(
+                "stopping",
+                "stopping.first is {first}, but of {epochs} epochs none is left to be spared then; valid: {valid}",
+                {"first": self.stopping.first, "epochs": self.epochs, "valid": valid},
+            )
+        return self
+
+
+class PublishedProxies(Strict):
+    """Columns of zero-cost scores, for strategies with `proxies`; see `pipeline.zero_cost.published`.
+
+    Attributes:
+        path: the file that has them; the evaluator's own where it isn't given.
+        key: a column that both files have, and that tells which rows belong together; the evaluator's own `key`
+            where it isn't given.
+        columns: score → column.
+        seconds: score → column of the seconds that it took.
+    """
+
+    path: str | None = None
+    key: str | None = None
+    columns: Annotated[dict[str, str], Field(min_length=1)]
+    seconds: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _timed_scores_are_there(self) -> PublishedProxies:
+        for name in self.seconds:
+            if name not in self.columns:
+                message = f"seconds.{name}: is no score of columns{nearest(name, self.columns)}"
+                raise PydanticCustomError("seconds", "{message}", {"message": message})
+        return self
 
 
 class TableEvaluatorOptions(Strict):
@@ -22,6 +93,7 @@ class TableEvaluatorOptions(Strict):
         key: the column of the architectures' names, as the space writes them.
         accuracy: the column of the accuracies; times `scale` they are from 0 to 1.
         costs: metric → column.
+        proxies: where zero-cost scores are, if there are any.
     """
 
     name: Literal["table"]
@@ -30,3 +102,25 @@ class TableEvaluatorOptions(Strict):
     accuracy: str
     scale: Positive = 1.0
     costs: dict[Cost, str] = {}
+    proxies: Annotated[PublishedProxies | None, Field(exclude_if=_is_none)] = None
+
+
+class ZeroCostOptions(Strict):
+    """A score of the untrained network in place of an accuracy; see `pipeline.zero_cost.scores`.
+
+    Attributes:
+        score: which one.
+        batch_size: training images that it sees.
+    """
+
+    name: Literal["zero_cost"]
+    score: str
+    batch_size: Annotated[int, Field(ge=2)] = 32
+
+    @field_validator("score")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in SCORE_NAMES:
+            message = f"unknown score {value!r}{nearest(value, SCORE_NAMES)}"
+            raise PydanticCustomError("score", "{message}", {"message": message})
+        return value

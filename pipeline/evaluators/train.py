@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pipeline.evaluators.base import CandidateEvaluator, Progress
 from pipeline.training import DeviceData, train
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class TrainEvaluator(CandidateEvaluator):
-    """Train each candidate from scratch for `epochs` epochs; accuracy at the end."""
+    """Train each candidate from scratch for `epochs` epochs, or until a rule stops it; accuracy at the end."""
+
+    stops: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         super().__init__(options, data, recipe)

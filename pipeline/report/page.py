@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from export.errors import BundleError
 from export.manifest import read_manifest
 from pipeline.config_file import dump_config
+from pipeline.judge import is_stopped
 from pipeline.picks import activations_of, front_of
 from pipeline.report.activations import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.report.references import finished_points, references_section
-from pipeline.views import number, why_not
+from pipeline.views import number, remark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,11 +171,14 @@ def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict
         "values": shown,
         "on_front": on_front,
         "seconds": f"{record.seconds:.1f}",
-        "why": why_not({"error": record.error, "details": record.details}),
+        "remark": remark({"error": record.error, "details": record.details}),
+        "stopped_by": record.details.get("stopped_by", ""),
         "activations": ", ".join(f"{k} {v}" for k, v in activations_of(record.architecture).items()),
     }
 
 
 def _counts(records: Sequence[TrialRecord]) -> str:
     names = {"ok": "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
-    return ", ".join(f"{sum(r.status == key for r in records)} {text}" for key, text in names.items())
+    told = [f"{sum(r.status == key for r in records)} {text}" for key, text in names.items()]
+    stopped = sum(is_stopped(record.details) for record in records)
+    return ", ".join([*told, f"{stopped} stopped early"] if stopped else told)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from pipeline.learning_curve import expected_errors
 from pipeline.objectives import pareto_front
 from pipeline.strategies.costs import CostModel
 from pipeline.strategies.gain import Box, Front, even_points, expected_gain
@@ -97,9 +97,10 @@ class Guided(PooledStrategy):
         return [row for row, record in enumerate(self.history) if "accuracy" in record.objectives]
 
     def _observed(self) -> tuple[npt.NDArray[np.int64], Array]:
-        """Rows of the history and their errors; a failed trial is as bad as the worst, where many fail."""
-        accuracies = [record.objectives.get("accuracy", math.nan) for record in self.history]
-        errors = 1.0 - np.array(accuracies)
+        """Rows of the history and their errors; a failed trial is as bad as the worst, where many fail, and of one
+        that was stopped early it's the error to be expected in the end.
+        """
+        errors = expected_errors(self.history)
         if self._counts_failures:
             failed = [record.status == "failed" for record in self.history]
             errors[failed] = np.nanmax(errors)

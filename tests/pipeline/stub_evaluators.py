@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import sys
 import time
@@ -26,6 +28,15 @@ def _tell_pid() -> None:
     unfinished.replace("worker.pid")
 
 
+def _claimed_number(name: str) -> int:
+    """0, 1, …, each once over all worker processes, however many ask at the same time."""
+    for number in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            Path(f"{name}.{number}").touch(exist_ok=False)
+            return number
+    raise AssertionError("numbers don't end")
+
+
 class Hash(CandidateEvaluator):
     """The base of the others: the structure's hash is the accuracy."""
 
@@ -40,6 +51,31 @@ class SlowHash(Hash):
         _tell_pid()
         time.sleep(0.15)
         return structure_accuracy(model)
+
+
+class Curved(Hash):
+    """Four epochs in which the accuracy grows evenly to the structure's hash; heeds a request to stop.
+
+    Option `crash_at`: the number of the trial, over all worker processes, in which this one dies.
+    """
+
+    stops = True
+
+    def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
+        crash_at = getattr(self.options, "crash_at", None)
+        if crash_at is not None and _claimed_number("curved") == crash_at:
+            os._exit(7)
+        for epoch in range(1, 5):
+            accuracy = structure_accuracy(model) * epoch / 4
+            if progress is not None and progress(epoch, 4, accuracy):
+                return accuracy
+        return accuracy
+
+
+class Deaf(Curved):
+    """Doesn't take part in stopping, whatever its section says."""
+
+    stops = False
 
 
 class Pid(Hash):

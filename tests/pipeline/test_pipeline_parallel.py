@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 import pytest
 from pipeline_cli import alive, command, journal_ids, records, small_config, spawn, wait_for
-from pipeline_instant import config_of, search
+from pipeline_instant import InstantWorkers, config_of, search
 
+from pipeline.engines.parallel import Ended
 from pipeline.errors import JournalError
 from pipeline.journal import Journal, TrialRecord
 from pipeline.strategies.table import STRATEGIES
@@ -59,10 +60,35 @@ class TestEveryStrategy:
         assert [record.id for record in both[len(first) :]] == judged
         assert sum(record.status != "infeasible" for record in both) == 30
 
+    def test_ends_when_everything_breaks_a_limit(self, tmp_path: Path, name: str) -> None:
+        """The search is given up while other trials run; whoever waits for those gets their results."""
+
+        def over(_: object) -> TrialResult:
+            return TrialResult("infeasible", {"macs": 2.0}, {"excess": {"macs": 1.0}})
+
+        few = config(name)
+        few = few.model_copy(update={"budget": few.budget.model_copy(update={"infeasible": 20})})
+        found, _ = search(tmp_path / "j", few, judge=over, workers=WORKERS)
+        assert 20 <= len(found) < 20 + WORKERS  # the cap, and what ran beside the last one
+
     def test_one_worker_is_the_engine_that_answers_at_once(self, tmp_path: Path, name: str) -> None:
         alone, _ = search(tmp_path / "alone", config(name), workers=1)
         plain, _ = search(tmp_path / "plain", config(name))
         assert [record.id for record in alone] == [record.id for record in plain]
+
+
+def test_only_what_runs_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What NNI calls a model is a copy of the space; thousands of finished ones are too much to hold."""
+    listed, own = [], InstantWorkers._wait
+
+    def noted(engine: InstantWorkers) -> Ended:
+        listed.append(len(list(engine.list_models())))
+        return own(engine)
+
+    monkeypatch.setattr(InstantWorkers, "_wait", noted)
+    search(tmp_path / "j", config("random"), workers=WORKERS)
+    assert max(listed) == WORKERS
+    assert listed[-1] == 1
 
 
 @pytest.mark.parametrize("name", ["evolution", "local_search"])

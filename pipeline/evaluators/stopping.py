@@ -1,0 +1,44 @@
+"""The rule of an evaluator's section, `train`'s or a third party's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import EvaluatorError
+from pipeline.evaluators.options import StoppingOptions
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from pipeline.evaluators.base import CandidateEvaluator
+
+
+def stopping_of(section: BaseModel, evaluator: CandidateEvaluator) -> StoppingOptions:
+    """The checked rule; none where the evaluator doesn't stop.
+
+    Raises:
+        EvaluatorError: a third party's section holds what is no rule.
+    """
+    given: Any = getattr(section, "stopping", None)
+    if given is None or not getattr(evaluator, "stops", False):
+        return StoppingOptions()
+    if isinstance(given, StoppingOptions):
+        return given
+    try:
+        return StoppingOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("evaluator", "stopping", *first["loc"]))
+        raise EvaluatorError(
+            f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}, found {first['input']!r};"
+            f" keys: {', '.join(StoppingOptions.model_fields)}"
+        ) from None
+
+
+def compares(section: BaseModel) -> bool:
+    """Whether trials of this section may be stopped, so that they need to know of each other."""
+    given: Any = getattr(section, "stopping", None)
+    rule = given.get("rule") if isinstance(given, dict) else getattr(given, "rule", None)
+    return rule not in (None, "none")
