@@ -17,9 +17,7 @@ import argparse
 import contextlib
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -32,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import yaml
 from common import BENCHMARKS, HWNAS, at_least_one, heading, seeded, summary
+from journal_files import Row, changed, journal_rows
 
 from export.verify import verify_bundle
 
@@ -46,8 +45,6 @@ _ORPHAN_PATIENCE_S = 5.0
 _WORKER = "pipeline.engines.worker"
 _COLUMNS = ("number", "id", "architecture", "status", "score", "objectives", "error")
 _MEASURED = "latency_ms"
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -186,7 +183,7 @@ def _unbroken(runs: Runs, run_dir: Path) -> list[Row] | None:
     if code != 0:
         print(f"the unbroken run ended with exit code {code}:", *session.lines[-5:], sep="\n  ")
         return None
-    rows = _journal(run_dir)
+    rows = journal_rows(run_dir / "journal.sqlite")
     print(f"unbroken run: {time.monotonic() - session.began:.0f} s, {_counts(rows)}", flush=True)
     return rows
 
@@ -208,8 +205,8 @@ def _broken(runs: Runs, run_dir: Path, arguments: argparse.Namespace) -> tuple[F
     code = session.finish()
     if code != 0:
         found.bad_exits.append(f"the last resume ended with exit code {code}: {session.lines[-1:]}")
-    at_end = _journal(run_dir)
-    found.lost += _changed(seen, at_end)
+    at_end = journal_rows(run_dir / "journal.sqlite")
+    found.lost += changed(seen, at_end)
     _check_bundle(run_dir, found, must_exist=True)
     return found, at_end
 
@@ -243,8 +240,8 @@ def _kill_and_look(session: Session, run_dir: Path, seen: list[Row], found: Find
     session.finish()
     found.moments["had just ended" if session.process.returncode == 0 else session.moment()] += 1
     found.orphans += _orphans(session.process.pid)
-    now = _journal(run_dir)
-    found.lost += _changed(seen, now)
+    now = journal_rows(run_dir / "journal.sqlite")
+    found.lost += changed(seen, now)
     found.journal_sizes.append(len(now))
     _check_bundle(run_dir, found, must_exist=False)
     return now
@@ -266,25 +263,6 @@ def _workers_of(parent: int) -> int:
             zombie = process.status() == psutil.STATUS_ZOMBIE
             count += _WORKER in command and command[-1] == str(parent) and not zombie
     return count
-
-
-def _journal(run_dir: Path) -> list[Row]:
-    """All rows, from a copy of the file and its write-ahead log; none where there is no journal yet."""
-    if not (run_dir / "journal.sqlite").exists():
-        return []
-    with tempfile.TemporaryDirectory() as name:
-        for suffix in ("", "-wal"):
-            source = run_dir / f"journal.sqlite{suffix}"
-            if source.exists():
-                shutil.copy(source, name)
-        with contextlib.closing(sqlite3.connect(Path(name) / "journal.sqlite")) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute("SELECT * FROM trials ORDER BY number")]
-
-
-def _changed(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
-    """Ids of trials that are gone, moved, or differ in any column."""
-    return [row["id"] for index, row in enumerate(before) if index >= len(after) or after[index] != row]
 
 
 def _check_bundle(run_dir: Path, found: Findings, *, must_exist: bool) -> None:

@@ -3,12 +3,13 @@
 It makes a search's results a function of config and seed alone, fast, so that searches can be compared to the
 last digit. In a config, with this folder as the working directory:
 
-    evaluator: {name: "stub_evaluator:HashEvaluator", sleep_s: 0.1}
+    evaluator: {name: "stub_evaluator:HashEvaluator", sleep_s: 0.1, uneven: true}
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 
 class HashEvaluator(CandidateEvaluator):
-    """See the module. Option `sleep_s`: how long a trial pretends to take."""
+    """See the module. Options: `sleep_s`, how long a trial pretends to take; `uneven`, by chance 0 to twice that."""
 
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
         """A number from 0.5 to 1 that depends on modules and shapes, and on no weight."""
-        time.sleep(float(getattr(cast("Any", self.options), "sleep_s", 0.0)))
+        options = cast("Any", self.options)
+        seconds = float(getattr(options, "sleep_s", 0.0))
+        time.sleep(random.uniform(0, 2 * seconds) if getattr(options, "uneven", False) else seconds)
         digest = hashlib.sha256(repr(model).encode()).digest()
         return 0.5 + 0.5 * int.from_bytes(digest[:4], "big") / 2**32

@@ -33,7 +33,7 @@ def search(
     check_costs(config, *prepared, str(config_path))
     if references:
         check_names(config)
-    run = RunDirectory.create(run_dir or default_path(config), config)
+    run = RunDirectory.create(run_dir or default_path(config.name), config)
     return _search_and_finish(run, prepared, reporter, references)
 
 
@@ -74,7 +74,7 @@ def _search_and_finish(
 
                 ensure_cost_model(run.config, data, space, reporter)
             reporter.stage("Searching")
-            run_search(run, journal, space, reporter)
+            run_search(run, journal, data, space, reporter)
             records = journal.trials()
         finally:
             journal.close()

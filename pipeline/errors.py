@@ -109,8 +109,7 @@ class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no e
     exit_code = EXIT_INTERRUPTED
 
     def __init__(self, *words: str) -> None:
-        self.command = shlex.join(("hwnas", *words))
-        super().__init__(f"interrupted; go on with: {self.command}")
+        super().__init__(f"interrupted; go on with: {shlex.join(('hwnas', *words))}")
 
 
 def nearest(found: str, valid: Iterable[str]) -> str:

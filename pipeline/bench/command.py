@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import closing
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency_models.timer import usable_cores
 from pipeline.bench.config import load_bench
 from pipeline.bench.kept import PAGE, KeptResults
 from pipeline.bench.page import write_page
@@ -18,8 +16,12 @@ from pipeline.bench.summary import Summary, told_truth
 from pipeline.console import duration
 from pipeline.errors import Interrupted
 from pipeline.lock import locked
+from pipeline.run import default_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from pipeline.bench.config import BenchConfig
     from pipeline.bench.run import Result
     from pipeline.console import Reporter
@@ -47,12 +49,13 @@ def bench(
     config = load_bench(config_path, overrides)
     workbench = Workbench(config, str(config_path))
     workbench.check()
-    path = output or Path("runs") / f"{config.name}-bench-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    path = output or default_path(f"{config.name}-bench")
     kept = KeptResults(path, config)
     with locked(kept.path), closing(reporter):
         reporter.stage(f"Results: {path}")
         try:
-            results = _run(workbench, str(config_path), kept, jobs or len(os.sched_getaffinity(0)), reporter)
+            tasks, at_a_time = tasks_of(config), jobs or usable_cores()
+            results = run_searches(workbench, str(config_path), tasks, kept, at_a_time, reporter)
             return _told(workbench, results, path)
         except KeyboardInterrupt:
             changes = [word for text in overrides for word in ("--set", text)]
@@ -65,8 +68,14 @@ def tasks_of(config: BenchConfig) -> list[Task]:
     return [Task(n, device, seed) for seed in range(config.seeds) for n in strategies for device in config.columns()]
 
 
-def _run(workbench: Workbench, source: str, kept: KeptResults, jobs: int, reporter: Reporter) -> dict[Task, Result]:
-    tasks = tasks_of(workbench.config)
+def run_searches(
+    workbench: Workbench, source: str, tasks: Sequence[Task], kept: KeptResults, jobs: int, reporter: Reporter
+) -> dict[Task, Result]:
+    """The results of searches: those that are kept, and those that had to be run, kept as soon as they are there.
+
+    Raises:
+        SearchError: a strategy raised, or a process died.
+    """
     results = kept.read(tasks)
     if results:
         reporter.note(f"{len(results)} of {len(tasks)} searches are taken from {kept.path}")
@@ -92,6 +101,7 @@ def _told(workbench: Workbench, results: dict[Task, Result], path: Path) -> dict
         "report_at": config.report_at,
         "devices": [told_truth(each, workbench.truth(each), workbench.limits(each)) for each in config.columns()],
         "summary": summary.rows(),
+        "comparisons": summary.comparisons(),
         "results": summary.results(),
     }
     write_page(path / PAGE, config, summary, document)

@@ -11,6 +11,7 @@ from pipeline.config import SECTIONS, DigitsOptions, RunConfig, Section
 from pipeline.config_file import WrongSection, parse_as, read_section, read_values
 from pipeline.errors import ConfigError
 from pipeline.evaluators.options import TableEvaluatorOptions
+from pipeline.strategies.options import resolved
 from pipeline.strict import Cost, Count  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class BenchConfig(RunConfig):
     devices: Annotated[list[str], Field(min_length=1)] | None = None
     limit_percentiles: dict[Cost, Percentile] = {}
 
+    @field_validator("objectives")
+    @classmethod
+    def _objectives(cls, values: list[str]) -> list[str]:
+        """Other than in a search, accuracy may be alone; `_fits_together` then wants a limit."""
+        return super()._objectives(values) if values != ["accuracy"] else values
+
     @field_validator("report_at", "devices")
     @classmethod
     def _distinct(cls, values: list[Any] | None) -> list[Any] | None:
@@ -55,6 +62,9 @@ class BenchConfig(RunConfig):
         if twice := sorted(set(self.limit_percentiles) & set(self.constraints)):
             message = f"limit_percentiles: {', '.join(twice)} has a limit in constraints already"
             raise PydanticCustomError("limits", "{message}", {"message": message})
+        if self.objectives == ["accuracy"] and not self._limited():
+            message = "objectives: accuracy alone needs a limit on the cost that devices are; valid: limit_percentiles"
+            raise PydanticCustomError("objectives", "{message}", {"message": message})
         if self.devices is None and self.cost not in self.evaluator.costs:
             message = f"devices: needs columns of the table, or evaluator.costs a column of {self.cost}"
             raise PydanticCustomError("devices", "{message}", {"message": message})
@@ -70,8 +80,15 @@ class BenchConfig(RunConfig):
 
     @property
     def cost(self) -> Cost:
-        """The metric that the devices' columns are: the first of the objectives that is a cost."""
-        return next(name for name in self.objectives if name != "accuracy")
+        """The metric that the devices' columns are: the first of the objectives that is a cost, else of the limits."""
+        return next(name for name in (*self.objectives, *self._limited()) if name != "accuracy")
+
+    def _limited(self) -> tuple[Cost, ...]:
+        return (*self.limit_percentiles, *self.constraints)
+
+    def strategy_of(self, number: int) -> BaseModel:
+        """A strategy with what it takes from the rest of the config written out: that decides its searches."""
+        return resolved(self.strategies[number], trials=self.budget.trials, pick=self.final.pick)
 
     def metrics(self) -> tuple[str, ...]:
         """Objectives and limited metrics, each once."""

@@ -89,7 +89,7 @@ class Truth:
 
 def value_at(steps: Steps, trials: int) -> float:
     """A curve's value after so many trials."""
-    return next(value for number, value in reversed(steps) if number <= trials)
+    return float(values_at(steps, np.array([trials]))[0])
 
 
 def values_at(steps: Steps, trials: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

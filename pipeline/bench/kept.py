@@ -14,6 +14,8 @@ from pipeline.bench.run import Result, Task
 from pipeline.errors import RunDirectoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.bench.config import BenchConfig
 
 RESULTS = "results.jsonl"
@@ -22,7 +24,8 @@ PAGE = "bench.html"
 
 class KeptResults:
     """A directory of results. Each stands under a digest of all that decides it, the table's content and the version of
-    hwnas among them: with more strategies, seeds or devices, or other `report_at`, finished searches are used again.
+    hwnas among them: with more strategies, seeds or devices, finished searches are used again, and with other
+    `report_at` as long as the budget stays, which is the last of them unless `budget.trials` is given.
 
     Raises:
         RunDirectoryError: the directory can't be made, or holds something else.
@@ -39,8 +42,9 @@ class KeptResults:
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
         self._deciding = _deciding(config)
+        self._proxies = _proxies(config)
 
-    def read(self, tasks: list[Task]) -> dict[Task, Result]:
+    def read(self, tasks: Sequence[Task]) -> dict[Task, Result]:
         """The finished ones of these; a line that was cut off by a kill is as if it weren't there."""
         found: dict[str, Result] = {}
         for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -66,8 +70,10 @@ class KeptResults:
             os.fsync(file.fileno())
 
     def _digest(self, task: Task) -> str:
-        strategy = json.loads(self._config.strategies[task.strategy].model_dump_json())
+        strategy = json.loads(self._config.strategy_of(task.strategy).model_dump_json())
         deciding = {**self._deciding, "strategy": strategy, "device": task.device, "seed": task.seed}
+        if strategy.get("proxies"):
+            deciding["proxies"] = self._proxies
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -76,10 +82,24 @@ def _deciding(config: BenchConfig) -> dict[str, Any]:
     keys = {"space", "evaluator", "objectives", "constraints", "limit_percentiles", "reward", "budget"}
     values: dict[str, Any] = json.loads(config.model_dump_json(include=keys))
     values["evaluator"]["costs"].pop(config.cost, None)  # the device's
-    values["evaluator"]["path"] = hashlib.sha256(Path(config.table.path).expanduser().read_bytes()).hexdigest()
+    values["evaluator"].pop("proxies", None)  # those strategies' that ask for some
+    values["evaluator"]["path"] = _content(config.table.path)
     return {**values, "hwnas": version("hwnas")}
+
+
+def _proxies(config: BenchConfig) -> dict[str, Any]:
+    """Where zero-cost scores come from; of a file of their own the content."""
+    proxies = config.table.proxies
+    if proxies is None:
+        return {}
+    return {**proxies.model_dump(), "path": _content(proxies.path or config.table.path)}
+
+
+def _content(path: str) -> str:
+    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
 
 
 def _result(values: dict[str, Any]) -> Result:
     shares, regrets = ([(int(n), float(v)) for n, v in values[key]] for key in ("hypervolume", "regret"))
-    return Result(int(values["trials"]), float(values["seconds_per_trial"]), shares, regrets)
+    proxy_seconds = values.get("proxy_seconds")
+    return Result(int(values["trials"]), float(values["seconds_per_trial"]), shares, regrets, proxy_seconds)

@@ -51,6 +51,7 @@ def write_page(path: Path, config: BenchConfig, summary: Summary, document: dict
                 "name": device or "mean of all devices",
                 "plot": _plot(config, summary, device),
                 "rows": [row for row in rows if row["device"] == device],
+                "comparisons": [row for row in document["comparisons"] if row["device"] == device],
                 "truth": next((each for each in document["devices"] if each["device"] == device), None),
             }
             for device in summary.devices

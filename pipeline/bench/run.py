@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 
 from pipeline.bench.curves import Steps, Truth
 from pipeline.budget import Budget
@@ -25,17 +24,20 @@ from pipeline.registry import load, make
 from pipeline.search import told_as
 from pipeline.spaces.base import ArchitectureError
 from pipeline.spaces.table import SPACES
-from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.table import STRATEGIES
+from pipeline.zero_cost.published import PublishedScores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import BaseModel
 
     from pipeline.bench.config import BenchConfig
     from pipeline.config import RunConfig
     from pipeline.nni_types import ExecutableModelSpace
     from pipeline.spaces.base import SearchSpace
+    from pipeline.zero_cost.published import SelectedScores
 
 _IMAGES, _CLASSES = (3, 32, 32), 10  # a space wants to know; nothing is built
 
@@ -58,12 +60,15 @@ class Result:
         seconds_per_trial: the strategy's own, engine and journal left out.
         hypervolume: share of the table's over the number of trials.
         regret: accuracy that the best so far is short of the table's best, over the number of trials.
+        proxy_seconds: what the zero-cost scores of all candidates that were looked at took, as it was published; None
+            where none were asked for, or the table doesn't tell.
     """
 
     trials: int
     seconds_per_trial: float
     hypervolume: Steps
     regret: Steps
+    proxy_seconds: float | None = None
 
 
 class Workbench:
@@ -85,6 +90,8 @@ class Workbench:
         with told_as(source, "space"):
             name = cast("Any", config.space).name
             self.space = cast("SearchSpace", make("space", name, SPACES, config.space, _IMAGES, _CLASSES))
+        with self._told():
+            self.scores = PublishedScores(self.table, self.space, config.table)
         self.truth = cache(self._truth)
         self.limits = cache(self._limits)
 
@@ -97,6 +104,7 @@ class Workbench:
         for index, strategy in enumerate(self.config.strategies):
             with told_as(self._source, f"strategies.{index}"):
                 load("strategy", cast("Any", strategy).name, STRATEGIES)
+                self._proxies(strategy)
         for device in self.config.columns():
             self.truth(device)
 
@@ -107,20 +115,25 @@ class Workbench:
         lookup = self._lookup(task.device, limits)
         journal = Journal.in_memory(config.objectives)
         budget = Budget(config.budget, [])
-        problem = Problem(self.space, task.seed, tuple(config.objectives), limits, lookup.known)
-        with _one_thread():
-            began = time.perf_counter()
-            strategy = make("strategy", cast("Any", config.strategy).name, STRATEGIES, config.strategy, problem)
-            engine = DirectEngine(config, self.space, journal, budget, Reporter(), lookup)
-            strategy(self._model_space, engine)
-            seconds = time.perf_counter() - began - engine.answering_s
+        proxies = self._proxies(config.strategy)
+        problem = Problem(self.space, task.seed, tuple(config.objectives), limits, lookup.known, proxies)
+        began = time.perf_counter()
+        strategy = make("strategy", cast("Any", config.strategy).name, STRATEGIES, config.strategy, problem)
+        engine = DirectEngine(config, self.space, journal, budget, Reporter(), lookup.run)
+        strategy(self._model_space, engine)
+        seconds = time.perf_counter() - began - engine.answering_s
         shares, regrets = self.truth(task.device).curves(journal.trials())
         journal.close()
-        return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets)
+        proxy_seconds = proxies.seconds if proxies else None
+        return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets, proxy_seconds)
+
+    def _proxies(self, strategy: BaseModel) -> SelectedScores | None:
+        """The zero-cost scores that a strategy's section asks for."""
+        names = getattr(strategy, "proxies", [])
+        return self.scores.of(names) if names else None
 
     def _config(self, task: Task) -> RunConfig:
-        given = self.config.strategies[task.strategy]
-        strategy = resolved(given, trials=self.config.budget.trials, pick=self.config.final.pick)
+        strategy = self.config.strategy_of(task.strategy)
         changes = {"strategy": strategy, "seed": task.seed, "constraints": self.limits(task.device)}
         return self.config.model_copy(update={**changes, "evaluator": self.config.looking_at(task.device)})
 
@@ -172,14 +185,3 @@ class Workbench:
             raise ConfigError(self._source, [f"{key}: {error.problem}"]) from error
         except ArchitectureError as error:
             raise ConfigError(self._source, [f"space: {error}"]) from error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of several threads depend on how many they are; results must not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -11,13 +11,15 @@ from scipy.stats import t
 from pipeline.bench.curves import value_at, values_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from pipeline.bench.config import BenchConfig
     from pipeline.bench.curves import Truth
     from pipeline.bench.run import Result, Task
+
+    Curves = Callable[[int, str | None, str, npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 
 CURVES = ("hypervolume", "regret")
 _CONFIDENCE = 0.95
@@ -52,26 +54,58 @@ class Summary:
         self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
         """Mean and interval over seeds: (3, trials). Over the devices, each seed's mean is one value."""
+        return mean_with_interval(np.array([*self.seed_curves(strategy, device, kind, trials).values()]))
+
+    def difference(
+        self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """What a strategy has more than the first one with the same seed and device: mean and interval (3, trials)."""
+        ours, others = (self.seed_curves(n, device, kind, trials) for n in (strategy, 0))
+        return mean_with_interval(np.array([ours[seed] - others[seed] for seed in ours if seed in others]))
+
+    def seed_curves(
+        self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
+    ) -> dict[int, npt.NDArray[np.float64]]:
+        """Seed → (trials,), the mean over the devices."""
         by_seed = defaultdict(list)
         for task, result in self._results.items():
-            if task.strategy == strategy and device in (None, task.device):
+            if _is(task, strategy, device):
                 by_seed[task.seed].append(values_at(getattr(result, kind), trials))
-        return mean_with_interval(np.array([np.mean(curves, axis=0) for curves in by_seed.values()]))
+        return {seed: np.mean(curves, axis=0) for seed, curves in by_seed.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """A mapping for each device and strategy, as it stands in the document."""
         return [self._row(label, n, device) for device in self.devices for n, label in enumerate(self._config.labels())]
 
     def _row(self, label: str, strategy: int, device: str | None) -> dict[str, Any]:
-        numbers = np.array(self._config.report_at)
-        row: dict[str, Any] = {"strategy": label, "device": device}
-        for kind in CURVES:
-            means = self.curve(strategy, device, kind, numbers)
-            row[kind] = {
-                str(n): _interval(*values) for n, values in zip(numbers.tolist(), means.T.tolist(), strict=True)
-            }
+        figures = {kind: self._intervals(self.curve, strategy, device, kind) for kind in CURVES}
         seconds = [r.seconds_per_trial for task, r in self._results.items() if _is(task, strategy, device)]
-        return {**row, "seconds_per_trial": float(np.mean(seconds))}
+        row = {"strategy": label, "device": device, **figures, "seconds_per_trial": float(np.mean(seconds))}
+        proxies = [r.proxy_seconds for task, r in self._results.items() if _is(task, strategy, device)]
+        told = [each for each in proxies if each is not None]
+        return {**row, "proxy_seconds": float(np.mean(told))} if told else row
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """A mapping for each device and strategy but the first, against that one, as it stands in the document."""
+        return [
+            self._comparison(label, n, device)
+            for device in self.devices
+            for n, label in enumerate(self._config.labels())
+            if n
+        ]
+
+    def _comparison(self, label: str, strategy: int, device: str | None) -> dict[str, Any]:
+        row: dict[str, Any] = {"strategy": label, "against": self._config.labels()[0], "device": device}
+        for kind in CURVES:
+            differences = self._intervals(self.difference, strategy, device, kind)
+            row[kind] = {n: {**told, "different": _excludes_zero(told)} for n, told in differences.items()}
+        return row
+
+    def _intervals(self, of: Curves, strategy: int, device: str | None, kind: str) -> dict[str, dict[str, Any]]:
+        """Number of trials as text → mean and interval."""
+        numbers = self._config.report_at
+        values = of(strategy, device, kind, np.array(numbers)).T.tolist()
+        return {str(n): _interval(*each) for n, each in zip(numbers, values, strict=True)}
 
     def results(self) -> list[dict[str, Any]]:
         """One mapping a search, in the order of the config."""
@@ -84,6 +118,7 @@ class Summary:
                 **{k: {str(n): value_at(getattr(r, k), n) for n in self._config.report_at} for k in CURVES},
                 "seconds_per_trial": r.seconds_per_trial,
                 "trials": r.trials,
+                **({} if r.proxy_seconds is None else {"proxy_seconds": r.proxy_seconds}),
             }
             for task, r in self._results.items()
         ]
@@ -114,6 +149,11 @@ def _interval(mean: float, low: float, high: float) -> dict[str, Any]:
     if np.isnan(low):
         return {"mean": mean, "low": None, "high": None, "low_unavailable": "one seed", "high_unavailable": "one seed"}
     return {"mean": mean, "low": low, "high": high}
+
+
+def _excludes_zero(interval: Mapping[str, Any]) -> bool | None:
+    """Whether a difference is one, as far as its interval tells; None where there is none."""
+    return None if interval["low"] is None else bool(interval["low"] > 0 or interval["high"] < 0)
 
 
 def plotted_trials(most: int, points: int = 120) -> Sequence[int]:

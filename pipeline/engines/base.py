@@ -53,7 +53,6 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         self._known = {record.id: record for record in records}
         self._replay = [record.id for record in records]
         self._seen: set[str] = set()
-        self._models: list[ExecutableModelSpace] = []
 
     @abstractmethod
     def _judge(self, architecture: Architecture) -> TrialResult:
@@ -64,7 +63,6 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         for model in models:
             model.status = ModelStatus.Training
             record = self._answer(self._space.canonical(model.sample))
-            self._models.append(model)
             self._tell(model, record)
 
     def _tell(self, model: ExecutableModelSpace, record: TrialRecord) -> None:
@@ -100,13 +98,12 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         self._reporter.trial_started(len(self._known), identity)
         started, began = datetime.now(UTC), time.monotonic()
         result = self._judge(architecture)
-        return self._recorded(architecture, result, started, time.monotonic() - began)
+        return self._recorded(identity, architecture, result, started, time.monotonic() - began)
 
     def _recorded(
-        self, architecture: Architecture, result: TrialResult, started: datetime, seconds: float
+        self, identity: str, architecture: Architecture, result: TrialResult, started: datetime, seconds: float
     ) -> TrialRecord:
         """Write the journal's next row, before anybody hears of it."""
-        identity = architecture_id(architecture)
         record = TrialRecord(
             number=len(self._known),
             id=identity,
@@ -137,8 +134,19 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         return reward(result.objectives, config.objectives, config.reward.exponent, targets)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
-        """Submitted models, oldest first."""
-        return [m for m in self._models if status is None or m.status == status]
+        """Models whose results weren't told yet, oldest first.
+
+        A model is a copy of its space, too large to keep for each of thousands of trials; those are in the journal.
+        """
+        return [model for model in self._untold() if status is None or model.status == status]
+
+    def _untold(self) -> Iterable[ExecutableModelSpace]:
+        """Submitted models that wait for their results."""
+        return ()
+
+    def wait_models(self, *models: ExecutableModelSpace) -> None:
+        """Have all results told, those of these models too; NNI's own waits for somebody else to do that."""
+        self.finish()
 
     def idle_worker_available(self) -> bool:
         """Trials run within `submit_models`, so a worker is always idle between the calls."""

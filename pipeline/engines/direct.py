@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 from pipeline.engines.base import JournaledEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipeline.budget import Budget
     from pipeline.config import RunConfig
     from pipeline.console import Reporter
     from pipeline.journal import Journal, TrialRecord
-    from pipeline.judge import Judge, TrialResult
+    from pipeline.judge import TrialResult
     from pipeline.spaces.base import Architecture, SearchSpace
 
 
 class DirectEngine(JournaledEngine):
     """See the module.
+
+    Args:
+        judge: says of an architecture in canonical form what its trial would.
 
     Attributes:
         answering_s: time that went into answers, journal and all; what a search takes beside it is the strategy's.
@@ -30,10 +35,10 @@ class DirectEngine(JournaledEngine):
         journal: Journal,
         budget: Budget,
         reporter: Reporter,
-        judge: Judge,
+        judge: Callable[[Architecture], TrialResult],
     ) -> None:
         super().__init__(config, space, journal, budget, reporter)
-        self._judged_by = judge
+        self._judged = judge
         self.answering_s = 0.0
 
     def _answer(self, architecture: Architecture) -> TrialRecord:
@@ -44,4 +49,4 @@ class DirectEngine(JournaledEngine):
             self.answering_s += time.perf_counter() - began
 
     def _judge(self, architecture: Architecture) -> TrialResult:
-        return self._judged_by.run(architecture)
+        return self._judged(architecture)

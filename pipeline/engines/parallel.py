@@ -12,6 +12,7 @@ from pipeline.nni_types import ModelStatus
 from pipeline.spaces.base import architecture_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from pipeline.budget import Budget
@@ -94,7 +95,6 @@ class ParallelEngine(JournaledEngine):
         for model in models:
             self.idle_worker_available()
             model.status = ModelStatus.Training
-            self._models.append(model)
             architecture = self._space.canonical(model.sample)
             identity = architecture_id(architecture)
             if identity in self._seen:
@@ -127,6 +127,9 @@ class ParallelEngine(JournaledEngine):
         after = self._recorded_after.get(self._submitted)
         return bool(self._flying) and (self._told < after if after is not None else full)
 
+    def _untold(self) -> Iterable[ExecutableModelSpace]:
+        return [model for flight in self._flying.values() for model in flight.models]
+
     def finish(self) -> None:
         """Wait for all that still run."""
         while self._flying:
@@ -157,7 +160,7 @@ class ParallelEngine(JournaledEngine):
         flight = self._flying[identity]
         details = {**ended.result.details, "submission": {"number": flight.number, "after": flight.after}}
         result = replace(ended.result, details=details)
-        self._known[identity] = self._recorded(ended.architecture, result, ended.started, ended.seconds)
+        self._known[identity] = self._recorded(identity, ended.architecture, result, ended.started, ended.seconds)
         return identity
 
 

@@ -14,7 +14,7 @@ from pipeline.activation_names import resolve_activation
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_blocks import initialised, with_dots
-from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
+from pipeline.spaces.nasbench201_features import OPERATORS, written
 from pipeline.spaces.nasbench201_net import LABELS, NasBench201Net, Plan
 from pipeline.spaces.nasbench201_paths import SQRT_2, path_features
 
@@ -84,12 +84,3 @@ class NasBench201Space(SearchSpace):
         if len(names) == 1:
             return groups
         return *groups, np.array([[each[_ACTIVATION] == name for name in names] for each in architectures]) / SQRT_2
-
-    def named(self, key: str) -> Architecture:
-        """The architecture of a table's name, with the first of the activations.
-
-        Raises:
-            ArchitectureError: not such a name.
-        """
-        chosen = dict(zip(LABELS, (OPERATORS[index] for index in parse(key)), strict=True))
-        return self.canonical({_ACTIVATION: self.plan.activations[0], **chosen})

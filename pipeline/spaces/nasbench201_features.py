@@ -74,19 +74,19 @@ def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         np.hstack([_counts(kept), connected]),
         _one_hot(cell),
         _one_hot(used) * connected,
-        _shape(cell, used) * connected,
+        _shape(used) * connected,
     )
     return np.hstack(parts).astype(float)
 
 
-def live_operators(cell: np.ndarray) -> np.ndarray:
-    """The cells (n, 6) without operators that lie on no way to the output; nothing is left where there is none."""
+def leading_operators(cell: np.ndarray) -> np.ndarray:
+    """The cells (n, 6) without operators that don't lead to the output; none is left where the input doesn't."""
     return np.asarray(_used(cell) * _connected(cell)[:, None])
 
 
-def depth_and_width(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """(n, 3): longest path by convolutions and by edges of the cells (n, 6), number of paths of the used operators."""
-    columns = [_longest_path(cell, _is_conv(cell)), _longest_path(cell, cell != _NONE), _paths(used)]
+def depth_and_width(cell: np.ndarray) -> np.ndarray:
+    """(n, 3): of the cells (n, 6), the longest path by convolutions and by edges, and the number of paths."""
+    columns = [_longest_path(cell, _is_conv(cell)), _longest_path(cell, cell != _NONE), _paths(cell)]
     return np.stack(columns, axis=1)
 
 
@@ -159,7 +159,7 @@ def _pruned(cell: np.ndarray, output: np.ndarray, roots: np.ndarray) -> np.ndarr
     return np.where(stays, cell, _NONE)
 
 
-def _shape(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
+def _shape(used: np.ndarray) -> np.ndarray:
     """(n, 16): how the used operators hang together.
 
     Longest path by convolutions and by edges, number of paths; convolutions out of each node; convolutions and
@@ -169,14 +169,14 @@ def _shape(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
     convolutions, pools = _out_of(_is_conv(used)), _out_of(used == _POOL)
     summands = _into(used != _NONE)
     columns = [
-        *depth_and_width(cell, used).T,
+        *depth_and_width(used).T,
         *convolutions.T,
         np.maximum(convolutions - 1, 0).sum(axis=1),
         np.maximum(pools - 1, 0).sum(axis=1),
         *np.maximum(summands - 1, 0).T,
         *(summands > 0).T,
         (_into(_is_conv(used)) > 0).sum(axis=1),
-        np.ones(len(cell)),
+        np.ones(len(used)),
     ]
     return np.stack(columns, axis=1)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.spaces.nasbench201_features import EDGES, OPERATORS, depth_and_width, live_operators
+from pipeline.spaces.nasbench201_features import EDGES, OPERATORS, depth_and_width, leading_operators
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,19 +41,20 @@ def path_features(cells: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> Gro
 
     Returns:
         (n, 30), which operator is on which edge, `none` where it isn't used; (n, 5), how many of each operator but
-        `none` are along all live paths, and how many live paths there are; (n, 5), the most of each that a live path
-        has, and whether there is one; (n, 3), the longest path by convolutions and by edges, the number of paths.
+        `none` are along all paths that lead to the output, and how many such paths there are; (n, 5), the most of each
+        that one of them has, and whether there is one; (n, 3), the longest path by convolutions and by edges, the
+        number of paths.
     """
     cell = np.asarray(cells, dtype=int).reshape(-1, len(EDGES))
-    used = live_operators(cell)
+    used = leading_operators(cell)
     one_hot = np.hstack([used == operator for operator in range(len(OPERATORS))])
     along = np.stack([_along(used, path) for path in PATHS])
-    return one_hot / SQRT_2, along.sum(axis=0) / 2, along.max(axis=0) / 2, depth_and_width(cell, used)
+    return one_hot / SQRT_2, along.sum(axis=0) / 2, along.max(axis=0) / 2, depth_and_width(used)
 
 
 def _along(used: npt.NDArray[np.int64], path: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """(n, 5): of a path without `none`, how many of each operator it has, and 1; otherwise 0."""
     operators = used[:, path]
-    live = (operators != 0).all(axis=1)
+    leads = (operators != 0).all(axis=1)
     counts = [(operators == operator).sum(axis=1) for operator in range(1, len(OPERATORS))]
-    return np.asarray(np.stack([*counts, np.ones(len(used))], axis=1) * live[:, None])
+    return np.asarray(np.stack([*counts, np.ones(len(used))], axis=1) * leads[:, None])

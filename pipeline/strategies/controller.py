@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +15,8 @@ from pipeline.strategies.policy import Policy
 from pipeline.strategies.proposing import ProposingStrategy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
 
     from pipeline.journal import TrialRecord
@@ -53,6 +56,10 @@ class Controller(ProposingStrategy):
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
         """The policy's next sample that isn't known yet."""
+        with _one_thread():
+            return self._sampled(generator)
+
+    def _sampled(self, generator: np.random.Generator) -> Architecture | None:
         tried = self.tried()
         for _ in range(1 + self._options.repeats):
             sampled = self.policy.sample(generator)
@@ -71,7 +78,8 @@ class Controller(ProposingStrategy):
         insort(self._scores, record.score)
         self._known[record.id] = record
         if record.id not in self._strangers:
-            self._reinforce(record)
+            with _one_thread():
+                self._reinforce(record)
 
     def _reinforce(self, record: TrialRecord) -> None:
         reward = self._reward(record.score)
@@ -95,6 +103,17 @@ class Controller(ProposingStrategy):
         """The share of the known trials that score lower, of those that score the same one half."""
         below, up_to = bisect_left(self._scores, score), bisect_right(self._scores, score)
         return (below + up_to) / (2 * len(self._scores))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of several threads depend on how many they are; results must not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def controller(options: BaseModel, problem: Problem) -> Strategy:

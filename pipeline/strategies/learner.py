@@ -152,5 +152,10 @@ class Learner:
         return within
 
     def believe(self, point: Points) -> float:
-        """The value to expect of a point, taken for observed until `posterior.forget`."""
+        """The value to expect of a point, taken for observed until `forget`."""
         return float(self.scale.values(np.array([self.posterior.believe(point)]))[0])
+
+    def forget(self) -> None:
+        """Without what was only believed."""
+        if self.ready:
+            self.posterior.forget()

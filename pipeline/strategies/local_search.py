@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.objectives import FAILED_SCORE
 from pipeline.spaces.base import architecture_id
-from pipeline.strategies.neighbours import changed, moves, random_untried
+from pipeline.strategies.neighbours import changed, drawn_untried, moves
 from pipeline.strategies.proposing import ProposingStrategy
 from pipeline.strategies.standing import Standings
 
@@ -55,7 +55,7 @@ class LocalSearch(ProposingStrategy):
             if not self.pending:  # what is pending may still open new neighbourhoods
                 self._begin()
         self._started += 1
-        return random_untried(self.problem.space, tried, generator)
+        return drawn_untried(self.problem.space, tried, generator)
 
     def _step(self, tried: Set[str], generator: np.random.Generator) -> Architecture | None:
         members = [self._front[place] for place in generator.permutation(len(self._front))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from pipeline.spaces.base import architecture_id
-from pipeline.strategies.neighbours import crossed, mutated, random_untried
+from pipeline.strategies.neighbours import crossed, drawn_untried, mutated
 from pipeline.strategies.proposing import ProposingStrategy
 from pipeline.strategies.standing import Standings
 
@@ -45,7 +45,7 @@ class Nsga2(ProposingStrategy):
                 child = self._child(generator)
                 if architecture_id(child) not in tried:
                     return child
-        return random_untried(self.problem.space, tried, generator)
+        return drawn_untried(self.problem.space, tried, generator)
 
     def _child(self, generator: np.random.Generator) -> Architecture:
         space, child = self.problem.space, self._winner(generator)

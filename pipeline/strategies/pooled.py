@@ -125,8 +125,7 @@ class PooledStrategy(ProposingStrategy):
         promised = self.promise(generator)
         row = first_best(promised if promised[free].any() else self.doubt(), free)
         for learner in self.learners():
-            if learner.ready:
-                learner.posterior.forget()
+            learner.forget()
         return row
 
     def _left_over(self, tried: set[bytes], generator: np.random.Generator) -> Architecture | None:
@@ -134,8 +133,9 @@ class PooledStrategy(ProposingStrategy):
         if self.pool.whole:
             rows = np.flatnonzero(self.pool.untried(tried) & ~(self.pool.excess > 0))
             return self.pool.architecture(int(generator.choice(rows))) if len(rows) else None
+        known = self.tried()
         for _ in range(_DRAWS):
-            drawn = random_untried(self.problem.space, self.tried(), generator)
+            drawn = random_untried(self.problem.space, known, generator)
             if drawn is None or self.pool.keeps_limits(drawn):
                 return drawn
         return None

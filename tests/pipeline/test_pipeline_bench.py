@@ -116,6 +116,18 @@ class TestFigures:
         assert mean - low == pytest.approx(high - mean)
         assert np.isnan(mean_with_interval(np.array([[1.0]]))[1:]).all()
 
+    def test_accuracy_alone_under_a_limit(self, tmp_path: Path) -> None:
+        changes = {"objectives": ["accuracy"], "limit_percentiles": {"latency_ms": 30}, "report_at": [12]}
+        names = ["grid", "local_search", "nsga2", "guided"]
+        bench = workbench(tmp_path, strategies=names, **changes)
+        errors = [1 - plain_row((a, b, c))["acc"] / 100 for a in range(3) for b in range(3) for c in range(3)]
+        truth = bench.truth("slow_ms")
+        assert truth.hypervolume == pytest.approx(np.percentile(errors, 90) - min(errors))
+        for number in range(len(names)):
+            result = bench.run(Task(number, "slow_ms", 0))
+            assert value_at(result.regret, 12) == pytest.approx(0.0)  # twelve rows keep the limit
+            assert value_at(result.hypervolume, 12) == pytest.approx(truth.reachable)
+
     def test_plotted_trials_begin_and_end_where_the_search_does(self) -> None:
         assert plotted_trials(3) == [1, 2, 3]
         assert (plotted_trials(1000)[0], plotted_trials(1000)[-1], len(plotted_trials(1000))) == (1, 1000, 120)
@@ -154,10 +166,20 @@ class TestCommand:
             assert row["hypervolume"]["6"]["low"] <= row["hypervolume"]["6"]["mean"] <= row["hypervolume"]["6"]["high"]
         assert [row["device"] for row in document["summary"]] == [None] * 2 + ["slow_ms"] * 2 + ["fast_ms"] * 2
 
+    def test_the_others_are_compared_with_the_first(self, document: dict[str, Any]) -> None:
+        of = {(r["strategy"], r["device"], r["seed"]): r["regret"]["12"] for r in document["results"]}
+        for row in document["comparisons"]:
+            assert (row["strategy"], row["against"]) == ("evolution", "random")
+            devices = ["slow_ms", "fast_ms"] if row["device"] is None else [row["device"]]
+            pairs = [of["evolution", d, seed] - of["random", d, seed] for d in devices for seed in (0, 1)]
+            assert row["regret"]["12"]["mean"] == pytest.approx(np.mean(pairs))
+        assert [row["device"] for row in document["comparisons"]] == [None, "slow_ms", "fast_ms"]
+
     def test_the_page_stands_alone(self, document: dict[str, Any]) -> None:
         page = Path(document["page"]).read_text(encoding="utf-8")
         assert page.count("<svg") == 3
         assert "mean of all devices" in page
+        assert page.count("More than random") == 3
         assert not any(text in page for text in ("<script", "<link", "http-equiv"))
 
     def test_jobs_change_no_result(self, document: dict[str, Any], hwnas: Any, tmp_path: Path) -> None:
@@ -193,6 +215,7 @@ class TestCommand:
             word in result.stdout for word in ("hypervolume @12", "regret @3", "evolution", "slow_ms", "bench.html")
         )
         assert "±" not in result.stdout
+        assert "more than random" not in result.stdout
         assert "search 4 of 4" in result.stderr
 
     def test_strategies_of_the_same_name_are_told_apart(self, hwnas: Any, tmp_path: Path) -> None:
@@ -207,7 +230,7 @@ class TestCommand:
         (tmp_path / "wild_strategies.py").write_text("def wild(options, problem):\n    raise KeyError('oh')\n")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.chdir(tmp_path)
-        config = bench_config(tmp_path, strategies=["random", "wild_strategies:wild"])
+        config = bench_config(tmp_path, strategies=["random", "wild_strategies:wild"], devices=["slow_ms"], seeds=1)
         result = hwnas("bench", config, "--output", tmp_path / "out", "--jobs", jobs)
         assert result.code == 2
         assert "wild_strategies:wild on slow_ms with seed 0" in result.stderr
@@ -261,6 +284,7 @@ WRONG: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("no evaluator", {"evaluator": None}, ("evaluator: is required", "table")),
     ("file", {"evaluator": {**EVALUATOR, "path": "none.csv"}}, ("evaluator.path: there is no file none.csv",)),
     ("limit", {"constraints": {"latency_ms": 0.001}}, ("constraints", "none of the table's rows", "slow_ms")),
+    ("accuracy alone", {"objectives": ["accuracy"]}, ("accuracy alone", "limit_percentiles")),
     ("objective", {"objectives": ["accuracy", "latency_ms", "macs"]}, ("evaluator.costs: has no column of macs",)),
     ("two limits", {"constraints": {"latency_ms": 1}, "limit_percentiles": {"latency_ms": 5}}, ("already",)),
     ("space", {"space": {"name": "tabel", "choices": 3}}, ("space.name", "did you mean 'table'?")),

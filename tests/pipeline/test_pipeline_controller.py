@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,25 @@ class TestController:
         assert all(torch.equal(*pair) for pair in zip(before, strategy.policy.parameters(), strict=True))
         drive(strategy, lambda a: judged(accuracy_of(a)), 4)
         assert not any(torch.equal(*pair) for pair in zip(before, strategy.policy.parameters(), strict=True))
+
+    def test_computes_in_one_thread_and_leaves_the_callers_as_they_were(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        strategy, threads, used = search(flat()), torch.get_num_threads(), []
+        for name in ("sample", "forward"):
+            own = getattr(strategy.policy, name)
+
+            def noted(*arguments: Any, own: Any = own) -> Any:
+                used.append(torch.get_num_threads())
+                return own(*arguments)
+
+            monkeypatch.setattr(strategy.policy, name, noted)
+        torch.set_num_threads(3)
+        try:
+            drive(strategy, lambda a: judged(accuracy_of(a)), 3)
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(threads)
+        assert len(used) >= 6
+        assert set(used) == {1}
 
     @pytest.mark.parametrize("space", [deep(), huge()], ids=["deep", "huge"])
     def test_conditional_and_large_spaces_with_four_workers(self, space: Choices) -> None:

@@ -16,9 +16,10 @@ from torch import nn
 
 from export.graph_builder import quick_graph
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.spaces.base import ArchitectureError
+from pipeline.spaces.base import Architecture, ArchitectureError
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
+from pipeline.spaces.nasbench201_net import LABELS
 from pipeline.spaces.options import NasBench201Options
 
 IMAGES = (3, 16, 16)
@@ -37,6 +38,12 @@ def space_of(shape: tuple[int, int, int] = IMAGES, **options: Any) -> NasBench20
     return NasBench201Space(NasBench201Options(name="nasbench201", **{"width": 8, **options}), shape, 10)
 
 
+def named(space: NasBench201Space, key: str) -> Architecture:
+    """The architecture of a table's name, with the first of the activations."""
+    cell = dict(zip(LABELS, (OPERATORS[index] for index in parse(key)), strict=True))
+    return space.canonical({"activation": space.plan.activations[0], **cell})
+
+
 def random_key(generator: Random) -> str:
     return PLAIN.format(*generator.choices(OPERATORS, k=6))
 
@@ -50,9 +57,9 @@ def test_keys_are_the_tables_own() -> None:
     space, generator = space_of(), Random(0)
     for key in [*CELLS.values(), *(random_key(generator) for _ in range(50))]:
         assert written([OPERATORS[index] for index in parse(key)]) == key
-        assert space.key(space.named(key)) == key
+        assert space.key(named(space, key)) == key
     assert len({space.key(a) for a in space.architectures()}) == 15_625
-    assert space.named(CELLS["a skip"])["edge_0_3"] == "skip_connect"
+    assert named(space, CELLS["a skip"])["edge_0_3"] == "skip_connect"
 
 
 def test_tables_know_no_other_activations() -> None:
@@ -95,7 +102,7 @@ def test_nni_sees_the_same_space(activations: list[str]) -> None:
 def test_the_quick_graph_is_the_network(cell: str, activation: str) -> None:
     torch.manual_seed(0)
     space = space_of(activations=[activation], cells=2)
-    network = space.build(space.named(cell)).eval()
+    network = space.build(named(space, cell)).eval()
     model, by = quick_graph(network, IMAGES)
     assert by == "builder"
     images = torch.randn(3, *IMAGES)
@@ -107,7 +114,7 @@ def test_the_quick_graph_is_the_network(cell: str, activation: str) -> None:
 def test_a_network_learns() -> None:
     torch.manual_seed(0)
     space = space_of()
-    network = space.build(space.named(CELLS["everything"]))
+    network = space.build(named(space, CELLS["everything"]))
     images, labels = torch.randn(16, *IMAGES), torch.arange(16) % 10
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
     losses = []
@@ -122,7 +129,7 @@ def test_a_network_learns() -> None:
 
 def test_activations_are_of_the_table_and_everywhere() -> None:
     space = space_of(activations=["relu", "hardswish"])
-    network = space.build({**space.named(CELLS["convolutions"]), "activation": "hardswish"})
+    network = space.build({**named(space, CELLS["convolutions"]), "activation": "hardswish"})
     kinds = {type(module) for module in network.modules()}
     assert nn.Hardswish in kinds
     assert nn.ReLU not in kinds
@@ -135,7 +142,7 @@ def test_with_the_papers_size_it_is_the_published_network() -> None:
         rows = Random(0).sample(list(csv.DictReader(file)), 40)
     space = space_of((3, 32, 32), width=16, cells=5)
     for row in rows:
-        network = space.build(space.named(row["arch_str"]))
+        network = space.build(named(space, row["arch_str"]))
         assert sum(p.numel() for p in network.parameters()) == round(float(row["params_m_cifar10"]) * 1e6)
         assert operations(network) == round(float(row["flops_m_cifar10"]) * 1e6)
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from pipeline_driven import Choices, deep, flat, huge
 
-from pipeline.spaces.base import Choice, architecture_id
+from pipeline.spaces.base import Architecture, Choice, architecture_id
 from pipeline.strategies.neighbours import (
     changed,
     crossed,
+    drawn_untried,
     moves,
     mutated,
     random_architecture,
@@ -42,15 +44,24 @@ class TestRandom:
         assert random_architecture(space, generator()) == {"only": "this"}
         assert random_untried(space, {architecture_id({"only": "this"})}, generator()) is None
 
+    def test_drawn_choice_by_choice_the_small_are_as_many_as_the_large(self) -> None:
+        space, draws = deep(4), generator()
+        drawn = [drawn_untried(space, set(), draws) for _ in range(4000)]
+        depths = Counter(each["depth"] for each in drawn if each is not None)
+        for depth in range(1, 5):
+            assert depths[depth] / 4000 == pytest.approx(1 / 4, abs=0.03)
+
+    @pytest.mark.parametrize("draw", [random_untried, drawn_untried])
     @pytest.mark.parametrize("space", [deep(2), flat(3, 3)], ids=["deep", "flat"])
-    def test_untried_ones_are_found_to_the_last(self, space: Choices) -> None:
+    def test_untried_ones_are_found_to_the_last(self, space: Choices, draw: Callable[..., Architecture | None]) -> None:
         tried: set[str] = set()
         for seed in range(space.size()):
-            found = random_untried(space, tried, generator(seed))
+            found = draw(space, tried, generator(seed))
             assert found is not None
+            assert space.canonical(found) == found
             assert architecture_id(found) not in tried
             tried.add(architecture_id(found))
-        assert random_untried(space, tried, generator()) is None
+        assert draw(space, tried, generator()) is None
 
 
 class TestNeighbours:

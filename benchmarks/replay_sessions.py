@@ -1,0 +1,273 @@
+"""Sessions of a search that can be killed: forks of an interpreter that has imported everything already.
+
+Importing takes seconds, a search on a table a fraction of one. So a few fresh interpreters, each with a seed of its own
+for Python's hashes, import everything once and start every session as a fork of themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from common import BENCHMARKS, convnet
+
+from pipeline.budget import Budget
+from pipeline.config_file import parse_config
+from pipeline.console import Reporter
+from pipeline.engines.direct import DirectEngine
+from pipeline.engines.processes import ProcessesEngine
+from pipeline.engines.worker import die_with
+from pipeline.evaluators.lookup import Lookup, read_table
+from pipeline.journal import Journal
+from pipeline.nni_types import SimplifiedModelSpace
+from pipeline.registry import load
+from pipeline.spaces.base import architecture_id
+from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.spaces.options import NasBench201Options
+from pipeline.strategies.options import resolved
+from pipeline.strategies.problem import Problem
+from pipeline.strategies.table import STRATEGIES
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from pipeline.config import RunConfig
+    from pipeline.journal import TrialRecord
+    from pipeline.nni_types import ExecutableModelSpace
+    from pipeline.spaces.base import SearchSpace
+
+_LIMIT_S = 600.0
+_ACCURACY, _COST, _KEY = "cifar10_test_200", "gold_6226_ms", "arch_str"
+_NETWORKS: dict[str, Any] = {"width": 8, "width_multipliers": [1, 2], "depths": [1, 2]}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a session goes on with.
+
+    Attributes:
+        strategy: its name.
+        trials: the budget when it began.
+        seed: of the run.
+        folder: where the journal lies.
+        limit: of milliseconds on a table, of multiply-adds of networks.
+        table: NAS-Bench-201's; None for networks, which two worker processes build.
+        sleep_s: how long a trial in a worker process pretends to train, on average.
+        longer: trials that were added to the budget since.
+    """
+
+    strategy: str
+    trials: int
+    seed: int
+    folder: Path
+    limit: float
+    table: Path | None = None
+    sleep_s: float = 0.0
+    longer: int = 0
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.folder / "journal.sqlite"
+
+    @property
+    def asked(self) -> Path:
+        """What the strategy asked for, repeats and all: the list of ids that a session leaves at its end."""
+        return self.folder / "asked.json"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a session: its exit code, minus the signal's number where it was killed, and its seconds."""
+
+    code: int
+    seconds: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether the kill came before the end."""
+        return self.code == -signal.SIGKILL
+
+
+class Interpreter:
+    """A fresh interpreter that starts sessions, one after the other."""
+
+    def __init__(self, hash_seed: int) -> None:
+        os.environ["PYTHONHASHSEED"] = str(hash_seed)  # of the next interpreter, not of this one
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,))
+        self._process.start()
+        theirs.close()
+
+    def run(self, search: Search, kill_after: tuple[int, float] = (0, math.inf)) -> Ended:
+        """One session, to its end, or to the kill: so many seconds after so many new trials."""
+        trials, pause_s = kill_after
+        self._pipe.send(search)
+        process: int = self._pipe.recv()
+        began = time.monotonic()
+        due = began + pause_s if trials == 0 else math.inf
+        while True:
+            if time.monotonic() >= due:
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process, signal.SIGKILL)
+                due = math.inf
+            if not self._pipe.poll(min(max(0.0, due - time.monotonic()), _LIMIT_S)):
+                assert due < math.inf, f"a session says nothing for {_LIMIT_S:g} s"
+                continue
+            code: int | None = self._pipe.recv()
+            if code is not None:
+                return Ended(code, time.monotonic() - began)
+            trials -= 1
+            if trials == 0:
+                due = time.monotonic() + pause_s
+
+    def stop(self) -> None:
+        """End the interpreter."""
+        self._pipe.send(None)
+        self._process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    """Start sessions as forks of this process until there are no more.
+
+    For each the pipe tells the process's id, then None for every new trial, then the exit code.
+    """
+    die_with(os.getppid())
+    os.chdir(BENCHMARKS)  # the stub evaluator lies here
+    while (search := pipe.recv()) is not None:
+        if search.table is not None:
+            _lookup(search.table, search.limit)
+        process = os.fork()
+        if process == 0:
+            _session(search, pipe)
+        _, status = os.waitpid(process, 0)
+        pipe.send(os.waitstatus_to_exitcode(status))
+
+
+def _session(search: Search, pipe: Connection) -> None:
+    code = 1
+    try:
+        die_with(os.getppid())
+        pipe.send(os.getpid())
+        asked = _search(search, _Telling(pipe))
+        search.asked.write_text(json.dumps(asked))
+        code = 0
+    except BaseException:  # whatever it is, it must not return into the interpreter that was forked
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class _Telling(Reporter):
+    """Tells of each new trial when it is in the journal, and before the strategy hears of it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self._pipe.send(None)
+
+
+def _search(search: Search, reporter: Reporter) -> list[str]:
+    """Begin or go on with a search; what its strategy asked for."""
+    journal = Journal.open(search.journal) if search.journal.exists() else Journal.create(search.journal, {})
+    space, config, known = _parts(search)
+    budget = Budget(config.budget, journal.trials())
+    parts: Any = (config, space, journal, budget, reporter)
+    if search.table is None:
+        engine: Any = _ListeningProcesses(*parts, search.folder / "search.log")
+    else:
+        engine = _ListeningDirect(*parts, _lookup(search.table, search.limit).run)
+    limits: Any = dict(config.constraints)
+    problem = Problem(space, config.seed, tuple(config.objectives), limits, known)
+    strategy = load("strategy", search.strategy, STRATEGIES)(config.strategy, problem)
+    try:
+        strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+        engine.finish()
+    finally:
+        engine.shutdown()
+        journal.close()
+    return list(engine.asked)
+
+
+class _Listening:
+    """Notes what an engine is asked for."""
+
+    _space: SearchSpace
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.asked: list[str] = []
+
+    def submit_models(self, *models: ExecutableModelSpace) -> None:
+        """As the engine does."""
+        self.asked += [architecture_id(self._space.canonical(model.sample)) for model in models]
+        super().submit_models(*models)  # type: ignore[misc]  # an engine follows in the order of bases
+
+
+class _ListeningDirect(_Listening, DirectEngine):
+    pass
+
+
+class _ListeningProcesses(_Listening, ProcessesEngine):
+    pass
+
+
+def _parts(search: Search) -> tuple[SearchSpace, RunConfig, Any]:
+    if search.table is None:
+        return convnet((1, 8, 8), **_NETWORKS), _config(search, _of_networks(search)), None
+    lookup = _lookup(search.table, search.limit)
+    return _cells(), _config(search, _of_table(search.table, search.limit)), lookup.known
+
+
+def _config(search: Search, sections: dict[str, Any]) -> RunConfig:
+    common = {"seed": search.seed, "strategy": {"name": search.strategy}, "data": {"name": "digits"}}
+    config = parse_config(
+        {**common, "budget": {"trials": search.trials + search.longer}, **sections}, "the benchmark's config"
+    )
+    strategy = resolved(config.strategy, trials=search.trials, pick=config.final.pick)
+    return config.model_copy(update={"strategy": strategy})
+
+
+def _of_networks(search: Search) -> dict[str, Any]:
+    return {
+        "space": {"name": "convnet", **_NETWORKS},
+        "evaluator": {"name": "stub_evaluator:HashEvaluator", "sleep_s": search.sleep_s, "uneven": True},
+        "engine": {"name": "processes", "workers": 2},
+        "objectives": ["accuracy", "macs"],
+        "constraints": {"macs": search.limit},
+    }
+
+
+def _of_table(path: Path, limit: float) -> dict[str, Any]:
+    evaluator = {"name": "table", "path": str(path), "key": _KEY, "accuracy": _ACCURACY, "scale": 0.01}
+    return {
+        "space": {"name": "nasbench201"},
+        "evaluator": {**evaluator, "costs": {"latency_ms": _COST}},
+        "constraints": {"latency_ms": limit},
+    }
+
+
+@cache
+def _cells() -> NasBench201Space:
+    return NasBench201Space(NasBench201Options(name="nasbench201"), (3, 32, 32), 10)
+
+
+@cache
+def _lookup(path: Path, limit: float) -> Lookup:
+    options: Any = parse_config(
+        {"data": {"name": "digits"}, **_of_table(path, limit)}, "the benchmark's config"
+    ).evaluator
+    table = read_table(path, _KEY, {_ACCURACY: "accuracy", _COST: "costs.latency_ms"})
+    return Lookup(table, _cells(), options, ["latency_ms"], {"latency_ms": limit})

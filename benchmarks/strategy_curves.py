@@ -1,0 +1,201 @@
+"""Strategies against published tables, Optuna's beside them: fronts, one objective under a limit, other tables.
+
+    python benchmarks/strategy_curves.py --keep FOLDER [--cases front …] [--seeds 20] [--fewer bayesian=5] [--read]
+
+Searches run as `hwnas bench` runs them and are kept in FOLDER, so this can be stopped and goes on; `--read` tells what
+is there. FOLDER/CASE.yaml is each case's config, which `hwnas bench` takes as well (from within benchmarks/, where
+Optuna's strategies are). The cases:
+
+- front: NAS-Bench-201, accuracy on CIFAR-10 against the latency of six devices in turn;
+- longer: the same for Optuna's TPE alone, up to 400 trials: how many it needs for what `guided` has after 50;
+- limit: the best accuracy alone, with the 30th percentile of each device's latencies as a hard limit;
+- cifar100: as `front`, with CIFAR-100's column;
+- macro: NAS-Bench-Macro, accuracy against operations.
+
+Means are over seeds with 95 % intervals of Student's t; each seed's mean over the devices is one value. Differences are
+paired by seed and device. Of N intervals one in twenty excludes 0 by chance; so with 40 of them two do.
+
+All strategies have their default settings, Optuna's too, but for its NSGA-II: with Optuna's population of 50 there are
+four generations in 200 trials, and it is far behind what it reaches with 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from common import REPOSITORY, at_least_one, heading, summary
+from curve_tables import Told, needed, print_case
+
+from pipeline.bench.command import run_searches
+from pipeline.bench.config import load_bench
+from pipeline.bench.kept import KeptResults
+from pipeline.bench.run import Task, Workbench
+from pipeline.bench.summary import Summary
+from pipeline.console import Reporter
+from pipeline.lock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pipeline.bench.config import BenchConfig
+    from pipeline.bench.run import Result
+
+_DATA = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data"
+OPTUNA_TPE, OPTUNA_NSGA2 = "optuna_strategies:tpe", "optuna_strategies:nsga2"
+STRATEGIES: list[Any] = ["guided", OPTUNA_TPE, "local_search", "nsga2", "random"]
+STRATEGIES += [{"name": OPTUNA_NSGA2, "population": 20}, "evolution", "tpe", "bayesian", "controller"]
+DEVICES = ["gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms"]
+NUMBERS = [25, 50, 100, 200]
+_LONGEST, _TOLD_AT = 400, 50
+_WANTED = {25: 0.92, 50: 0.965, 100: 0.98, 200: 0.99}
+_FACTOR = 2.5
+_ROUNDS = (5, 10, 20)
+"""Numbers of seeds after which all strategies are to be equally far."""
+
+
+def main() -> None:
+    """Run what is missing, print the tables and figures, write them to FOLDER/curves.json."""
+    arguments = _arguments()
+    heading(__doc__)
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    told = {}
+    for name in arguments.cases:
+        path = arguments.keep / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(_cases(arguments)[name], sort_keys=False), encoding="utf-8")
+        config = load_bench(path, [])
+        results = _results(config, path, arguments)
+        if results:
+            told[name] = _told(config, results)
+            print_case(name, told[name])
+    _judge(told)
+    document = {name: each.document for name, each in told.items()}
+    (arguments.keep / "curves.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    print(f"\nas JSON: {arguments.keep / 'curves.json'}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, required=True, help="folder of the results; not in the project")
+    parser.add_argument("--data", type=Path, default=_DATA, help="folder of the tables (default: %(default)s)")
+    parser.add_argument("--seeds", type=at_least_one, default=20)
+    parser.add_argument("--fewer", nargs="+", default=[], metavar="STRATEGY=SEEDS", help="for slow strategies")
+    parser.add_argument("--read", action="store_true", help="run nothing, tell what is kept")
+    names = list(_cases(argparse.Namespace(data=_DATA, seeds=1, strategies=STRATEGIES)))
+    parser.add_argument("--cases", nargs="+", default=names, choices=names)
+    told = "names, or YAML mappings with options; the first one is compared with"
+    parser.add_argument("--strategies", nargs="+", type=yaml.safe_load, default=STRATEGIES, help=told)
+    return parser.parse_args()
+
+
+def _cases(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Configs of benchmarks. All strategies have the default settings everywhere."""
+    table = {"name": "table", "path": str(arguments.data.resolve() / "nasbench201.csv.gz"), "key": "arch_str"}
+    front = {
+        "space": {"name": "nasbench201"},
+        "evaluator": {**table, "accuracy": "cifar10_test_200", "scale": 0.01},
+        "strategies": arguments.strategies,
+        "seeds": arguments.seeds,
+        "report_at": NUMBERS,
+        "devices": DEVICES,
+        "objectives": ["accuracy", "latency_ms"],
+    }
+    limit = {"objectives": ["accuracy"], "limit_percentiles": {"latency_ms": 30}, "final": {"pick": "most-accurate"}}
+    macro = {
+        "space": {"name": "table", "choices": 8, "alternatives": [0, 1, 2]},
+        "evaluator": {**table, "path": str(arguments.data.resolve() / "nasbench_macro.csv.gz"), "key": "arch"},
+        "objectives": ["accuracy", "macs"],
+        "devices": ["flops"],
+    }
+    macro["evaluator"] |= {"accuracy": "mean_acc", "scale": 0.01}
+    return {
+        "front": front,
+        "longer": {**front, "strategies": [OPTUNA_TPE], "report_at": [*NUMBERS, _LONGEST]},
+        "limit": {**front, **limit},
+        "cifar100": {**front, "evaluator": {**front["evaluator"], "accuracy": "cifar100_test_200"}},
+        "macro": {**front, **macro},
+    }
+
+
+def _results(config: BenchConfig, path: Path, arguments: argparse.Namespace) -> dict[Task, Result]:
+    """All that is kept or can be had, in rounds, so that a stop leaves strategies that are equally far."""
+    fewer = {name: int(seeds) for name, _, seeds in (each.partition("=") for each in arguments.fewer)}
+    workbench = Workbench(config, str(path))
+    kept = KeptResults(path.with_suffix(""), config)
+    bounds = sorted({0, config.seeds, *(n for n in _ROUNDS if n < config.seeds)})
+    results: dict[Task, Result] = {}
+    with locked(kept.path):
+        for low, high in itertools.pairwise(bounds):
+            for number, label in enumerate(config.labels()):
+                seeds = range(low, high if arguments.read else min(high, fewer.get(label, high)))
+                tasks = [Task(number, device, seed) for seed in seeds for device in config.columns()]
+                if arguments.read:
+                    results |= kept.read(tasks)
+                elif tasks:
+                    results |= run_searches(workbench, str(path), tasks, kept, 1, Reporter())
+                    print(f"{path.stem}: {label}, seeds up to {seeds.stop} are there", flush=True)
+    return results
+
+
+def _told(config: BenchConfig, results: Mapping[Task, Result]) -> Told:
+    """The figures of those seeds that have all devices, and of strategies with any of these."""
+    whole = {
+        (number, seed)
+        for number, seed in {(task.strategy, task.seed) for task in results}
+        if all(Task(number, device, seed) in results for device in config.columns())
+    }
+    there = [number for number in range(len(config.strategies)) if any(n == number for n, _ in whole)]
+    chosen = config.model_copy(update={"strategies": [config.strategies[number] for number in there]})
+    moved = {
+        Task(there.index(task.strategy), task.device, task.seed): result
+        for task, result in results.items()
+        if (task.strategy, task.seed) in whole
+    }
+    seeds = [sum(n == number for n, _ in whole) for number in there]
+    return Told(chosen, Summary(chosen, moved), dict(zip(chosen.labels(), seeds, strict=True)))
+
+
+def _judge(told: Mapping[str, Told]) -> None:
+    """One line for each figure that there is a goal for; the first strategy is `guided` unless it was left out."""
+    print()
+    if "front" in told:
+        row = told["front"].row("guided")
+        for n, wanted in _WANTED.items():
+            if row:
+                found = row["hypervolume"][str(n)]
+                summary(f"front: guided after {n} trials", _interval(found, 1, 4), f">= {wanted:g}")
+    if "front" in told and "longer" in told and told["front"].row("guided"):
+        at = needed(told["front"], "guided", told["longer"], OPTUNA_TPE, _TOLD_AT, _LONGEST)
+        summary("front: trials of Optuna's TPE for what guided has after 50, over 50", at, f">= {_FACTOR:g}")
+    if "limit" in told:
+        _better(told["limit"], "limit", "regret", NUMBERS, "none with a lower regret")
+    for name in ("cifar100", "macro"):
+        if name in told:
+            _better(told[name], name, "hypervolume", [50, 100], "none with a higher mean")
+
+
+def _better(told: Told, case: str, kind: str, numbers: Iterable[int], goal: str) -> None:
+    """Who is better than the first strategy: in the mean, and beyond the paired interval."""
+    sign = -1 if kind == "regret" else 1
+    for n in numbers:
+        rows = [(row["strategy"], row[kind][str(n)]) for row in told.overall_comparisons()]
+        better = [name for name, found in rows if sign * found["mean"] > 0]
+        really = [name for name, found in rows if found["different"] and sign * found["mean"] > 0]
+        text = f"in the mean {', '.join(better) or 'none'}; beyond the interval {', '.join(really) or 'none'}"
+        summary(f"{case}: better than {told.labels[0]} after {n} trials", text, goal)
+
+
+def _interval(found: Mapping[str, Any], scale: float, digits: int) -> str:
+    mean = f"{scale * found['mean']:.{digits}f}"
+    return mean if found["low"] is None else f"{mean} ± {scale * (found['high'] - found['mean']):.{digits}f}"
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    main()
