@@ -44,6 +44,7 @@ class RunDirectory:
         self.report = path / "report.html"
         self.log = path / "search.log"
         self.cost_model = path.absolute() / _COST_MODEL
+        self.scores = path / "zero_cost.jsonl"
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunDirectory:

@@ -12,7 +12,8 @@ from pipeline.budget import Budget
 from pipeline.data import load_data
 from pipeline.devices import device_of
 from pipeline.engines.table import ENGINES
-from pipeline.errors import ConfigError, HwnasError
+from pipeline.errors import ConfigError, EvaluatorError, HwnasError
+from pipeline.evaluators.stopping import stopping_of
 from pipeline.evaluators.table import EVALUATORS
 from pipeline.int8 import INT8
 from pipeline.known_costs import known_costs
@@ -59,6 +60,10 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     with told_as(source, "strategy.proxies"):
         check_proxies(config)
     evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
+    try:
+        stopping_of(config.evaluator, evaluator)
+    except EvaluatorError as error:
+        raise ConfigError(source, [str(error)]) from error
     if not getattr(evaluator, "builds", True):
         problem = "looks up what is published: there is nothing to train, measure or export; `hwnas bench` compares"
         raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem} strategies on it"])
@@ -111,7 +116,7 @@ def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: Search
     reporter.search_started(config, budget, records)
     known = known_costs(run, data, space, begun=bool(records))
     limits = cast("dict[str, float]", config.constraints)
-    proxies = proxies_of(config, data, space, reporter)
+    proxies = proxies_of(config, data, space, reporter, run.scores)
     problem = Problem(space, config.seed, tuple(config.objectives), limits, known, proxies)
     strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, problem)
     engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)

@@ -113,7 +113,7 @@ class TrialRunner:
         # Nobody listens, nobody decides: then nothing has to be evaluated for it.
         listens = progress is not None or self._stopping.rule != "none"
         accuracy = checked_accuracy(self.evaluator.evaluate(model, watch if listens else None))
-        details |= {**watch.details(), **self.evaluator.details()}
+        details |= {**self.evaluator.details(), **watch.details()}
         return accuracy
 
     def _broken(self, objectives: Mapping[str, float]) -> dict[str, float]:

@@ -258,7 +258,8 @@ def bench(result: dict[str, Any]) -> str:
 
 def _bench_proxies(rows: list[dict[str, Any]]) -> list[str]:
     """What zero-cost scores took, for strategies that ask for some."""
-    told = {row["strategy"]: row["proxy_seconds"] for row in rows if "proxy_seconds" in row}
+    first = [row for row in rows if row["device"] == rows[0]["device"]]
+    told = {row["strategy"]: row["proxy_seconds"] for row in first if "proxy_seconds" in row}
     lines = [f"  {strategy}: {number(seconds)} s" for strategy, seconds in told.items()]
     return ["\n".join(["zero-cost scores of all candidates, as published, a search:", *lines])] if lines else []
 

@@ -12,10 +12,8 @@ from pipeline.evaluators.options import StoppingOptions
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.evaluators.base import CandidateEvaluator
 
-
-def stopping_of(section: BaseModel, evaluator: CandidateEvaluator) -> StoppingOptions:
+def stopping_of(section: BaseModel, evaluator: object) -> StoppingOptions:
     """The checked rule; none where the evaluator doesn't stop.
 
     Raises:

@@ -50,6 +50,7 @@ class Guided(PooledStrategy):
         self._costs = CostModel(self.problem, self.pool, self._objectives)
         self._believed: list[tuple[float, Array]] = []
         self._counts_failures = False
+        self._learnt: Array = np.empty(0)
         self._planned = self._plan(generator)
 
     def _plan(self, generator: np.random.Generator) -> list[int]:
@@ -88,24 +89,27 @@ class Guided(PooledStrategy):
         if counts != self._counts_failures:
             self._counts_failures = counts
             self._error.restart()
-        rows, errors = self._observed()
-        if self._error.learn(self.pool.points, self.seen.take(rows), errors):
+        errors = self._errors()
+        if not np.array_equal(errors[: len(self._learnt)], self._learnt, equal_nan=True):
+            self._error.restart()  # what a stopped trial would have come to is judged anew with each that wasn't
+        self._learnt = errors
+        rows = np.flatnonzero(np.isfinite(errors))
+        if self._error.learn(self.pool.points, self.seen.take(rows), errors[rows]):
             self._worst = self._worst_of_interest()
             self._high = self._costs.high(self._front_costs(), _COST_PERCENTILE)
 
     def _accuracies(self) -> list[int]:
         return [row for row, record in enumerate(self.history) if "accuracy" in record.objectives]
 
-    def _observed(self) -> tuple[npt.NDArray[np.int64], Array]:
-        """Rows of the history and their errors; a failed trial is as bad as the worst, where many fail, and of one
-        that was stopped early it's the error to be expected in the end.
+    def _errors(self) -> Array:
+        """(history,), NaN where there is none; a failed trial is as bad as the worst, where many fail, and of one that
+        was stopped early it's the error to be expected in the end.
         """
         errors = expected_errors(self.history)
         if self._counts_failures:
             failed = [record.status == "failed" for record in self.history]
             errors[failed] = np.nanmax(errors)
-        rows = np.flatnonzero(np.isfinite(errors))
-        return rows, errors[rows]
+        return errors
 
     def _worst_of_interest(self) -> float:
         """The error from which on a gain is none: the 90th percentile of what is expected of the space."""

@@ -151,7 +151,7 @@ class Pool:
         kept = np.concatenate([np.arange(self.fixed), np.sort(mutants[left[mutants]][: self._sizes.kept])])
         count = self._sizes.fresh
         changes = np.where(generator.random(count) < 0.5, generator.integers(1, 4, count), 1)
-        children = self.coding.mutated(parents[np.arange(count) % len(parents)], changes, generator)
+        children = self.coding.mutated(parents[_in_turn(len(parents), count)], changes, generator)
         fresh = self._new(children, kept, tried)
         points = self.encoder.points(fresh)
         self.known = np.vstack([self.known[kept], self._known(fresh)])
@@ -166,6 +166,12 @@ class Pool:
             if key not in tried and self._row_of.get(key) not in there:
                 rows.setdefault(key, row)
         return children[list(rows.values())]
+
+
+def _in_turn(parents: int, children: int) -> npt.NDArray[np.int64]:
+    """(children,): whose child each is; where there are more parents than children, evenly over all of them."""
+    step = np.arange(children)
+    return step % parents if parents <= children else step * parents // children
 
 
 def _distinct(codes: Codes) -> Codes:

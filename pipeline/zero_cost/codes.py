@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ def bends(module: nn.Module, channels: int) -> Sequence[float]:
 
 
 def _device(module: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _parts(places: Sequence[float], turning: Sequence[float]) -> list[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from pipeline.zero_cost.scores import score_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -34,8 +36,9 @@ _LOG = logging.getLogger(__name__)
 class NetworkScores:
     """Builds each architecture once, in this process, and scores it; see `pipeline.strategies.problem.KnownScores`.
 
-    Weights, minibatch and number of threads are fixed, so an architecture's scores are the same whenever it is asked
-    for. It is done on the CPU, where sums come out the same each time.
+    Weights, minibatch and number of threads are fixed, and it is done on the CPU, so an architecture's scores are the
+    same whenever it is asked for. Another version of torch, or another CPU, may round otherwise: a run keeps its
+    scores.
 
     Args:
         space: of the architectures.
@@ -43,6 +46,7 @@ class NetworkScores:
         names: of the scores.
         seed: of the search.
         reporter: hears how far it is.
+        kept: a file of scores, one architecture a line, which is read and added to.
 
     Attributes:
         names: of the scores.
@@ -50,11 +54,20 @@ class NetworkScores:
 
     dear: bool = True
 
-    def __init__(self, space: SearchSpace, data: DataSet, names: Sequence[str], seed: int, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: DataSet,
+        names: Sequence[str],
+        seed: int,
+        reporter: Reporter,
+        kept: Path | None = None,
+    ) -> None:
         self.names = tuple(names)
         self._space, self._seed, self._reporter = space, seed, reporter
         self._images, self._labels = minibatch(data, _IMAGES)
-        self._known: dict[str, list[float]] = {}
+        self._kept = kept
+        self._known = {} if kept is None else _read(kept, len(self.names))
 
     def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """(architectures, names); NaN where a network has no score, or can't be built."""
@@ -65,12 +78,18 @@ class NetworkScores:
         try:
             for number, (identity, architecture) in enumerate(missing.items()):
                 self._known[identity] = self._scored(identity, architecture)
+                self._keep(identity)
                 if len(missing) >= _MANY:  # of a few new ones nobody needs to hear
                     self._reporter.progress(f"zero-cost scores of {len(missing)} candidates", number / len(missing))
         finally:
             torch.set_num_threads(threads)
         rows = [self._known[architecture_id(each)] for each in architectures]
         return np.array(rows, dtype=float).reshape(len(architectures), len(self.names))
+
+    def _keep(self, identity: str) -> None:
+        if self._kept is not None:
+            with self._kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([identity, *self._known[identity]]) + "\n")
 
     def _scored(self, identity: str, architecture: Architecture) -> list[float]:
         with torch.random.fork_rng(devices=[]):
@@ -90,18 +109,38 @@ class NetworkScores:
         return found
 
 
+def _read(path: Path, count: int) -> dict[str, list[float]]:
+    """What was kept; a line that was cut off by a kill is as if it weren't there."""
+    found: dict[str, list[float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            identity, *scores = json.loads(line)
+            found[str(identity)] = [float(score) for score in scores]
+        except (ValueError, TypeError):
+            continue
+    return {identity: scores for identity, scores in found.items() if len(scores) == count}
+
+
 def check_proxies(config: RunConfig) -> None:
     """Whether a strategy's proxies can be computed.
 
     Raises:
         UnknownNameError: one of them is no zero-cost score.
     """
-    for name in getattr(config.strategy, "proxies", []):
+    for name in _names(config):
         if name not in SCORE_NAMES:
             raise UnknownNameError("score", name, SCORE_NAMES)
 
 
-def proxies_of(config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter) -> NetworkScores | None:
-    """What the config's strategy asks for, None where that is nothing."""
-    names = getattr(config.strategy, "proxies", [])
-    return NetworkScores(space, data, names, config.seed, reporter) if names else None
+def proxies_of(
+    config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter, kept: Path | None = None
+) -> NetworkScores | None:
+    """What the config's strategy asks for, None where that is nothing; `kept` as for `NetworkScores`."""
+    names = _names(config)
+    return NetworkScores(space, data, names, config.seed, reporter, kept) if names else None
+
+
+def _names(config: RunConfig) -> list[str]:
+    """A third party's strategy may ask, too; what isn't a list of names is something else of its own."""
+    given = getattr(config.strategy, "proxies", None)
+    return given if isinstance(given, list) and all(isinstance(name, str) for name in given) else []

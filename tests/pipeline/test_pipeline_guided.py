@@ -23,8 +23,9 @@ from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture
 from pipeline.strategies.bayesian import Bayesian
 from pipeline.strategies.coding import Coding
 from pipeline.strategies.guided import Guided
+from pipeline.strategies.learner import Learner
 from pipeline.strategies.options import BayesianOptions, GuidedOptions, resolved
-from pipeline.strategies.pool import Pool
+from pipeline.strategies.pool import Pool, _in_turn
 from pipeline.strategies.problem import Problem
 from pipeline.strategies.proposing import ProposingStrategy
 from pipeline.trial import TrialResult
@@ -348,3 +349,41 @@ class TestPool:
             ranking = -pool.known[:, 0]
             pool.renew(ranking, pool.codes[:0], set(), np.random.default_rng(step))
         assert np.median(pool.known[pool.fixed :]) < np.percentile(pool.known[: pool.fixed], 1)
+
+
+@pytest.mark.parametrize(
+    ("parents", "children", "expected"),
+    [(2, 5, [0, 1, 0, 1, 0]), (3, 3, [0, 1, 2]), (6, 3, [0, 2, 4]), (100, 4, [0, 25, 50, 75])],
+)
+def test_children_come_from_all_parts_of_a_pools_parents(parents: int, children: int, expected: list[int]) -> None:
+    assert _in_turn(parents, children).tolist() == expected
+
+
+def test_what_stopped_trials_would_have_come_to_is_judged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each training that goes on tells more of it; the surrogate has to see all of them on one scale."""
+    restarts: list[int] = []
+    again = Learner.restart
+
+    def counted(self: Learner) -> None:
+        restarts.append(len(restarts))
+        again(self)
+
+    monkeypatch.setattr(Learner, "restart", counted)
+
+    def with_curve(stops: Callable[[int], bool]) -> int:
+        restarts.clear()
+        numbers = itertools.count()
+
+        def judge_with_curve(architecture: Architecture) -> TrialResult:
+            result, error = judge(architecture), error_of(architecture)
+            early = 1 - min(1.0, error * (1.5 + 0.1 * (next(numbers) % 5)))
+            if stops(int(architecture["c0"])):
+                details = {"curve": [early], "stopped_after": 1, "epochs": 2, "stopped_by": "a rule"}
+                return TrialResult("ok", {**result.objectives, "accuracy": early}, details)
+            return TrialResult("ok", result.objectives, {"curve": [early, 1 - error]})
+
+        drive(guided(flat(3, 3)), judge_with_curve, 20)
+        return len(restarts)
+
+    assert with_curve(lambda _: False) == 0
+    assert with_curve(lambda value: value == 1) > 0
