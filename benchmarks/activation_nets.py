@@ -6,7 +6,6 @@ import argparse
 import copy
 import functools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from common import SHARED
+
 from export import activations, lowering, onnx_export
 from export.module_state import evaluating
 from pipeline.data.idx import read_fashion_mnist
@@ -198,9 +199,8 @@ def top1(logits: np.ndarray) -> Any:
 
 def arguments(doc: str) -> argparse.ArgumentParser:
     """A parser with what both scripts take."""
-    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=shared / "data", help="where FashionMNIST/ lies (%(default)s)")
+    parser.add_argument("--root", type=Path, default=SHARED / "data", help="where FashionMNIST/ lies (%(default)s)")
     parser.add_argument("--activations", nargs="+", default=list(activations.names()), help="(default: all)")
     parser.add_argument("--output", type=Path, help="a JSON file: rows that it holds are kept, new ones added")
     return parser

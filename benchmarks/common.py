@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHMARKS = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")).absolute()
+"""The shared data: $HWNAS_SHARED, or beside the repository."""
 HWNAS = Path(sys.executable).with_name("hwnas")
 """The command of the environment that runs the script."""
 

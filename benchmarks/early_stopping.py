@@ -2,9 +2,11 @@
 
 Small networks are trained on the digits (or on a part of Fashion-MNIST: `--data fashion_mnist`, read from
 $HWNAS_SHARED) within this process, in one thread. A search ends when it spent `--trials` × `--epochs` epochs; one that
-stops trainings early so gets more trials. First random search: `--networks` are trained whole, once, and `--replays`
-searches take them in random orders, which is exact, because a rule only decides where a training ends; it says nothing
-of other networks. Then real searches with `--strategies`, from `--seeds`, which differ in the rule alone.
+stops trainings early so gets more trials. A last trial that ends beyond these epochs doesn't count, in any figure.
+
+First random search: `--networks` are trained whole, once, and `--replays` searches take them in random orders, which is
+exact, because a rule only decides where a training ends; it says nothing of other networks. Then real searches with
+`--strategies`, from `--seeds`, which differ in the rule alone.
 
 The hypervolume is of the recorded accuracies, a stopped trial's being that of its last epoch, and of log(MACs), as a
 share of what all searches of all rules found together; behind it is the mean difference to `none`, which is paired,
@@ -14,14 +16,12 @@ with its 95 % interval over replays or seeds.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import REPOSITORY, at_least_one, heading, summary, table
+from common import SHARED, at_least_one, heading, summary, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +46,20 @@ class Search:
         macs: (trials,).
         epochs: (trials,) spent until a trial had ended.
         seconds: likewise, of the processor's time.
-        stopped: how many trials were stopped.
+        stopped: (trials,) whether they were.
     """
 
     accuracies: Any
     macs: Any
     epochs: Any
     seconds: Any
-    stopped: int
+    stopped: Any
+
+    def within(self, epochs: int) -> Search:
+        """Without a trial that ended when more epochs were spent: so much no other search had."""
+        kept = self.epochs <= epochs
+        columns = (self.accuracies, self.macs, self.epochs, self.seconds, self.stopped)
+        return Search(*(column[kept] for column in columns))
 
     def volume(self, known: Any, reference: Any, low: Any) -> float:
         """Hypervolume of the trials that `known` (trials,) selects, each axis scaled to 1."""
@@ -72,14 +78,14 @@ def stopping(label: str) -> dict[str, Any]:
 def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace) -> RunConfig:
     """A search's config; the budget is counted in epochs, see `run`."""
     from pipeline.config_file import parse_config
+    from pipeline.strategies.options import resolved
 
     data: dict[str, Any] = {"name": "digits"}
     if settings.data == "fashion_mnist":
-        root = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data"
         sizes = {"train_samples": settings.images, "validation_samples": 1000, "image_size": 14}
-        data = {"name": "fashion_mnist", "root": str(root), **sizes}
+        data = {"name": "fashion_mnist", "root": str(SHARED / "data"), **sizes}
     space = {"name": "convnet", "stages": 2, "width": 8, "depths": [1, 2], "activation_scope": "network"}
-    return parse_config(
+    config = parse_config(
         {
             "seed": seed,
             "data": data,
@@ -92,6 +98,8 @@ def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace)
         },
         "the benchmark's config",
     )
+    options = resolved(config.strategy, trials=settings.trials, pick=config.final.pick)
+    return config.model_copy(update={"strategy": options})
 
 
 def run(config: RunConfig, epochs: int) -> Search:
@@ -130,7 +138,8 @@ def run(config: RunConfig, epochs: int) -> Search:
     records: list[TrialRecord] = journal.trials()
     columns = [np.array([record.objectives[name] for record in records]) for name in ("accuracy", "macs")]
     done, seconds = (np.array(column) for column in zip(*spent[1:], strict=True))
-    return Search(*columns, done, seconds, sum(is_stopped(record.details) for record in records))
+    stopped = np.array([is_stopped(record.details) for record in records])
+    return Search(*columns, done, seconds, stopped).within(epochs)
 
 
 def trained(config: RunConfig, count: int) -> list[tuple[Curve, float]]:
@@ -173,7 +182,8 @@ def replay(rule: str, whole: list[tuple[Curve, float]], order: Any, epochs: int)
             break
     done, seconds_spent = (np.array(column) for column in zip(*spent[1:], strict=True))
     columns = np.array([[peer.accuracies[-1], peer.costs[0]] for peer in peers]).T
-    return Search(*columns, done, seconds_spent, sum(len(peer.accuracies) < total for peer in peers))
+    stopped = np.array([len(peer.accuracies) < total for peer in peers])
+    return Search(*columns, done, seconds_spent, stopped).within(epochs)
 
 
 def agreement(whole: list[tuple[Curve, float]]) -> str:
@@ -191,7 +201,7 @@ def rows_of(
     """One line a rule: means over seeds."""
     points = np.vstack([np.column_stack([1 - s.accuracies, np.log(s.macs)]) for s in searches.values()])
     low, reference = points.min(axis=0), np.array([WORST_ERROR, points[:, 1].max() + 1e-9])
-    together = Search(1 - points[:, 0], np.exp(points[:, 1]), *[np.zeros(len(points))] * 2, 0)
+    together = Search(1 - points[:, 0], np.exp(points[:, 1]), *[np.zeros(len(points))] * 3)
     whole = together.volume(np.full(len(points), True), reference, low)
 
     def shares(rule: str, column: str, limits: list[float]) -> Any:
@@ -206,13 +216,13 @@ def rows_of(
         row = {
             "rule": rule,
             "trials": _mean([len(s.macs) for s in found]),
-            "stopped": _mean([s.stopped for s in found]),
+            "stopped": _mean([s.stopped.sum() for s in found]),
         }
         row["best accuracy"] = f"{np.mean([s.accuracies.max() for s in found]):.4f}"
         row["seconds"] = _mean([s.seconds[-1] for s in found])
         for name, column, limits in (
             ("at 1/3 of the epochs", "epochs", [epochs / 3] * seeds),
-            ("at all epochs", "epochs", [np.inf] * seeds),
+            ("at all epochs", "epochs", [float(epochs)] * seeds),
             ("at equal seconds", "seconds", fastest),
         ):
             here, plain = shares(rule, column, limits), shares("none", column, limits)
@@ -228,13 +238,11 @@ def _mean(values: list[float]) -> str:
 
 
 def _interval(differences: Any) -> str:
-    """Mean and the half width of its 95 % interval (Student's t)."""
-    from scipy.stats import t
+    """Mean and the half width of its 95 % interval."""
+    from pipeline.bench.summary import mean_with_interval
 
-    if len(differences) < 2:
-        return f"{differences.mean():+.3f}"
-    half = t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / len(differences) ** 0.5
-    return f"{differences.mean():+.3f} ± {half:.3f}"
+    mean, _, high = mean_with_interval(differences)
+    return f"{mean:+.3f}" if np.isnan(high) else f"{mean:+.3f} ± {high - mean:.3f}"
 
 
 def main() -> None:

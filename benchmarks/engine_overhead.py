@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import resource
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-from common import REPOSITORY, at_least_one, heading, seeded, summary, table
+from common import SHARED, at_least_one, heading, seeded, summary, table
 
 from pipeline.budget import Budget
 from pipeline.config_file import parse_config
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.journal import TrialRecord
 
-_TABLE = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "nasbench201.csv.gz"
+_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _GOAL_MS = 5.0
 
 

@@ -7,14 +7,13 @@ searched as at the end of a search for an fp32 device: kept only if measured fas
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import at_least_one, heading, parameters, seeded, summary, table
+from common import SHARED, at_least_one, heading, parameters, seeded, summary, table
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -89,8 +88,7 @@ def mobile_like(classes: int, activation: str) -> nn.Module:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
-    parser.add_argument("--root", type=Path, default=shared / "data", help="where FashionMNIST/ lies (%(default)s)")
+    parser.add_argument("--root", type=Path, default=SHARED / "data", help="where FashionMNIST/ lies (%(default)s)")
     parser.add_argument("--epochs", type=at_least_one, default=5, help="of each network (default: %(default)s)")
     parser.add_argument("--activations", nargs="+", default=["relu", "hardswish", "silu"], help="of the mobile-like")
     parser.add_argument("--max-loss", type=float, default=0.01, help="accuracy that may be lost (default: %(default)s)")

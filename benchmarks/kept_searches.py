@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import time
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from common import HWNAS, REPOSITORY, at_least_one
+from common import HWNAS, REPOSITORY, SHARED, at_least_one
 
 if TYPE_CHECKING:
     import argparse
@@ -29,9 +28,8 @@ def add_options(parser: argparse.ArgumentParser, *, seeds: int, final_epochs: in
     """What decides the searches, and `--keep`."""
     from pathlib import Path
 
-    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
     add = partial(_with_default, parser)
-    add("--data", Path, (shared / "data").absolute(), "holds FashionMNIST/raw")
+    add("--data", Path, SHARED / "data", "holds FashionMNIST/raw")
     add("--images", at_least_one, 10_000, "training images")
     add("--validation-images", at_least_one, 5000, "that accuracies are taken on")
     add("--seeds", at_least_one, seeds, "how many")

@@ -11,16 +11,14 @@ untrained weights, and published files.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from common import REPOSITORY, at_least_one, convnet, distinct_architectures, heading, seeded, summary, table
+from common import SHARED, at_least_one, convnet, distinct_architectures, heading, seeded, summary, table
 
 from export import activations
 from export.graph_builder import quick_graph
@@ -32,6 +30,7 @@ from latency_models.shapes import infer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _GOAL = 0.03
 _SIDES = (32, 128)
@@ -83,8 +82,7 @@ def _nets(candidates: int, seed: int) -> Iterator[tuple[str, str, bytes | Path]]
             yield "convnet", f"{side}² width {width} #{number}", model.SerializeToString()
     for name in _TORCHVISION:
         yield "torchvision", name, _torchvision(name)
-    shared = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "onnx_models"
-    for path in sorted(shared.glob("*.onnx")):
+    for path in sorted((SHARED / "data" / "onnx_models").glob("*.onnx")):
         yield "files", path.stem, path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 import warnings
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime as ort
 import torch
-from common import HWNAS, heading, summary
+from common import HWNAS, SHARED, heading, summary
 from torch import nn
 
 from latency_models.device import resolve_device
@@ -157,7 +156,7 @@ def main() -> None:
             result = optimized(path, folder, arguments.seconds)
             gains[activation] = result
             print(_line(path.stem, result), flush=True)
-        published = Path(os.environ.get("HWNAS_SHARED", "../shared")) / "data" / "onnx_models"
+        published = SHARED / "data" / "onnx_models"
         others = []
         if not arguments.no_published:
             for path in sorted(published.rglob("*.onnx")):

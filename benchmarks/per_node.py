@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import random
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import REPOSITORY, at_least_one, convnet, heading, random_architecture, seeded, summary, table
+from common import SHARED, at_least_one, convnet, heading, random_architecture, seeded, summary, table
 
 from export import activations
 from export.graph_builder import quick_graph
@@ -35,6 +33,7 @@ from latency_models.shapes import infer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import onnx
 
@@ -108,8 +107,7 @@ def _models(seed: int) -> Iterator[tuple[str, str, bytes | Path]]:
         if number % (len(activations.names()) // _FINAL_EXPORTS) == 0:
             yield "final export", name, export_model(net.eval(), torch.zeros(2, *shape)).SerializeToString()
             yield "INT8", name, quantize_like(quick)
-    shared = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "onnx_models"
-    for path in sorted(shared.glob("*.onnx")):
+    for path in sorted((SHARED / "data" / "onnx_models").glob("*.onnx")):
         yield "file", path.stem, path
 
 

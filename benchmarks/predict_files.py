@@ -10,19 +10,18 @@ cost model of operators comes from the user's data folder; it is built first whe
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from common import REPOSITORY, heading, summary, table
+from common import SHARED, heading, summary, table
 
 from latency_models.device import resolve_device
 from latency_models.file_predictor import FilePredictor, PredictorStore
 from latency_models.timing import LatencyMeter
 
-_SHARED = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "onnx_models"
+_FILES = SHARED / "data" / "onnx_models"
 _TORCHVISION = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0")
 _SIDE = 224
 
@@ -33,7 +32,7 @@ def main() -> None:
     heading(__doc__)
     device = resolve_device("cpu", arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        files = arguments.files or [*sorted(_SHARED.glob("*.onnx")), *_exported(Path(folder))]
+        files = arguments.files or [*sorted(_FILES.glob("*.onnx")), *_exported(Path(folder))]
         before = time.perf_counter()
         predictor = PredictorStore().predictor(device, rebuild=arguments.rebuild, progress=_progress)
         print(f"{predictor.measurements} micro-benchmarks, ready after {time.perf_counter() - before:.0f} s\n")

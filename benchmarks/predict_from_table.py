@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import os
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from common import REPOSITORY, at_least_one, heading, summary, table
+from common import SHARED, at_least_one, heading, summary, table
 from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
@@ -37,7 +36,7 @@ from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TABLE = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "nasbench201.csv.gz"
+_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _DEVICES = ("gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms")
 _COUNTS = (20, 50, 100)
 _OURS, _OURS_RANDOM = "feature model", "feature model, random nets"

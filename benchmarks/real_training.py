@@ -30,7 +30,8 @@ from kept_searches import (
     volume,
     write_summary,
 )
-from scipy import stats
+
+from pipeline.bench.summary import mean_with_interval
 
 _STRATEGIES = ("guided", "evolution", "random")
 _LEAST_SEEDS = 2
@@ -138,8 +139,7 @@ def _show(unit: str, places: list[float], shares: dict[Key, list[float]], argume
         if len(seeds) < _LEAST_SEEDS:
             break
         lead = of[arguments.strategies[0]] - of[name]
-        reach = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(lead, axis=0)
-        leads = [f"{m:+.3f} ({m - r:+.3f} to {m + r:+.3f})" for m, r in zip(lead.mean(axis=0), reach, strict=True)]
+        leads = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in mean_with_interval(lead).T]
         for place, told in zip(places, leads, strict=True):
             what = f"{arguments.strategies[0]} less {name} @{place:g} {unit}"
             summary(what, told, "an interval above 0")

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import HWNAS, REPOSITORY, at_least_one, heading, summary, table
+from common import HWNAS, REPOSITORY, SHARED, at_least_one, heading, summary, table
 
 
 def main() -> None:
@@ -98,11 +97,10 @@ def _conclude(seed: int, found: dict[str, Any]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = REPOSITORY / "configs" / "fashion-mnist-cpu.yaml"
     parser.add_argument("--config", type=Path, default=default, help="of the search (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=(shared / "data").absolute(), help="holds FashionMNIST/raw")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds FashionMNIST/raw")
     parser.add_argument("--images", type=at_least_one, default=10_000, help="training images (default: %(default)s)")
     parser.add_argument("--trials", type=at_least_one, default=30, help="of the search (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the search at most (default: %(default)s)")

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import tempfile
 import time
@@ -29,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import REPOSITORY, at_least_one, heading, seeded, summary, table
+from common import SHARED, at_least_one, heading, seeded, summary, table
 from journal_files import Row, changed, journal_rows
 from replay_sessions import Interpreter, Search
 
@@ -38,7 +37,7 @@ from pipeline.strategies.table import STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_TABLE = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "nasbench201.csv.gz"
+_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _LIMIT_MS, _LIMIT_MACS = 10.5, 3_000_000.0
 _INTERPRETERS = 3
 _START_S = {"table": 0.05, "processes": 8.0}

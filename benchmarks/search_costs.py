@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import HWNAS, REPOSITORY, at_least_one, heading, summary
+from common import HWNAS, REPOSITORY, SHARED, at_least_one, heading, summary
 
 _WAYS = ("measure", "auto", "predict")
 _LIMIT_MS = 0.68
@@ -94,9 +94,8 @@ def _figures(run: Path, environment: dict[str, str]) -> dict[str, float]:
 
 
 def _arguments() -> argparse.Namespace:
-    shared = Path(os.environ.get("HWNAS_SHARED", "../shared"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=(shared / "data").absolute(), help="holds FashionMNIST/raw")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds FashionMNIST/raw")
     parser.add_argument("--trials", type=at_least_one, default=40)
     parser.add_argument("--images", type=at_least_one, default=1000, help="training images")
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS))

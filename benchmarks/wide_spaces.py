@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import at_least_one, heading, summary, table
 from made_up import SPACES, MadeUp, Space
-from scipy.stats import t
 
+from pipeline.bench.summary import mean_with_interval
 from pipeline.budget import Budget
 from pipeline.config_file import parse_config
 from pipeline.console import Reporter
@@ -178,9 +178,7 @@ def _summary(space: str, strategy: str, runs: Sequence[Found], trials: int) -> N
 
 
 def _row(strategy: str, runs: Sequence[Found], ratios: np.ndarray) -> dict[str, str]:
-    width = 0.0
-    if len(ratios) > 1:
-        width = float(t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / np.sqrt(len(ratios)))
+    mean, _, high = mean_with_interval(ratios)
     return {
         "strategy": strategy,
         "trials": str(sum(run.trials for run in runs)),
@@ -189,7 +187,7 @@ def _row(strategy: str, runs: Sequence[Found], ratios: np.ndarray) -> dict[str, 
         "first after, s": f"{max(run.first_s for run in runs):.2f}",
         "ms per trial": f"{1e3 * np.mean([run.seconds / max(1, run.trials) for run in runs]):.1f}",
         "peak grew by": f"{max(run.grown_bytes for run in runs) / 1e6:.0f} MB",
-        "volume over random's": f"{ratios.mean():.3f} ± {width:.3f}",
+        "volume over random's": f"{mean:.3f}" if np.isnan(high) else f"{mean:.3f} ± {high - mean:.3f}",
     }
 
 

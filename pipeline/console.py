@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.judge import is_stopped, stop_told
+from pipeline.judge import is_stopped, scored_by, stop_told
 from pipeline.objectives import as_losses, pareto_front
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class TerminalReporter(Reporter):
         self._state = ""
         self._share = 0.0
         self._stopped = 0
+        self._what = "accuracy"
 
     def stage(self, text: str) -> None:
         """A line of its own."""
@@ -142,6 +143,7 @@ class TerminalReporter(Reporter):
         feasible = [record.objectives for record in records if record.status == "ok"]
         accuracies = [values["accuracy"] for values in feasible]
         self._best = max(accuracies if self._best is None else [self._best, *accuracies], default=None)
+        self._what = "score" if any(scored_by(record.details) for record in records) else self._what
         self._stopped += sum(is_stopped(record.details) for record in records)
         rows = self._front + feasible
         self._front = [rows[i] for i in pareto_front(as_losses(rows, self._config.objectives))]
@@ -156,7 +158,7 @@ class TerminalReporter(Reporter):
     def _line(self, *, with_time: bool = True) -> Text:
         parts = [
             f"trial {self._budget.trials}/{self._budget.wanted}",
-            f"best accuracy {self._best:.4f}" if self._best is not None else "no feasible candidate yet",
+            f"best {self._what} {self._best:.4f}" if self._best is not None else "no feasible candidate yet",
             f"front {len(self._front)}",
             f"over the limits {self._budget.infeasible}",
         ]

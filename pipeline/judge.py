@@ -32,6 +32,11 @@ def is_stopped(details: Mapping[str, Any]) -> bool:
     return "stopped_after" in details
 
 
+def scored_by(details: Mapping[str, Any]) -> str:
+    """The zero-cost score that stands in place of the accuracy of a trial with these details; empty where none does."""
+    return ", ".join(details.get("zero_cost", ()))
+
+
 def stop_told(details: Mapping[str, Any]) -> str:
     """As in: stopped after 3 of 9 epochs; empty where it wasn't."""
     return f"stopped after {details['stopped_after']} of {details['epochs']} epochs" if is_stopped(details) else ""

@@ -59,7 +59,7 @@ def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
 
     Raises:
         UnknownNameError: the name is in no table and is no dotted path.
-        HwnasError: a dotted path that can't be imported.
+        HwnasError: a dotted path that can't be imported, or that can't be called.
     """
     if name in table:
         return _import(kind, table[name].path)
@@ -67,7 +67,10 @@ def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
         if point.name == name:
             return point.load()
     if is_dotted(name):
-        return _import(kind, name)
+        found = _import(kind, name)
+        if not callable(found):
+            raise HwnasError(f"{kind} {name!r} is a {type(found).__name__}, neither a class nor a function")
+        return found
     raise UnknownNameError(kind, name, table)
 
 

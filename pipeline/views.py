@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.judge import is_stopped, stop_told
+from pipeline.judge import is_stopped, scored_by, stop_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,9 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "infeasible", "failed")}
     told = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
     stopped = sum(is_stopped(row["details"]) for row in rows)
-    told += f"; {stopped} stopped early" if stopped else ""
+    told += f"; of them {stopped} stopped early" if stopped else ""
+    scores = dict.fromkeys(name for row in rows if (name := scored_by(row["details"])))
+    told += f"; in place of an accuracy: a score from 0 to 1 by {', '.join(scores)}" if scores else ""
     return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + told
 
 

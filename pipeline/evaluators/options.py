@@ -40,6 +40,16 @@ class StoppingOptions(Strict):
     factor: Annotated[int, Field(ge=2)] = 3
     aim: Literal["front", "accuracy"] = "front"
 
+    @model_validator(mode="after")
+    def _takes_what_is_given(self) -> StoppingOptions:
+        every = {name: field.default for name, field in type(self).model_fields.items()}
+        taken = {"none": {"rule"}, "median": {*every} - {"factor"}, "halving": {*every}}[self.rule]
+        if others := [name for name in every if name not in taken and getattr(self, name) != every[name]]:
+            raise PydanticCustomError(
+                "stopping", "rule {rule} takes no {others}", {"rule": self.rule, "others": " and no ".join(others)}
+            )
+        return self
+
 
 class TrainEvaluatorOptions(Strict):
     """Train each candidate for a few epochs and take its validation accuracy."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from export.errors import BundleError
 from export.manifest import read_manifest
 from pipeline.config_file import dump_config
-from pipeline.judge import is_stopped
+from pipeline.judge import is_stopped, scored_by
 from pipeline.picks import activations_of, front_of
 from pipeline.report.activations import activation_section
 from pipeline.report.html import write_html
@@ -181,4 +181,9 @@ def _counts(records: Sequence[TrialRecord]) -> str:
     names = {"ok": "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
     told = [f"{sum(r.status == key for r in records)} {text}" for key, text in names.items()]
     stopped = sum(is_stopped(record.details) for record in records)
-    return ", ".join([*told, f"{stopped} stopped early"] if stopped else told)
+    if stopped:
+        told[0] += f" (of them {stopped} stopped early)"
+    scores = dict.fromkeys(name for record in records if (name := scored_by(record.details)))
+    if scores:
+        told.append(f"in place of an accuracy a score from 0 to 1 by {', '.join(scores)}")
+    return ", ".join(told)

@@ -56,7 +56,8 @@ class Guided(PooledStrategy):
     def _plan(self, generator: np.random.Generator) -> list[int]:
         """The first trials, spread over the known costs: one from each of as many slices by mean rank of the costs."""
         rows = np.flatnonzero(self.pool.within_limits()[: self.pool.fixed])
-        columns = [self.pool.metrics.index(n) for n in self.problem.objectives if n in self.pool.metrics]
+        wanted = dict.fromkeys([*self.problem.objectives, *self.problem.limits])
+        columns = [self.pool.metrics.index(name) for name in wanted if name in self.pool.metrics]
         if not columns or not len(rows):
             return []
         ranks = np.argsort(np.argsort(self.pool.known[rows][:, columns], axis=0), axis=0).mean(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,16 @@ def made_up(of: SearchSpace, count: int, seed: int, true: dict[str, float] = TRU
         latency = math.exp(10 * other + np.mean([SLOWER[name] for name in chosen.values()]) + random.normal(0, 0.02))
         found.append(record(number, architecture, accuracy=float(accuracy), latency_ms=latency, macs=1e6, params=1e4))
     return found
+
+
+def test_trainings_that_were_stopped_early_tell_nothing_of_accuracies() -> None:
+    records = made_up(space("stage"), 40, 0)
+    stop = {"stopped_after": 1, "epochs": 4, "stopped_by": "a rule"}
+    worse = [replace(r, details=stop, objectives={**r.objectives, "accuracy": 0.1}) for r in records[30:]]
+    found, without = effects_of([*records[:30], *worse]), effects_of(records[:30])
+    assert found.trained == 30
+    assert found.timed == 40
+    assert found.accuracy == without.accuracy
 
 
 def by_name(effects: Sequence[Effect], place: str) -> dict[str, Effect]:

@@ -189,7 +189,7 @@ def test_engines_decide_by_all_trials_before(
     assert {row["id"]: row["details"] for row in rows}[stopped[0].id] == stopped[0].details
     mark = f"stopped after {stopped[0].details['stopped_after']} of 4 epochs"
     assert mark in views.trials(rows)
-    assert f"; {len(stopped)} stopped early" in views.trials(rows)
+    assert f"; of them {len(stopped)} stopped early" in views.trials(rows)
     assert mark in commands.report(run.path).read_text(encoding="utf-8")
     assert mark in capfd.readouterr().err
 
