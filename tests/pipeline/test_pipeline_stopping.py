@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.evaluators.options import StoppingOptions
 from pipeline.stopping import Curve, halving_rule, median_rule, spaced_order, verdict
@@ -168,7 +169,7 @@ class TestVerdict:
         return [n for n in range(1, 10) if verdict(chosen, Curve((0.1,) * n), self.PEERS, 9) is not None]
 
     def test_none_stops_nothing(self) -> None:
-        assert self.spoken(options()) == []
+        assert self.spoken(StoppingOptions()) == []
 
     def test_the_last_epoch_is_nothing_to_spare(self) -> None:
         assert self.spoken(options(rule="median")) == list(range(1, 9))
@@ -189,3 +190,9 @@ def test_points_are_ordered_by_how_far_they_are_from_those_before() -> None:
     points = np.array([[0.0, 10.0], [1.0, 0.0], [0.1, 9.0], [0.5, 5.0]])
     assert spaced_order(points) == [0, 1, 3, 2]
     assert spaced_order(points[:1]) == [0]
+
+
+@pytest.mark.parametrize(("values", "others"), [({"rule": "median", "factor": 4}, "factor"), ({"first": 2}, "first")])
+def test_a_rule_takes_no_key_of_another_one(values: dict[str, Any], others: str) -> None:
+    with pytest.raises(ValidationError, match=f"takes no {others}"):
+        StoppingOptions(**values)
