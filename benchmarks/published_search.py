@@ -22,7 +22,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ import numpy as np
 import yaml
 from common import REPOSITORY, at_least_one, heading, summary, table
 
+from pipeline.bench.kept import code_digest
 from pipeline.bench.summary import mean_with_interval
 from pipeline.budget import Budget
 from pipeline.config_file import parse_config
@@ -184,7 +185,13 @@ def _known(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _key(section: Mapping[str, Any], seed: int, trials: int | None) -> str:
-    return hashlib.sha256(json.dumps([section, seed, trials], sort_keys=True).encode()).hexdigest()[:16]
+    deciding = [section, seed, trials, code_digest(), _table_digest()]
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def _table_digest() -> str:
+    return hashlib.sha256(_TABLE.read_bytes()).hexdigest()
 
 
 def _label(section: Mapping[str, Any]) -> str:
@@ -201,7 +208,7 @@ def _print(found: Mapping[str, Mapping[int, Mapping[str, float]]], at: str, titl
     for label, of_seed in scores.items():
         values = np.array(list(of_seed.values()))
         mean, low, _ = mean_with_interval(values)
-        used = [runs["trials at that time"] for runs in found[label].values()]
+        used = [runs["trials at that time"] for runs in found[label].values() if "trials at that time" in runs]
         pairs = np.array([of_seed[seed] - scores[first][seed] for seed in of_seed if seed in scores[first]])
         differences[label] = mean_with_interval(pairs)
         more, least, most = differences[label]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ PAGE = "bench.html"
 
 
 class KeptResults:
-    """A directory of results. Each stands under a digest of all that decides it, the table's content and the version of
-    hwnas among them: with more strategies, seeds or devices, finished searches are used again, and with other
+    """A directory of results. Each stands under a digest of all that decides it, the table's content and the code of
+    strategies and spaces among them: with more strategies, seeds or devices, finished searches are used again, and with other
     `report_at` as long as the budget stays, which is the last of them unless `budget.trials` is given.
 
     Raises:
@@ -84,7 +85,19 @@ def _deciding(config: BenchConfig) -> dict[str, Any]:
     values["evaluator"]["costs"].pop(config.cost, None)  # the device's
     values["evaluator"].pop("proxies", None)  # those strategies' that ask for some
     values["evaluator"]["path"] = _content(config.table.path)
-    return {**values, "hwnas": version("hwnas")}
+    return {**values, "code": code_digest()}
+
+
+@cache
+def code_digest() -> str:
+    """A hash of all code that decides what a search on a table comes to."""
+    package = Path(__file__).parent.parent
+    parts = [package / name for name in ("strategies", "spaces", "evaluators", "engines", "bench")]
+    files = sorted(file for part in parts for file in part.glob("*.py"))
+    found = hashlib.sha256(version("nni").encode())
+    for file in files:
+        found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def _proxies(config: BenchConfig) -> dict[str, Any]:
