@@ -25,8 +25,8 @@ PAGE = "bench.html"
 
 class KeptResults:
     """A directory of results. Each stands under a digest of all that decides it, the table's content and the code of
-    strategies and spaces among them: with more strategies, seeds or devices, finished searches are used again, and with other
-    `report_at` as long as the budget stays, which is the last of them unless `budget.trials` is given.
+    strategies and spaces among them: with more strategies, seeds or devices, finished searches are used again, and
+    with other `report_at` as long as the budget stays, which is the last of them unless `budget.trials` is given.
 
     Raises:
         RunDirectoryError: the directory can't be made, or holds something else.
