@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.activation_facts import EVERYWHERE, Effect, Effects
-from pipeline.judge import is_stopped
+from pipeline.judge import is_stopped, scored_by
 from pipeline.picks import activations_of
 
 if TYPE_CHECKING:
@@ -40,9 +40,11 @@ _PRIORS = {"alpha_1": 2.0, "alpha_2": 0.5, "lambda_1": 2.0, "lambda_2": 0.3}
 def effects_of(records: Sequence[TrialRecord]) -> Effects:
     """The effects of the activations that were tried, everywhere and at each place; against relu where it was tried.
 
-    Accuracies of trainings that were stopped early are left out: they are of fewer epochs.
+    Accuracies of trainings that were stopped early are left out: they are of fewer epochs; and so are scores of
+    untrained networks, which are no accuracies.
     """
-    trained = [r for r in records if r.status == "ok" and "accuracy" in r.objectives and not is_stopped(r.details)]
+    whole = [r for r in records if not is_stopped(r.details) and not scored_by(r.details)]
+    trained = [r for r in whole if r.status == "ok" and "accuracy" in r.objectives]
     timed = [r for r in records if r.objectives.get("latency_ms", 0.0) > 0.0]
     known = [group for group in (trained, timed) if len(group) >= LEAST_TRIALS]
     baseline = BASELINE if known and all(BASELINE in _tried(group) for group in known) else ""

@@ -91,7 +91,8 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         if identity != expected:
             raise JournalError(
                 f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
-                f" {identity}); the journal belongs to another config or version"
+                f" {identity}); the journal belongs to another config or version,"
+                " or a file of the run that a strategy reads (cost_model.json, zero_cost.jsonl) isn't what it was"
             )
 
     def _run(self, identity: str, architecture: Architecture) -> TrialRecord:

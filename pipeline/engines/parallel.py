@@ -149,7 +149,8 @@ class ParallelEngine(JournaledEngine):
         if expected not in self._flying:
             raise JournalError(
                 f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
-                f" {', '.join(self._flying)}); the journal belongs to another config or version"
+                f" {', '.join(self._flying)}); the journal belongs to another config or version,"
+                " or a file of the run that a strategy reads (cost_model.json, zero_cost.jsonl) isn't what it was"
             )
         self._budget.count_replayed()
         return expected

@@ -178,12 +178,12 @@ def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict
 
 
 def _counts(records: Sequence[TrialRecord]) -> str:
-    names = {"ok": "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
+    scores = dict.fromkeys(name for record in records if (name := scored_by(record.details)))
+    names = {"ok": "scored" if scores else "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
     told = [f"{sum(r.status == key for r in records)} {text}" for key, text in names.items()]
     stopped = sum(is_stopped(record.details) for record in records)
     if stopped:
         told[0] += f" (of them {stopped} stopped early)"
-    scores = dict.fromkeys(name for record in records if (name := scored_by(record.details)))
     if scores:
         told.append(f"in place of an accuracy a score from 0 to 1 by {', '.join(scores)}")
     return ", ".join(told)

@@ -25,7 +25,7 @@ def test_lower_takes_a_model(given, called):
         (torch.relu, "takes a torch.nn.Module, not a builtin"),
         (None, "takes a torch.nn.Module, not a NoneType"),
     ],
-    ids=str,
+    ids=["function", "class", "builtin", "nothing"],
 )
 def test_export_takes_a_module(given, said):
     with pytest.raises(TypeError, match=said):

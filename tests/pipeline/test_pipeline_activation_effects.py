@@ -49,10 +49,14 @@ def made_up(of: SearchSpace, count: int, seed: int, true: dict[str, float] = TRU
     return found
 
 
-def test_trainings_that_were_stopped_early_tell_nothing_of_accuracies() -> None:
+@pytest.mark.parametrize(
+    "details",
+    [{"stopped_after": 1, "epochs": 4, "stopped_by": "a rule"}, {"zero_cost": {"naswot": 3.0}}],
+    ids=["stopped", "scored"],
+)
+def test_what_was_not_trained_to_the_end_tells_nothing_of_accuracies(details: dict[str, Any]) -> None:
     records = made_up(space("stage"), 40, 0)
-    stop = {"stopped_after": 1, "epochs": 4, "stopped_by": "a rule"}
-    worse = [replace(r, details=stop, objectives={**r.objectives, "accuracy": 0.1}) for r in records[30:]]
+    worse = [replace(r, details=details, objectives={**r.objectives, "accuracy": 0.1}) for r in records[30:]]
     found, without = effects_of([*records[:30], *worse]), effects_of(records[:30])
     assert found.trained == 30
     assert found.timed == 40
