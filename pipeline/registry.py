@@ -69,7 +69,7 @@ def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
     if is_dotted(name):
         found = _import(kind, name)
         if not callable(found):
-            raise HwnasError(f"{kind} {name!r} is a {type(found).__name__}, neither a class nor a function")
+            raise HwnasError(f"{kind} {name!r} is something of type {type(found).__name__}, not a class or function")
         return found
     raise UnknownNameError(kind, name, table)
 

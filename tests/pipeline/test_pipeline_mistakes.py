@@ -63,7 +63,7 @@ WRONG_CONFIGS: list[Case] = [
     ("foreign space", {"space": {"name": "no_module:Space"}}, ("no_module", "can't be imported")),
     ("foreign evaluator", {"evaluator": {"name": "no_module:Eval"}}, ("no_module", "can't be imported")),
     ("foreign strategy", {"strategy": {"name": "json:NoSuch"}}, ("json", "NoSuch", "can't be imported")),
-    ("no strategy at all", {"strategy": {"name": "math:pi"}}, ("math:pi", "is a float, neither a class")),
+    ("no strategy at all", {"strategy": {"name": "math:pi"}}, ("math:pi", "something of type float")),
     ("foreign engine", {"engine": {"name": "json:NoSuch"}}, ("json", "NoSuch", "can't be imported")),
 ]  # fmt: skip
 
