@@ -80,7 +80,7 @@ def _print_means(told: Told, kind: str) -> None:
     for label in told.labels:
         row = told.row(label)
         assert row is not None
-        cells = [_cell(row[kind][n], kind) for n in numbers]
+        cells = [cell(row[kind][n], kind) for n in numbers]
         lines.append([label, *cells, str(told.seeds[label]), f"{1e3 * row['seconds_per_trial']:.1f}"])
     _print(f"{_title(kind)} after", [*numbers, "seeds", "ms a trial"], lines)
 
@@ -89,7 +89,7 @@ def _print_differences(told: Told, kind: str) -> None:
     numbers = [str(n) for n in told.config.report_at]
     lines = []
     for row in told.overall_comparisons():
-        cells = [_cell(row[kind][n], kind, "+") + ("*" if row[kind][n]["different"] else "") for n in numbers]
+        cells = [cell(row[kind][n], kind, "+") + ("*" if row[kind][n]["different"] else "") for n in numbers]
         lines.append([row["strategy"], *cells])
     _print(f"{_title(kind)} more than {told.labels[0]}, * excludes 0", numbers, lines)
 
@@ -109,8 +109,10 @@ def _title(kind: str) -> str:
     return "regret in points" if kind == "regret" else "share of the hypervolume"
 
 
-def _cell(found: Mapping[str, Any], kind: str, sign: str = "") -> str:
-    scale, digits = _FORMS[kind]
+def cell(found: Mapping[str, Any], kind: str, sign: str = "", digits: int | None = None) -> str:
+    """A mean with its interval, in the figure's usual unit and digits."""
+    scale, usual = _FORMS[kind]
+    digits = usual if digits is None else digits
     mean = f"{scale * found['mean']:{sign}.{digits}f}"
     return mean if found["low"] is None else f"{mean} ± {scale * (found['high'] - found['mean']):.{digits}f}"
 

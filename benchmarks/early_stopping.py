@@ -110,9 +110,8 @@ def run(config: RunConfig, epochs: int) -> Search:
     from pipeline.journal import Journal
     from pipeline.judge import TrialResult, is_stopped
     from pipeline.nni_types import SimplifiedModelSpace
-    from pipeline.registry import make
     from pipeline.strategies.problem import Problem
-    from pipeline.strategies.table import STRATEGIES
+    from pipeline.strategies.table import strategy_of
     from pipeline.trial import TrialRunner
 
     runner = TrialRunner(config)
@@ -133,7 +132,7 @@ def run(config: RunConfig, epochs: int) -> Search:
     journal = Journal.in_memory()
     engine = DirectEngine(config, runner.space, journal, EpochBudget(config.budget, []), Reporter(), judge)
     problem = Problem(runner.space, config.seed, tuple(config.objectives))
-    strategy = make("strategy", config.strategy.name, STRATEGIES, config.strategy, problem)  # type: ignore[attr-defined]
+    strategy = strategy_of(config.strategy, problem)
     strategy(SimplifiedModelSpace.from_model(runner.space.model_space()), engine)
     records: list[TrialRecord] = journal.trials()
     columns = [np.array([record.objectives[name] for record in records]) for name in ("accuracy", "macs")]

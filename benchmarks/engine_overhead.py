@@ -29,11 +29,10 @@ from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.journal import Journal
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.registry import load
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import STRATEGIES, strategy_of
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -96,7 +95,7 @@ def _one(name: str, where: str, arguments: argparse.Namespace) -> dict[str, str]
         journal = Journal.in_memory() if where == "memory" else Journal.create(Path(folder) / "journal.sqlite", {})
         engine = DirectEngine(config, space, journal, Budget(config.budget, []), watch, lookup.run)
         problem = Problem(space, config.seed, ("accuracy", "latency_ms"), {}, lookup.known)
-        strategy = load("strategy", name, STRATEGIES)(config.strategy, problem)
+        strategy = strategy_of(config.strategy, problem)
         model_space = SimplifiedModelSpace.from_model(space.model_space())
         began, busy = time.perf_counter(), time.process_time()
         strategy(model_space, engine)

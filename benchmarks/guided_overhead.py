@@ -21,14 +21,13 @@ import psutil
 from common import at_least_one, convnet, heading, seeded, summary, table
 
 from pipeline.journal import TrialRecord
-from pipeline.registry import load
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.options import NasBench201Options
 from pipeline.strategies.coding import Coding
 from pipeline.strategies.options import BayesianOptions, GuidedOptions
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import strategy_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +114,7 @@ def _one(name: str, label: str, arguments: argparse.Namespace) -> dict[str, str]
     )
     told = MadeUp(space, arguments.seed, case.costs)
     problem = Problem(space, arguments.seed, ("accuracy", *told.metrics), {}, told if case.known else None)
-    strategy = load("strategy", name, STRATEGIES)(_OPTIONS[name], problem)
+    strategy = strategy_of(_OPTIONS[name], problem)
     seconds, grown = _search(strategy, told, arguments.trials, case.batch)
     return {
         "strategy": name,

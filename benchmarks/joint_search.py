@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import heading, summary, table
@@ -26,6 +24,7 @@ from kept_searches import (
     box_of,
     box_words,
     config_of,
+    kept_in,
     places,
     quick_graphs,
     searched,
@@ -37,6 +36,9 @@ from kept_searches import (
 )
 from scipy import stats
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _FIXED = ("relu", "hardswish")
 _WAYS = ("joint", *_FIXED)
 
@@ -45,8 +47,7 @@ def main() -> None:
     """Run what isn't there yet, and compare."""
     arguments = _arguments()
     heading(__doc__)
-    with tempfile.TemporaryDirectory() as folder:
-        _compare(Path(arguments.keep or folder), arguments)
+    kept_in(arguments, _compare)
 
 
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,7 @@ from common import HWNAS, REPOSITORY, SHARED, at_least_one
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
@@ -26,8 +27,6 @@ _TAIL = 15
 
 def add_options(parser: argparse.ArgumentParser, *, seeds: int, final_epochs: int) -> None:
     """What decides the searches, and `--keep`."""
-    from pathlib import Path
-
     add = partial(_with_default, parser)
     add("--data", Path, SHARED / "data", "holds FashionMNIST/raw")
     add("--images", at_least_one, 10_000, "training images")
@@ -45,6 +44,12 @@ def add_options(parser: argparse.ArgumentParser, *, seeds: int, final_epochs: in
 
 def _with_default(parser: argparse.ArgumentParser, name: str, kind: Any, default: Any, text: str) -> None:
     parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
+
+
+def kept_in(arguments: argparse.Namespace, compare: Callable[[Path, argparse.Namespace], None]) -> None:
+    """Compare in the folder that is to be kept, or in one that is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(arguments.keep or folder), arguments)
 
 
 def seeds_of(arguments: argparse.Namespace) -> range:

@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from common import REPOSITORY, at_least_one, heading, summary, table
+from common import SHARED, at_least_one, heading, summary, table
 
 from pipeline.bench.kept import code_digest
 from pipeline.bench.summary import mean_with_interval
@@ -40,19 +39,18 @@ from pipeline.evaluators.lookup import read_table
 from pipeline.journal import Journal
 from pipeline.judge import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.registry import make
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.options import NasBench201Options
 from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import strategy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipeline.spaces.base import Value
 
-_TABLE = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data" / "nasbench201.csv.gz"
+_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _SEEN, _FINAL, _SECONDS = "cifar10_valid_12", "cifar10_test_200", "train_s_12"
 _BUDGET_S = 12_000.0
 _RANDOM, _WITHIN = 93.73, 0.06
@@ -115,7 +113,7 @@ class Published:
 
         options = resolved(config.strategy, trials=_EXPECTED_TRIALS, pick="most-accurate")
         problem = Problem(self._space, seed, ("accuracy",))
-        strategy = make("strategy", section["name"], STRATEGIES, options, problem)
+        strategy = strategy_of(options, problem)
         strategy(self._model_space, Engine(config, self._space, journal, Budget(config.budget, []), Reporter(), judge))
         journal.close()
         return state
@@ -151,7 +149,7 @@ def main() -> None:
     found: dict[str, dict[int, dict[str, float]]] = {_label(section): {} for section in sections}
     for seed in range(arguments.seeds):
         for section in sections:
-            key = _key(section, seed, arguments.trials)
+            key = _key(section, seed, arguments.trials, arguments.table)
             if key not in known:
                 known[key] = published.search(section, seed, arguments.trials).scores
                 with kept.open("a", encoding="utf-8") as file:
@@ -184,14 +182,14 @@ def _known(path: Path) -> dict[str, dict[str, float]]:
     return known
 
 
-def _key(section: Mapping[str, Any], seed: int, trials: int | None) -> str:
-    deciding = [section, seed, trials, code_digest(), _table_digest()]
+def _key(section: Mapping[str, Any], seed: int, trials: int | None, table: Path) -> str:
+    deciding = [section, seed, trials, code_digest(), _digest(table)]
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
-def _table_digest() -> str:
-    return hashlib.sha256(_TABLE.read_bytes()).hexdigest()
+def _digest(table: Path) -> str:
+    return hashlib.sha256(table.read_bytes()).hexdigest()
 
 
 def _label(section: Mapping[str, Any]) -> str:

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import heading, summary, table
@@ -25,6 +23,7 @@ from kept_searches import (
     box_of,
     box_words,
     config_of,
+    kept_in,
     searched,
     seeds_of,
     volume,
@@ -32,6 +31,9 @@ from kept_searches import (
 )
 
 from pipeline.bench.summary import mean_with_interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STRATEGIES = ("guided", "evolution", "random")
 _LEAST_SEEDS = 2
@@ -56,8 +58,7 @@ def main() -> None:
     """Run what isn't there yet, and compare."""
     arguments = _arguments()
     heading(__doc__)
-    with tempfile.TemporaryDirectory() as folder:
-        _compare(Path(arguments.keep or folder), arguments)
+    kept_in(arguments, _compare)
 
 
 def _compare(folder: Path, arguments: argparse.Namespace) -> None:

@@ -140,9 +140,8 @@ def _table(whole: Search, folder: Path, interpreters: Sequence[Interpreter], arg
 
 
 def _processes(search: Search, interpreters: Sequence[Interpreter], arguments: argparse.Namespace) -> Findings:
-    found, seen = Findings(), []
-    for seen in _killed(search, search.trials, search.sleep_s, interpreters, found, arguments):  # noqa: B007
-        pass
+    found = Findings()
+    seen = [[], *_killed(search, search.trials, search.sleep_s, interpreters, found, arguments)][-1]
     for _ in range(2):
         last = _to_end(search)
         found.errors += interpreters[0].run(last).code != 0

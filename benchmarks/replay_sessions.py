@@ -29,13 +29,12 @@ from pipeline.engines.worker import die_with
 from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.journal import Journal
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.registry import load
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.options import NasBench201Options
 from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import strategy_of
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -191,7 +190,7 @@ def _search(search: Search, reporter: Reporter) -> list[str]:
         engine = _ListeningDirect(*parts, _lookup(search.table, search.limit).run)
     limits: Any = dict(config.constraints)
     problem = Problem(space, config.seed, tuple(config.objectives), limits, known)
-    strategy = load("strategy", search.strategy, STRATEGIES)(config.strategy, problem)
+    strategy = strategy_of(config.strategy, problem)
     try:
         strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
         engine.finish()

@@ -24,14 +24,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from common import REPOSITORY, at_least_one, heading, summary
-from curve_tables import Told, needed, print_case
+from common import SHARED, at_least_one, heading, summary
+from curve_tables import Told, cell, needed, print_case
 
 from pipeline.bench.command import run_searches
 from pipeline.bench.config import load_bench
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from pipeline.bench.config import BenchConfig
     from pipeline.bench.run import Result
 
-_DATA = Path(os.environ.get("HWNAS_SHARED", REPOSITORY.parent / "shared")) / "data"
+_DATA = SHARED / "data"
 OPTUNA_TPE, OPTUNA_NSGA2 = "optuna_strategies:tpe", "optuna_strategies:nsga2"
 STRATEGIES: list[Any] = ["guided", OPTUNA_TPE, "local_search", "nsga2", "random"]
 STRATEGIES += [{"name": OPTUNA_NSGA2, "population": 20}, "evolution", "tpe", "bayesian", "controller"]
@@ -169,7 +168,7 @@ def _judge(told: Mapping[str, Told]) -> None:
         for n, wanted in _WANTED.items():
             if row:
                 found = row["hypervolume"][str(n)]
-                summary(f"front: guided after {n} trials", _interval(found, 1, 4), f">= {wanted:g}")
+                summary(f"front: guided after {n} trials", cell(found, "hypervolume", digits=4), f">= {wanted:g}")
     if "front" in told and "longer" in told and told["front"].row("guided"):
         at = needed(told["front"], "guided", told["longer"], OPTUNA_TPE, _TOLD_AT, _LONGEST)
         summary("front: trials of Optuna's TPE for what guided has after 50, over 50", at, f">= {_FACTOR:g}")
@@ -189,11 +188,6 @@ def _better(told: Told, case: str, kind: str, numbers: Iterable[int], goal: str)
         really = [name for name, found in rows if found["different"] and sign * found["mean"] > 0]
         text = f"in the mean {', '.join(better) or 'none'}; beyond the interval {', '.join(really) or 'none'}"
         summary(f"{case}: better than {told.labels[0]} after {n} trials", text, goal)
-
-
-def _interval(found: Mapping[str, Any], scale: float, digits: int) -> str:
-    mean = f"{scale * found['mean']:.{digits}f}"
-    return mean if found["low"] is None else f"{mean} ± {scale * (found['high'] - found['mean']):.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -36,10 +36,9 @@ from pipeline.journal import Journal
 from pipeline.judge import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.objectives import hypervolume
-from pipeline.registry import load
 from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import STRATEGIES, strategy_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +133,7 @@ def _search(space_name: str, name: str, seed: int, trials: int) -> Found:
 
     engine = _Listening(config, space, journal, Budget(config.budget, []), watch, judge)
     options: Any = config.strategy
-    strategy = load("strategy", options.name, STRATEGIES)(options, problem)
+    strategy = strategy_of(options, problem)
     strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
     seconds = time.perf_counter() - began
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)

@@ -43,7 +43,7 @@ class RunDirectory:
         self.bundle = path / "bundle"
         self.report = path / "report.html"
         self.log = path / "search.log"
-        self.cost_model = path.absolute() / _COST_MODEL
+        self.cost_model = _own_cost_model(path)
         self.scores = path / "zero_cost.jsonl"
 
     @classmethod

@@ -22,7 +22,7 @@ from pipeline.picks import check_pick
 from pipeline.registry import load, make
 from pipeline.space_cost import check_cost_model
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import STRATEGIES, strategy_of
 from pipeline.trial import make_space
 from pipeline.zero_cost.networks import check_proxies, proxies_of
 
@@ -118,7 +118,7 @@ def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: Search
     limits = cast("dict[str, float]", config.constraints)
     proxies = proxies_of(config, data, space, reporter, run.scores)
     problem = Problem(space, config.seed, tuple(config.objectives), limits, known, proxies)
-    strategy = make("strategy", _name(config.strategy), STRATEGIES, config.strategy, problem)
+    strategy = strategy_of(config.strategy, problem)
     engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)
     try:
         if budget.exhausted() is None:

@@ -25,7 +25,7 @@ from pipeline.search import told_as
 from pipeline.spaces.base import ArchitectureError
 from pipeline.spaces.table import SPACES
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import STRATEGIES, strategy_of
 from pipeline.zero_cost.published import PublishedScores
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Workbench:
         proxies = self._proxies(config.strategy)
         problem = Problem(self.space, task.seed, tuple(config.objectives), limits, lookup.known, proxies)
         began = time.perf_counter()
-        strategy = make("strategy", cast("Any", config.strategy).name, STRATEGIES, config.strategy, problem)
+        strategy = strategy_of(config.strategy, problem)
         engine = DirectEngine(config, self.space, journal, budget, Reporter(), lookup.run)
         strategy(self._model_space, engine)
         seconds = time.perf_counter() - began - engine.answering_s

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
-from pipeline.evaluators.stopping import compares
+from pipeline.evaluators.stopping import peers_for
 from pipeline.latency_source import history_of
-from pipeline.learning_curve import peers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +48,7 @@ class InlineEngine(JournaledEngine):
         return history_of(self._known.values())
 
     def _judge(self, architecture: Architecture) -> TrialResult:
-        peers = peers_of(self._known.values()) if compares(self._config.evaluator) else []
+        peers = peers_for(self._config.evaluator, self._known.values())
         return self._worker.judge(architecture, self._reporter.trial_progress, peers)
 
     def shutdown(self) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from latency_models.timer import usable_cores
 from pipeline.engines.parallel import Ended, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
-from pipeline.evaluators.stopping import compares
+from pipeline.evaluators.stopping import peers_for
 from pipeline.latency_source import history_of
-from pipeline.learning_curve import peers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +65,7 @@ class ProcessesEngine(ParallelEngine):
     def _start(self, architecture: Architecture) -> None:
         # What was known at the submission, whenever a child is free for it: the same again in a resumed run.
         told = list(self._known.values())[: self._told]
-        self._jobs.put((architecture, peers_of(told) if compares(self._config.evaluator) else []))
+        self._jobs.put((architecture, peers_for(self._config.evaluator, told)))
 
     def _wait(self) -> Ended:
         while True:

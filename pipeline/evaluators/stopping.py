@@ -8,9 +8,14 @@ from pydantic import ValidationError
 
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.options import StoppingOptions
+from pipeline.learning_curve import peers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
+
+    from pipeline.journal import TrialRecord
 
 
 def stopping_of(section: BaseModel, evaluator: object) -> StoppingOptions:
@@ -35,8 +40,8 @@ def stopping_of(section: BaseModel, evaluator: object) -> StoppingOptions:
         ) from None
 
 
-def compares(section: BaseModel) -> bool:
-    """Whether trials of this section may be stopped, so that they need to know of each other."""
+def peers_for(section: BaseModel, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """The trials that one of this section is compared with; none where no rule compares."""
     given: Any = getattr(section, "stopping", None)
     rule = given.get("rule") if isinstance(given, dict) else getattr(given, "rule", None)
-    return rule not in (None, "none")
+    return [] if rule in (None, "none") else peers_of(records)

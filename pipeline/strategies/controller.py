@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,10 +12,9 @@ from pipeline.spaces.base import architecture_id
 from pipeline.strategies.neighbours import random_untried
 from pipeline.strategies.policy import Policy
 from pipeline.strategies.proposing import ProposingStrategy
+from pipeline.threads import one_torch_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import BaseModel
 
     from pipeline.journal import TrialRecord
@@ -56,7 +54,7 @@ class Controller(ProposingStrategy):
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
         """The policy's next sample that isn't known yet."""
-        with _one_thread():
+        with one_torch_thread():
             return self._sampled(generator)
 
     def _sampled(self, generator: np.random.Generator) -> Architecture | None:
@@ -78,7 +76,7 @@ class Controller(ProposingStrategy):
         insort(self._scores, record.score)
         self._known[record.id] = record
         if record.id not in self._strangers:
-            with _one_thread():
+            with one_torch_thread():
                 self._reinforce(record)
 
     def _reinforce(self, record: TrialRecord) -> None:
@@ -103,17 +101,6 @@ class Controller(ProposingStrategy):
         """The share of the known trials that score lower, of those that score the same one half."""
         below, up_to = bisect_left(self._scores, score), bisect_right(self._scores, score)
         return (below + up_to) / (2 * len(self._scores))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of several threads depend on how many they are; results must not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def controller(options: BaseModel, problem: Problem) -> Strategy:

@@ -22,7 +22,7 @@ _REFIT_GROWTH = 1.25
 _CONTROLLER = ThreadpoolController()
 
 
-def one_thread() -> AbstractContextManager[object]:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Linear algebra in one thread: several would make results depend on their number, and gain nothing here."""
     limited: AbstractContextManager[object] = _CONTROLLER.limit(limits=1, user_api="blas")
     return limited

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.strategies.coding import keys
 from pipeline.strategies.gain import first_best
-from pipeline.strategies.learner import one_thread
+from pipeline.strategies.learner import one_blas_thread
 from pipeline.strategies.neighbours import random_untried
 from pipeline.strategies.pool import Pool
 from pipeline.strategies.proposing import ProposingStrategy
@@ -87,7 +87,7 @@ class PooledStrategy(ProposingStrategy):
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
         """The most promising candidate; None when all that can keep the limits were tried."""
-        with one_thread():
+        with one_blas_thread():
             self._take_in(generator)
             tried = {*keys(self.codes), *keys(self.pool.coding.codes(self.pending))}
             if not self.is_beginning():

@@ -13,6 +13,7 @@ import torch
 from pipeline.errors import UnknownNameError
 from pipeline.evaluators.options import SCORE_NAMES
 from pipeline.spaces.base import architecture_id
+from pipeline.threads import one_torch_thread
 from pipeline.trial import trial_seed
 from pipeline.zero_cost.minibatch import minibatch
 from pipeline.zero_cost.scores import score_of
@@ -73,16 +74,12 @@ class NetworkScores:
         """(architectures, names); NaN where a network has no score, or can't be built."""
         asked = {architecture_id(each): each for each in architectures}
         missing = {identity: each for identity, each in asked.items() if identity not in self._known}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_torch_thread():
             for number, (identity, architecture) in enumerate(missing.items()):
                 self._known[identity] = self._scored(identity, architecture)
                 self._keep(identity)
                 if len(missing) >= _MANY:  # of a few new ones nobody needs to hear
                     self._reporter.progress(f"zero-cost scores of {len(missing)} candidates", number / len(missing))
-        finally:
-            torch.set_num_threads(threads)
         rows = [self._known[architecture_id(each)] for each in architectures]
         return np.array(rows, dtype=float).reshape(len(architectures), len(self.names))
 

@@ -16,11 +16,10 @@ from pipeline.engines.base import JournaledEngine
 from pipeline.engines.parallel import Ended, ParallelEngine
 from pipeline.journal import Journal, TrialRecord
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.registry import load
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
 from pipeline.strategies.options import EvolutionOptions
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import strategy_of
 from pipeline.trial import TrialResult
 
 Judge = Callable[[Architecture], TrialResult]
@@ -117,7 +116,7 @@ def search(
         else:
             engine = InstantWorkers(*parts, judge=judge, killed_at=killed_at, workers=workers)
         problem = Problem(space, config.seed, tuple(config.objectives), dict(config.constraints))
-        strategy = load("strategy", config.strategy.name, STRATEGIES)(config.strategy, problem)
+        strategy = strategy_of(config.strategy, problem)
         try:
             if budget.exhausted() is None:
                 strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)

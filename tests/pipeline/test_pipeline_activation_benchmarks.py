@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pipeline_benchmarks import scripts
 from torch import nn
 
-_FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sys, "path", [str(_FOLDER), *sys.path])  # as when a script of that folder runs
-    nets = importlib.import_module("activation_nets")
-    parity = importlib.import_module("activation_parity")
-    latency = importlib.import_module("activation_latency")
+nets, parity, latency = scripts("activation_nets", "activation_parity", "activation_latency")
 
 
 def test_the_large_net_has_18_sites_and_about_600_000_parameters() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pipeline_benchmarks import scripts
 from pipeline_tables import bench_config, plain_row, shared_table, write_table
 
 from pipeline.bench.config import load_bench
@@ -18,13 +17,7 @@ from pipeline.bench.curves import value_at
 from pipeline.bench.run import Result, Task, Workbench
 from pipeline.bench.summary import Summary
 
-_FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sys, "path", [str(_FOLDER), *sys.path])  # as when a script of that folder runs
-    optuna_strategies = importlib.import_module("optuna_strategies")
-    tables = importlib.import_module("curve_tables")
-    published = importlib.import_module("published_search")
+optuna_strategies, tables, published = scripts("optuna_strategies", "curve_tables", "published_search")
 
 OPTUNA = ["optuna_strategies:tpe", "optuna_strategies:nsga2"]
 

@@ -18,7 +18,7 @@ from pipeline.strategies.learner import (
     Scale,
     distances_to_best,
     distances_without_outliers,
-    one_thread,
+    one_blas_thread,
     ratios,
 )
 from pipeline.strategies.surrogate import Posterior, Surrogate
@@ -186,7 +186,7 @@ class TestScale:
 
 
 def test_linear_algebra_in_one_thread() -> None:
-    with one_thread():
+    with one_blas_thread():
         used = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
     assert used
     assert set(used) == {1}

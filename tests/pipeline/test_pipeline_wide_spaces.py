@@ -16,10 +16,9 @@ from pipeline.console import Reporter
 from pipeline.journal import Journal, TrialRecord
 from pipeline.judge import TrialResult
 from pipeline.nni_types import ModelSpace, SimplifiedModelSpace, choice
-from pipeline.registry import load
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, Value, architecture_id
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES
+from pipeline.strategies.table import STRATEGIES, strategy_of
 
 TRIALS = 24
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -110,7 +109,7 @@ def run(space: SearchSpace, name: str, path: Path, killed_at: int | None = None)
     budget = Budget(config.budget, journal.trials())
     engine = Listening(config, space, journal, budget, Reporter(), judge=judge, killed_at=killed_at)
     problem = Problem(space, 0, ("accuracy", "macs"), {"macs": 45.0})
-    strategy = load("strategy", name, STRATEGIES)(config.strategy, problem)
+    strategy = strategy_of(config.strategy, problem)
     try:
         strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
     except KilledError:
@@ -156,7 +155,7 @@ def test_the_spaces_are_as_wide_as_they_are_said_to_be() -> None:
 def test_a_grid_of_more_than_any_list_could_hold_starts_at_once(shuffle: bool) -> None:
     space = Towers()
     config = config_of({"name": "grid", "shuffle": shuffle}, TRIALS)
-    grid = load("strategy", "grid", STRATEGIES)(config.strategy, Problem(space, 0, ("accuracy",)))
+    grid = strategy_of(config.strategy, Problem(space, 0, ("accuracy",)))
     coming = grid._grid_generator(SimplifiedModelSpace.from_model(space.model_space()))
     ids = [architecture_id(space.canonical(model.sample)) for model in islice(coming, 50)]
     assert len(set(ids)) == 50

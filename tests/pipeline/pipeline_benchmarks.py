@@ -1,0 +1,22 @@
+"""Parts of `benchmarks/` for tests."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def scripts(*names: str) -> list[ModuleType]:
+    """Modules of that folder, imported as when one of its scripts runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(FOLDER), *sys.path])
+        return [importlib.import_module(name) for name in names]
