@@ -2,8 +2,8 @@
 
 A mobile net of 0.6 M parameters with the activation at its 18 sites, shortly trained, one thread; several activations
 are timed in one rotation with the fp32 net of relu, at 32×32 and 224×224. "Plain" is the exporter's file (opset 20,
-batch norm folded, GlobalAveragePool restored), "lowered" the same after `export.lowering.lower`. INT8 is calibrated on
-real images; how far it is off fp32 is found at 32×32.
+batch norm folded, GlobalAveragePool restored), "lowered" the same after `export.lowering.lower.lower`. INT8 is
+calibrated on real images; how far it is off fp32 is found at 32×32.
 
     python benchmarks/activation_latency.py --models FOLDER --parts train
     python benchmarks/activation_latency.py --models FOLDER --activations mish elu [--every-form] [--output rows.json]
@@ -34,18 +34,18 @@ from common import at_least_one, heading, parameters, summary, table
 from safetensors.torch import load_file, save_file
 
 from export import onnx_file
-from export.form_choice import alternatives
-from export.lowering import lower
-from export.quantize import quantize_int8
-from latency_models.device import Device
-from latency_models.timing import LatencyMeter
+from export.lowering.form_choice import alternatives
+from export.lowering.lower import lower
+from export.quantization.quantize import quantize_int8
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import nn
 
-    from latency_models.timing import Ratio
+    from latency_models.timing.meter import Ratio
 
 BASE = "relu"
 GOALS = {

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import SHARED
 
-from export import activations, lowering, onnx_export
+from export.activations import table as activations
+from export.exporter import onnx_export
+from export.lowering import lower as lowering
 from export.module_state import evaluating
 from pipeline.data.idx import read_fashion_mnist
 
@@ -179,7 +181,7 @@ def forms_given(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         argparse.ArgumentTypeError: no such family, or none of its forms has that name.
     """
-    from export.activation_forms import FORMS
+    from export.lowering.forms import FORMS
 
     found = {}
     for text in texts:

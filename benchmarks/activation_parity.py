@@ -25,8 +25,8 @@ from activation_nets import arguments, batch, read_rows, settled, small_net, top
 from common import at_least_one, heading, summary, table
 
 from export import onnx_file
-from export.graph_builder import quick_graph
-from export.onnx_export import export_model
+from export.exporter.graph_builder import quick_graph
+from export.exporter.onnx_export import export_model
 
 if TYPE_CHECKING:
     import argparse

@@ -27,11 +27,11 @@ def train_once() -> None:
     """In a child process: print the seconds of three epochs."""
     import torch
 
-    from pipeline.config import DigitsOptions, TrainOptions
+    from pipeline.config.run import DigitsOptions, TrainOptions
+    from pipeline.config.space import ConvNetOptions
     from pipeline.data import load_data
+    from pipeline.evaluators.training import DeviceData, train
     from pipeline.spaces.convnet import ConvNetSpace
-    from pipeline.spaces.options import ConvNetOptions
-    from pipeline.training import DeviceData, train
 
     data = load_data(DigitsOptions(name="digits"))
     space = ConvNetSpace(ConvNetOptions(name="convnet", width=8), data.input_shape, len(data.classes))

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from common import Clock, at_least_one, convnet, heading, parameters, random_architecture, seeded, summary, table
 
-from export.graph_builder import quick_graph
-from latency_models.device import resolve_device
+from export.exporter.graph_builder import quick_graph
+from latency_models.devices.device import resolve_device
 from latency_models.profile import static_costs
-from latency_models.timing import LatencyMeter
-from pipeline.costs import SEARCH_MEASURE_S, counted
-from pipeline.objectives import excess
+from latency_models.timing.meter import LatencyMeter
+from pipeline.costs.costs import SEARCH_MEASURE_S, counted
+from pipeline.trials.objectives import excess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -91,8 +91,8 @@ class Clock:
 
 def convnet(input_shape: tuple[int, int, int], classes: int = 10, **options: Any) -> Any:
     """The space `convnet` without any data; `options` are its keys in a config."""
+    from pipeline.config.space import ConvNetOptions
     from pipeline.spaces.convnet import ConvNetSpace
-    from pipeline.spaces.options import ConvNetOptions
 
     return ConvNetSpace(ConvNetOptions(name="convnet", **options), input_shape, classes)
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from common import at_least_one, heading, summary
 
-from latency_models.device import Device, resolve_device
-from latency_models.reference import ReferenceSpec, built
-from latency_models.timing import LatencyMeter, Ratio
+from latency_models.devices.device import Device, resolve_device
+from latency_models.timing.meter import LatencyMeter, Ratio
+from latency_models.timing.reference_models import ReferenceSpec, built
 
 _SIZES = {"small": (16, 8), "large": (32, 14)}
 """Channels and side of the nets."""

@@ -26,10 +26,10 @@ from common import SHARED, at_least_one, heading, summary, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.config import RunConfig
-    from pipeline.journal import TrialRecord
+    from pipeline.config.run import RunConfig
+    from pipeline.evaluators.stopping_rules import Curve
     from pipeline.spaces.base import Architecture
-    from pipeline.stopping import Curve
+    from pipeline.trials.journal import TrialRecord
 
 RULES = ("none", "median", "halving")
 """Rules as they are by default; with `--first` also those that speak later, as in `halving:3`."""
@@ -63,7 +63,7 @@ class Search:
 
     def volume(self, known: Any, reference: Any, low: Any) -> float:
         """Hypervolume of the trials that `known` (trials,) selects, each axis scaled to 1."""
-        from pipeline.objectives import hypervolume
+        from pipeline.trials.objectives import hypervolume
 
         losses = np.column_stack([1 - self.accuracies, np.log(self.macs)])[known]
         return hypervolume((losses - low) / (reference - low), np.ones(2))
@@ -77,8 +77,8 @@ def stopping(label: str) -> dict[str, Any]:
 
 def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace) -> RunConfig:
     """A search's config; the budget is counted in epochs, see `run`."""
-    from pipeline.config_file import parse_config
-    from pipeline.strategies.options import resolved
+    from pipeline.config.file import parse_config
+    from pipeline.config.strategy import resolved
 
     data: dict[str, Any] = {"name": "digits"}
     if settings.data == "fashion_mnist":
@@ -104,15 +104,15 @@ def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace)
 
 def run(config: RunConfig, epochs: int) -> Search:
     """One search that ends when it spent so many epochs."""
-    from pipeline.budget import Budget
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
     from pipeline.engines.direct import DirectEngine
-    from pipeline.journal import Journal
-    from pipeline.judge import TrialResult, is_stopped
+    from pipeline.engines.trial import TrialRunner
     from pipeline.nni_types import SimplifiedModelSpace
     from pipeline.strategies.problem import Problem
-    from pipeline.strategies.table import strategy_of
-    from pipeline.trial import TrialRunner
+    from pipeline.tables import strategy_of
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal
+    from pipeline.trials.result import TrialResult, is_stopped
 
     runner = TrialRunner(config)
     spent: list[tuple[int, float]] = [(0, 0.0)]
@@ -147,8 +147,8 @@ def trained(config: RunConfig, count: int) -> list[tuple[Curve, float]]:
 
     from common import distinct_architectures
 
-    from pipeline.stopping import Curve
-    from pipeline.trial import TrialRunner
+    from pipeline.engines.trial import TrialRunner
+    from pipeline.evaluators.stopping_rules import Curve
 
     runner = TrialRunner(config)
     found = []
@@ -164,8 +164,8 @@ def trained(config: RunConfig, count: int) -> list[tuple[Curve, float]]:
 
 def replay(rule: str, whole: list[tuple[Curve, float]], order: Any, epochs: int) -> Search:
     """Random search over networks whose curves are known, in one order, until the epochs are spent."""
-    from pipeline.evaluators.options import StoppingOptions
-    from pipeline.stopping import Curve, verdict
+    from pipeline.config.evaluator import StoppingOptions
+    from pipeline.evaluators.stopping_rules import Curve, verdict
 
     options, peers, spent = StoppingOptions(**stopping(rule)), [], [(0, 0.0)]
     for place in order:

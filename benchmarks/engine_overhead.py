@@ -22,21 +22,21 @@ import numpy as np
 import psutil
 from common import SHARED, at_least_one, heading, seeded, summary, table
 
-from pipeline.budget import Budget
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
+from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
-from pipeline.journal import Journal
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES, strategy_of
+from pipeline.tables import STRATEGIES, strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.journal import TrialRecord
+    from pipeline.config.run import RunConfig
+    from pipeline.trials.journal import TrialRecord
 
 _TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _GOAL_MS = 5.0

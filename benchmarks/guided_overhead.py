@@ -20,20 +20,20 @@ import numpy as np
 import psutil
 from common import at_least_one, convnet, heading, seeded, summary, table
 
-from pipeline.journal import TrialRecord
+from pipeline.config.space import NasBench201Options
+from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.spaces.options import NasBench201Options
-from pipeline.strategies.coding import Coding
-from pipeline.strategies.options import BayesianOptions, GuidedOptions
+from pipeline.strategies.integer_codes import Coding
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import strategy_of
+from pipeline.tables import strategy_of
+from pipeline.trials.journal import TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.spaces.base import Architecture, SearchSpace
-    from pipeline.strategies.proposing import ProposingStrategy
+    from pipeline.strategies.base import ProposingStrategy
 
 _GOAL_S = 0.1
 _OPTIONS = {"guided": GuidedOptions(name="guided"), "bayesian": BayesianOptions(name="bayesian")}

@@ -52,7 +52,7 @@ def _imported() -> set[str]:
     program = (
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write(' '.join({m.partition('.')[0] for m in sys.modules})))\n"
-        "from pipeline.cli import main\n"
+        "from pipeline.cli.app import main\n"
         "sys.argv = ['hwnas', '--help']\n"
         "main()\n"
     )

@@ -33,11 +33,11 @@ from common import (
 )
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from export import activations
-from export.graph_builder import quick_graph
-from export.quantize import quantize_int8, quantize_like
-from latency_models.device import Device
-from latency_models.timing import LatencyMeter
+from export.activations import table as activations
+from export.exporter.graph_builder import quick_graph
+from export.quantization.quantize import quantize_int8, quantize_like
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
 
 IMAGES = 256
 

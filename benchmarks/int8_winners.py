@@ -17,15 +17,15 @@ from common import SHARED, at_least_one, heading, parameters, seeded, summary, t
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from export import activations
-from export.onnx_export import export_model
-from export.verify import accuracy
-from latency_models.device import Device
-from latency_models.timing import LatencyMeter
-from pipeline.config_file import parse_config
+from export.activations import table as activations
+from export.bundle.verify import accuracy
+from export.exporter.onnx_export import export_model
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
+from pipeline.config.file import parse_config
 from pipeline.data import load_data
-from pipeline.int8 import try_int8
-from pipeline.training import DeviceData, train
+from pipeline.evaluators.training import DeviceData, train
+from pipeline.winner.int8 import try_int8
 
 WIDTH = 32
 

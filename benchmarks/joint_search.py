@@ -95,8 +95,8 @@ def _latency(trial: dict[str, Any]) -> float:
 
 def _one_sitting(folder: Path, runs: dict[Any, Path], trials: dict[Any, Any], budget_s: float) -> dict[str, float]:
     """Run and trial → ms of all fronts' members, timed in one rotation, or read where that was done; empty for 0 s."""
-    from latency_models.device import Device
-    from latency_models.timing import LatencyMeter
+    from latency_models.devices.device import Device
+    from latency_models.timing.meter import LatencyMeter
 
     if budget_s <= 0:
         return {}

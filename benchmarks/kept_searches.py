@@ -117,7 +117,7 @@ def _run(command: Sequence[str], log: Path) -> None:
 
 def trained(run: Path) -> list[dict[str, Any]]:
     """A run's trained and feasible trials, as `hwnas trials --json` gives them."""
-    from pipeline.commands import trials
+    from pipeline.cli.run_commands import trials
 
     return [trial for trial in trials(run) if trial["status"] == "ok"]
 
@@ -135,7 +135,7 @@ def manifest(run: Path) -> dict[str, Any]:
 
 def quick_graphs(run: Path, trials: Sequence[Mapping[str, Any]]) -> list[onnx.ModelProto]:
     """The graphs that the search timed: untrained weights, lowered as the final file is."""
-    from export.graph_builder import quick_graph
+    from export.exporter.graph_builder import quick_graph
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
 
@@ -145,7 +145,7 @@ def quick_graphs(run: Path, trials: Sequence[Mapping[str, Any]]) -> list[onnx.Mo
 
 def places(trial: Mapping[str, Any]) -> dict[str, str]:
     """Where → activation."""
-    from pipeline.picks import activations_of
+    from pipeline.winner.pick import activations_of
 
     return activations_of(trial["architecture"])
 
@@ -161,7 +161,7 @@ def volume(
         box: `error_best`, `error_worst`, `latency_best_ms`, `latency_worst_ms`.
         log: measure the latency's side of the box by its logarithm.
     """
-    from pipeline.objectives import hypervolume
+    from pipeline.trials.objectives import hypervolume
 
     scale = math.log if log else float
     ends = [scale(box["latency_best_ms"]), scale(box["latency_worst_ms"])]

@@ -32,7 +32,7 @@ import yaml
 from common import BENCHMARKS, HWNAS, at_least_one, heading, seeded, summary
 from journal_files import Row, changed, journal_rows
 
-from export.verify import verify_bundle
+from export.bundle.verify import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from common import convnet
 from pipeline.nni_types import ModelSpace, choice
 from pipeline.spaces.base import Choice, SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.strategies.coding import Coding
+from pipeline.strategies.integer_codes import Coding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from common import SHARED, at_least_one, convnet, distinct_architectures, heading, seeded, summary, table
 
-from export import activations
-from export.graph_builder import quick_graph
-from latency_models.device import resolve_device
+from export.activations import table as activations
+from export.exporter.graph_builder import quick_graph
+from latency_models.devices.device import resolve_device
 from latency_models.errors import CostError
-from latency_models.memory import peak_bytes
-from latency_models.runtime_profile import runtime_peak_bytes
-from latency_models.shapes import infer
+from latency_models.graph.memory import peak_bytes
+from latency_models.graph.shapes import infer
+from latency_models.nodes.runtime_profile import runtime_peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

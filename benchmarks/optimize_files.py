@@ -21,8 +21,8 @@ import torch
 from common import HWNAS, SHARED, heading, summary
 from torch import nn
 
-from latency_models.device import resolve_device
-from latency_models.runner import session
+from latency_models.devices.device import resolve_device
+from latency_models.runners.runner import session
 from pipeline.compat import import_torchvision
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 import optuna
 
 from pipeline.spaces.base import architecture_id
+from pipeline.strategies.base import ProposingStrategy
+from pipeline.strategies.dominance import violation
 from pipeline.strategies.neighbours import random_untried
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.strategies.standing import violation
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
+    from pipeline.trials.journal import TrialRecord
 
 _REPEATS = 200
 """After so many known architectures in a row one is drawn at random, where the engine would end the search."""

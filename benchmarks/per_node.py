@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from common import SHARED, at_least_one, convnet, heading, random_architecture, seeded, summary, table
 
-from export import activations
-from export.graph_builder import quick_graph
-from export.onnx_export import export_model
-from export.quantize import quantize_like
-from latency_models.device import resolve_device
+from export.activations import table as activations
+from export.exporter.graph_builder import quick_graph
+from export.exporter.onnx_export import export_model
+from export.quantization.quantize import quantize_like
+from latency_models.devices.device import resolve_device
 from latency_models.errors import CostError
+from latency_models.graph.shapes import infer
 from latency_models.node_profile import node_profile
-from latency_models.runner import OnnxRuntimeRunner
-from latency_models.shapes import infer
+from latency_models.runners.runner import OnnxRuntimeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

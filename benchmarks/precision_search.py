@@ -34,14 +34,14 @@ from kept_searches import (
 )
 from scipy import stats
 
-from export.manifest import INT8_FILE, MODEL_FILE
-from export.quantize import quantize_like
-from export.verify import predictions
-from latency_models.device import Device
-from latency_models.timing import LatencyMeter, Ratio
+from export.bundle.manifest import INT8_FILE, MODEL_FILE
+from export.bundle.verify import predictions
+from export.quantization.quantize import quantize_like
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter, Ratio
 from pipeline.data import load_data
-from pipeline.int8 import search_int8
 from pipeline.run import RunDirectory
+from pipeline.winner.int8 import search_int8
 
 PRECISIONS = ("fp32", "int8")
 _BEYOND_WORST = 1.1  # the reference point over the worst member: the extremes of a front count as well

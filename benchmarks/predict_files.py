@@ -17,9 +17,9 @@ from pathlib import Path
 
 from common import SHARED, heading, summary, table
 
-from latency_models.device import resolve_device
+from latency_models.devices.device import resolve_device
 from latency_models.file_predictor import FilePredictor, PredictorStore
-from latency_models.timing import LatencyMeter
+from latency_models.timing.meter import LatencyMeter
 
 _FILES = SHARED / "data" / "onnx_models"
 _TORCHVISION = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0")
@@ -71,7 +71,7 @@ def _row(
 def _exported(folder: Path) -> list[Path]:
     import torch
 
-    from export.onnx_export import export_model
+    from export.exporter.onnx_export import export_model
     from pipeline.compat import import_torchvision
 
     models = import_torchvision().models

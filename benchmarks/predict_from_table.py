@@ -4,10 +4,11 @@
 
 For each device and number of measured nets: Spearman's rank correlation over all nets that were not measured, and
 the share of them predicted within ±10 %, as mean ± standard deviation over seeds. Beside the model of
-`latency_models.feature_model`: FLOPs and parameters alone, linear models over several sets of features (ridge with
-cross-validated strength, in ms and in log ms), gradient boosting and random forest over all features. The linear
-models are fitted both to the chosen nets that ours gets and to random ones, the others to random ones. "Best linear" is
-the best of them all for each device and number, looked up afterwards: no user could have chosen so well.
+`latency_models.predictors.feature_model`: FLOPs and parameters alone, linear models over several sets of features
+(ridge with cross-validated strength, in ms and in log ms), gradient boosting and random forest over all features.
+The linear models are fitted both to the chosen nets that ours gets and to random ones, the others to random ones.
+"Best linear" is the best of them all for each device and number, looked up
+afterwards: no user could have chosen so well.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
 
-from latency_models.feature_model import FeatureModel
-from latency_models.informative import informative
+from latency_models.predictors.feature_model import FeatureModel
+from latency_models.predictors.herding import informative
 from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
 
 if TYPE_CHECKING:

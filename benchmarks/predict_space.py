@@ -27,17 +27,17 @@ def main() -> None:
     arguments = _arguments()
     heading(__doc__)
     import pipeline.compat  # noqa: F401 - before NNI
-    from export.graph_builder import quick_graph
+    from export.exporter.graph_builder import quick_graph
     from latency_models.profile import static_costs
-    from latency_models.timing import LatencyMeter
-    from pipeline.calibration import Calibrator
-    from pipeline.config_file import load_config
-    from pipeline.console import TerminalReporter
-    from pipeline.costs import counted
-    from pipeline.devices import device_of
-    from pipeline.int8 import prepare_of
+    from latency_models.timing.meter import LatencyMeter
+    from pipeline.cli.console import TerminalReporter
+    from pipeline.config.device import device_of
+    from pipeline.config.file import load_config
+    from pipeline.costs.calibration import Calibrator
+    from pipeline.costs.costs import counted
+    from pipeline.costs.latency_predictor import identity_of, read
     from pipeline.search import prepare
-    from pipeline.space_cost import identity_of, read
+    from pipeline.winner.int8 import prepare_of
 
     config = load_config(arguments.config, arguments.set)
     data, space = prepare(config, str(arguments.config))

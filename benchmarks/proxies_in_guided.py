@@ -20,8 +20,8 @@ from pipeline.bench.config import load_bench
 from pipeline.bench.curves import value_at
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import mean_with_interval
+from pipeline.evaluators.published_scores import SelectedScores
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.zero_cost.published import SelectedScores
 
 _CONFIG = REPOSITORY / "configs" / "bench-nasbench201-proxies.yaml"
 

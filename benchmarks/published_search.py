@@ -29,21 +29,21 @@ import numpy as np
 import yaml
 from common import SHARED, at_least_one, heading, summary, table
 
-from pipeline.bench.kept import code_digest
+from pipeline.bench.results import code_digest
 from pipeline.bench.summary import mean_with_interval
-from pipeline.budget import Budget
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
+from pipeline.config.space import NasBench201Options
+from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import read_table
-from pipeline.journal import Journal
-from pipeline.judge import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.spaces.options import NasBench201Options
-from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import strategy_of
+from pipeline.tables import strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
+from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,17 +23,18 @@ import torch
 from common import at_least_one, convnet, heading, parameters, random_architecture, seeded, summary
 from torch import nn
 
-from export import activations, onnx_file
-from export.graph_builder import quick_graph
-from export.onnx_export import export_model
-from latency_models.device import resolve_device
-from latency_models.timing import LatencyMeter
+from export import onnx_file
+from export.activations import table as activations
+from export.exporter.graph_builder import quick_graph
+from export.exporter.onnx_export import export_model
+from latency_models.devices.device import resolve_device
+from latency_models.timing.meter import LatencyMeter
 from pipeline.spaces.base import architecture_id
 
 if TYPE_CHECKING:
     import onnx
 
-    from latency_models.timing import Ratio
+    from latency_models.timing.meter import Ratio
 
 _GOAL = 0.03
 _LONGER = 3.0

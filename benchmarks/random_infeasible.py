@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from common import at_least_one, distinct_architectures, heading, percentile, seeded, summary, table
 
-from export.graph_builder import quick_graph
-from latency_models.device import resolve_device
+from export.exporter.graph_builder import quick_graph
+from latency_models.devices.device import resolve_device
 from latency_models.profile import static_costs
-from latency_models.timing import LatencyMeter
-from pipeline.config_file import load_config
-from pipeline.costs import SEARCH_MEASURE_S, counted
+from latency_models.timing.meter import LatencyMeter
+from pipeline.config.file import load_config
+from pipeline.costs.costs import SEARCH_MEASURE_S, counted
 from pipeline.data import load_data
-from pipeline.objectives import excess
 from pipeline.registry import load
-from pipeline.spaces.table import SPACES
+from pipeline.tables import SPACES
+from pipeline.trials.objectives import excess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
 
 _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _COUNT, _COUNT_TIMED = 200, 100

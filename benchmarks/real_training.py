@@ -90,7 +90,7 @@ def _compare(folder: Path, arguments: argparse.Namespace) -> None:
 
 def _trials(runs: dict[Key, Path]) -> dict[Key, Trials]:
     """The trained ones, in order, with latencies from the cost model that all runs share."""
-    from pipeline.known_costs import known_costs
+    from pipeline.costs.known_costs import known_costs
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from common import heading, spread, summary
 
-from latency_models.device import Device
-from latency_models.reference import reference_model
-from latency_models.timing import LatencyMeter
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
+from latency_models.timing.reference_models import reference_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -85,10 +85,10 @@ def _make_nets(folder: Path, seed: int) -> None:
     """Of random candidates those nearest to what `NETS` asks for, unless they are there."""
     if all((folder / f"{name}.onnx").exists() for name in NETS):
         return
-    from export.graph_builder import quick_graph
-    from latency_models.device import resolve_device
-    from latency_models.timing import LatencyMeter
-    from latency_models.yardstick import working_set_bytes
+    from export.exporter.graph_builder import quick_graph
+    from latency_models.devices.device import resolve_device
+    from latency_models.timing.meter import LatencyMeter
+    from latency_models.timing.reference_mix import working_set_bytes
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
@@ -129,8 +129,8 @@ def _process(condition: str, net: str, seconds: str, short: str) -> None:
     """A fresh process: one measurement, plain runs, short measurements; JSON on standard output."""
     if condition == "pinned":
         os.sched_setaffinity(0, {0})
-    from latency_models.device import resolve_device
-    from latency_models.timing import LatencyMeter
+    from latency_models.devices.device import resolve_device
+    from latency_models.timing.meter import LatencyMeter
 
     path = Path(net)
     with LatencyMeter(resolve_device("cpu"), store=path.with_name("references.json")) as meter:

@@ -32,7 +32,7 @@ from common import SHARED, at_least_one, heading, seeded, summary, table
 from journal_files import Row, changed, journal_rows
 from replay_sessions import Interpreter, Search
 
-from pipeline.strategies.table import STRATEGIES
+from pipeline.tables import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

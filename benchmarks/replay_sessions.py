@@ -20,30 +20,30 @@ from typing import TYPE_CHECKING, Any
 
 from common import BENCHMARKS, convnet
 
-from pipeline.budget import Budget
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
+from pipeline.config.space import NasBench201Options
+from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.engines.processes import ProcessesEngine
 from pipeline.engines.worker import die_with
 from pipeline.evaluators.lookup import Lookup, read_table
-from pipeline.journal import Journal
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.spaces.options import NasBench201Options
-from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import strategy_of
+from pipeline.tables import strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from pipeline.config import RunConfig
-    from pipeline.journal import TrialRecord
+    from pipeline.config.run import RunConfig
     from pipeline.nni_types import ExecutableModelSpace
     from pipeline.spaces.base import SearchSpace
+    from pipeline.trials.journal import TrialRecord
 
 _LIMIT_S = 600.0
 _ACCURACY, _COST, _KEY = "cifar10_test_200", "gold_6226_ms", "arch_str"

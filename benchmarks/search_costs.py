@@ -73,7 +73,7 @@ def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, envir
 
 
 def _figures(run: Path, environment: dict[str, str]) -> dict[str, float]:
-    from pipeline.objectives import as_losses, hypervolume, pareto_front
+    from pipeline.trials.objectives import as_losses, hypervolume, pareto_front
 
     shown = subprocess.run(
         [str(HWNAS), "trials", str(run), "--json"], env=environment, check=True, capture_output=True, text=True

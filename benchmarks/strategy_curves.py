@@ -34,11 +34,11 @@ from curve_tables import Told, cell, needed, print_case
 
 from pipeline.bench.command import run_searches
 from pipeline.bench.config import load_bench
-from pipeline.bench.kept import KeptResults
+from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import Summary
-from pipeline.console import Reporter
-from pipeline.lock import locked
+from pipeline.cli.console import Reporter
+from pipeline.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

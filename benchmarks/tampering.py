@@ -29,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import HWNAS, REPOSITORY, heading, summary, table
 from tampering_tools import added, cut, edited, flip, gone, remade, reworded, rewrite, sign
 
-from export.bundle import write_bundle
-from export.image_model import with_preprocessing
-from export.manifest import HASH_FIELD, file_record, read_manifest
-from export.model_checks import model_record
+from export.bundle.manifest import HASH_FIELD, file_record, read_manifest
+from export.bundle.model_checks import model_record
+from export.bundle.write import write_bundle
+from export.exporter.image_model import with_preprocessing
 from export.preprocessing import Preprocessing
-from export.quantize import quantize_int8
+from export.quantization.quantize import quantize_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable

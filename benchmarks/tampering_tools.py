@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from export.manifest import HASH_FIELD, file_record, manifest_sha256
+from export.bundle.manifest import HASH_FIELD, file_record, manifest_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,24 +28,24 @@ from common import at_least_one, heading, summary, table
 from made_up import SPACES, MadeUp, Space
 
 from pipeline.bench.summary import mean_with_interval
-from pipeline.budget import Budget
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
+from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
-from pipeline.journal import Journal
-from pipeline.judge import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.objectives import hypervolume
-from pipeline.strategies.options import resolved
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES, strategy_of
+from pipeline.tables import STRATEGIES, strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
+from pipeline.trials.objectives import hypervolume
+from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.config import RunConfig
-    from pipeline.journal import TrialRecord
+    from pipeline.config.run import RunConfig
     from pipeline.nni_types import ExecutableModelSpace
+    from pipeline.trials.journal import TrialRecord
 
 _LEARNT = "guided, cost learnt"
 _REPEATING = ("random", "evolution")

@@ -24,12 +24,12 @@ import torch
 from common import SHARED, at_least_one, heading, seeded, summary, table
 from scipy.stats import spearmanr
 
+from pipeline.config.space import NasBench201Options
 from pipeline.errors import EvaluatorError
+from pipeline.evaluators.zero_cost.scores import SCORES, score_of
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse
 from pipeline.spaces.nasbench201_net import LABELS
-from pipeline.spaces.options import NasBench201Options
-from pipeline.zero_cost.scores import SCORES, score_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

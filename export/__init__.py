@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from export.bundle import write_bundle
+    from export.bundle.manifest import read_manifest
+    from export.bundle.verify import Check, accuracy, parity, verify_bundle
+    from export.bundle.write import write_bundle
     from export.errors import ExportError
-    from export.image_model import with_preprocessing
-    from export.lowering import lower
-    from export.manifest import read_manifest
-    from export.onnx_export import export_model
+    from export.exporter.image_model import with_preprocessing
+    from export.exporter.onnx_export import export_model
+    from export.lowering.lower import lower
     from export.preprocessing import Preprocessing
-    from export.quantize import quantize_int8
-    from export.verify import Check, accuracy, parity, verify_bundle
+    from export.quantization.quantize import quantize_int8
 
 __all__ = [
     "Check",
@@ -40,15 +40,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "export.bundle": ("write_bundle",),
+    "export.bundle.write": ("write_bundle",),
     "export.errors": ("ExportError",),
-    "export.image_model": ("with_preprocessing",),
-    "export.lowering": ("lower",),
-    "export.manifest": ("read_manifest",),
-    "export.onnx_export": ("export_model",),
+    "export.exporter.image_model": ("with_preprocessing",),
+    "export.lowering.lower": ("lower",),
+    "export.bundle.manifest": ("read_manifest",),
+    "export.exporter.onnx_export": ("export_model",),
     "export.preprocessing": ("Preprocessing",),
-    "export.quantize": ("quantize_int8",),
-    "export.verify": ("Check", "accuracy", "parity", "verify_bundle"),
+    "export.quantization.quantize": ("quantize_int8",),
+    "export.bundle.verify": ("Check", "accuracy", "parity", "verify_bundle"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

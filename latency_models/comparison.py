@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latency_models.profile import Profile, profile
-from latency_models.timing import LatencyMeter, Ratio, same_environment
+from latency_models.timing.meter import LatencyMeter, Ratio, same_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from latency_models.device import Device
+    from latency_models.devices.device import Device
 
 
 @dataclass(frozen=True)

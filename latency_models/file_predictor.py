@@ -1,7 +1,7 @@
 """The latency of any ONNX file, without running it: the operators that ONNX Runtime makes of it, and what they cost.
 
-What operators cost on this machine is learned from micro-benchmarks (`latency_models.micro_benchmarks`). They are timed
-when they are first needed and kept, by the environment's fingerprint, in the user's data folder.
+What operators cost on this machine is learned from micro-benchmarks (`latency_models.microbench.benchmarks`). They
+are timed when they are first needed and kept, by the environment's fingerprint, in the user's data folder.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from latency_models.device import CPU_PROVIDER, ONNXRUNTIME
-from latency_models.environment import capture
+from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
+from latency_models.devices.environment import capture
 from latency_models.errors import DeviceError
-from latency_models.kernel_operators import operators_of
-from latency_models.micro_benchmarks import observe
-from latency_models.operator_model import Hyper, OperatorModel
-from latency_models.operators import Operator
-from latency_models.optimised_graph import optimised_graph
+from latency_models.kernels.operators import operators_of
+from latency_models.kernels.optimised_graph import optimised_graph
+from latency_models.microbench.benchmarks import observe
+from latency_models.predictors.operator_model import Hyper, OperatorModel
+from latency_models.predictors.operators import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from latency_models.device import Device
-    from latency_models.operator_model import Observation
+    from latency_models.devices.device import Device
+    from latency_models.predictors.operator_model import Observation
 
 FORMAT = 1
 """Of the file, of the operators that kernels become, and of the micro-benchmarks: a change of any is another number."""

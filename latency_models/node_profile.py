@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latency_models.attribution import Attribution, Origin
-from latency_models.runtime_profile import Kernel, RuntimeProfile, call_us, profile_runs
+from latency_models.nodes.attribution import Attribution, Origin
+from latency_models.nodes.runtime_profile import Kernel, RuntimeProfile, call_us, profile_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from latency_models.device import Device
+    from latency_models.devices.device import Device
 
 _NOWHERE = "(unknown)"
 _NO_ACTIVATION = "(none)"

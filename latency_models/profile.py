@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from latency_models import graph_cost
-from latency_models.device import CPU_PROVIDER, TORCH
-from latency_models.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
+from latency_models.counters.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
+from latency_models.counters.footprint import Footprint, footprint_of, smallest_model
+from latency_models.counters.nvml import memory_taken_bytes
+from latency_models.counters.unavailable import Unavailable
+from latency_models.devices.device import CPU_PROVIDER, TORCH
 from latency_models.errors import InvalidModelError, UnknownShapeError
-from latency_models.footprint import Footprint, footprint_of, smallest_model
-from latency_models.memory import peak_bytes
-from latency_models.nvml import memory_taken_bytes
-from latency_models.readings import Unavailable
-from latency_models.runner import OnnxRuntimeRunner, Runner, check_readable, model_label
-from latency_models.runtime_graph import BLOCK
-from latency_models.shapes import Shapes, infer, one_line
-from latency_models.timing import Latency, LatencyMeter
+from latency_models.graph import graph_cost
+from latency_models.graph.memory import peak_bytes
+from latency_models.graph.runtime_graph import BLOCK
+from latency_models.graph.shapes import Shapes, infer, one_line
+from latency_models.runners.runner import OnnxRuntimeRunner, Runner, check_readable, model_label
+from latency_models.timing.meter import Latency, LatencyMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from latency_models.device import Device
+    from latency_models.devices.device import Device
 
 _PROFILE_HALF_WIDTH = 0.005
 _PROFILE_RUNS = 1000
@@ -204,7 +204,7 @@ def gpu_memory_of(model: Path | bytes, device: Device) -> int | Unavailable:
 
 def _runner(model: Path | bytes, device: Device) -> Runner:
     if device.runtime == TORCH:
-        from latency_models.torch_runner import TorchRunner
+        from latency_models.runners.torch_runner import TorchRunner
 
         return TorchRunner(model, device)
     return OnnxRuntimeRunner(model, device)

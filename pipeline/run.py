@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.config import RunConfig, TorchvisionOptions
-from pipeline.config_file import dump_config, load_config
+from pipeline.config.file import dump_config, load_config
+from pipeline.config.run import RunConfig, TorchvisionOptions
+from pipeline.config.strategy import resolved
 from pipeline.errors import RunDirectoryError
-from pipeline.journal import Journal
-from pipeline.strategies.options import resolved
+from pipeline.trials.journal import Journal
 
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""

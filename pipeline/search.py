@@ -6,35 +6,33 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from export.errors import OwnActivationError, UnknownActivationError
-from latency_models.energy import require_energy
+from latency_models.counters.energy import require_energy
 from latency_models.errors import CostError
-from pipeline.budget import Budget
+from pipeline.config.device import device_of
+from pipeline.costs.known_costs import known_costs
+from pipeline.costs.latency_predictor import check_cost_model
 from pipeline.data import load_data
-from pipeline.devices import device_of
-from pipeline.engines.table import ENGINES
+from pipeline.engines.trial import make_space
 from pipeline.errors import ConfigError, EvaluatorError, HwnasError
 from pipeline.evaluators.stopping import stopping_of
-from pipeline.evaluators.table import EVALUATORS
-from pipeline.int8 import INT8
-from pipeline.known_costs import known_costs
+from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
 from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.picks import check_pick
 from pipeline.registry import load, make
-from pipeline.space_cost import check_cost_model
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES, strategy_of
-from pipeline.trial import make_space
-from pipeline.zero_cost.networks import check_proxies, proxies_of
+from pipeline.tables import ENGINES, EVALUATORS, STRATEGIES, strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.winner.int8 import INT8
+from pipeline.winner.pick import check_pick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
-    from pipeline.journal import Journal
     from pipeline.run import RunDirectory
     from pipeline.spaces.base import SearchSpace
+    from pipeline.trials.journal import Journal
 
 
 def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from latency_models.timer import usable_cores
 from pipeline.bench.config import load_bench
-from pipeline.bench.kept import PAGE, KeptResults
 from pipeline.bench.page import write_page
 from pipeline.bench.pool import run_all
+from pipeline.bench.results import PAGE, KeptResults
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import Summary, told_truth
-from pipeline.console import duration
+from pipeline.cli.console import duration
 from pipeline.errors import Interrupted
-from pipeline.lock import locked
+from pipeline.files import locked
 from pipeline.run import default_path
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pipeline.bench.config import BenchConfig
     from pipeline.bench.run import Result
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
 
 
 def bench(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.objectives import excess, hypervolume, pareto_front
+from pipeline.trials.objectives import excess, hypervolume, pareto_front
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.evaluators.lookup import Lookup
-    from pipeline.journal import TrialRecord
+    from pipeline.trials.journal import TrialRecord
 
 ERROR_PERCENTILE = 90
 COST_PERCENTILE = 99

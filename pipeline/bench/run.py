@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pipeline.bench.curves import Steps, Truth
-from pipeline.budget import Budget
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
 from pipeline.engines.direct import DirectEngine
 from pipeline.errors import ConfigError
 from pipeline.evaluators.lookup import Lookup, PublishedTable, TableError, read_table
-from pipeline.journal import Journal
+from pipeline.evaluators.published_scores import PublishedScores
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
 from pipeline.search import told_as
 from pipeline.spaces.base import ArchitectureError
-from pipeline.spaces.table import SPACES
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import STRATEGIES, strategy_of
-from pipeline.zero_cost.published import PublishedScores
+from pipeline.tables import SPACES, STRATEGIES, strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pipeline.bench.config import BenchConfig
-    from pipeline.config import RunConfig
+    from pipeline.config.run import RunConfig
+    from pipeline.evaluators.published_scores import SelectedScores
     from pipeline.nni_types import ExecutableModelSpace
     from pipeline.spaces.base import SearchSpace
-    from pipeline.zero_cost.published import SelectedScores
 
 _IMAGES, _CLASSES = (3, 32, 32), 10  # a space wants to know; nothing is built
 

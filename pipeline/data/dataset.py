@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.table import DATA
 from pipeline.errors import DataError
 from pipeline.registry import make
+from pipeline.tables import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from pipeline.errors import DataError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.config import TorchvisionOptions
+    from pipeline.config.run import TorchvisionOptions
 
 _SPLIT_SEED = 0
 _SCALE = 1 / 255

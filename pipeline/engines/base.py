@@ -8,27 +8,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import JournalError
-from pipeline.journal import TrialRecord
-from pipeline.nni_types import (
-    ExecutableModelSpace,
-    ExecutionEngine,
-    FinalMetricEvent,
-    ModelStatus,
-    TrainingEndEvent,
-)
-from pipeline.objectives import FAILED_SCORE, infeasible_score, reward
-from pipeline.score import Score
+from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine, FinalMetricEvent, ModelStatus, TrainingEndEvent
 from pipeline.spaces.base import Architecture, architecture_id
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.objectives import FAILED_SCORE, infeasible_score, reward
+from pipeline.trials.score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipeline.budget import Budget
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
-    from pipeline.journal import Journal
-    from pipeline.judge import TrialResult
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.spaces.base import SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal
+    from pipeline.trials.result import TrialResult
 
 
 class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no types

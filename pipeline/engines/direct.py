@@ -10,12 +10,12 @@ from pipeline.engines.base import JournaledEngine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.budget import Budget
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
-    from pipeline.journal import Journal, TrialRecord
-    from pipeline.judge import TrialResult
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal, TrialRecord
+    from pipeline.trials.result import TrialResult
 
 
 class DirectEngine(JournaledEngine):

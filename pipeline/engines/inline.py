@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.costs.latency_source import history_of
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping import peers_for
-from pipeline.latency_source import history_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.budget import Budget
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
-    from pipeline.journal import Journal
-    from pipeline.judge import TrialResult
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal
+    from pipeline.trials.result import TrialResult
 
 
 class InlineEngine(JournaledEngine):
-    """See the module. Options: `pipeline.config.InlineOptions`."""
+    """See the module. Options: `pipeline.config.run.InlineOptions`."""
 
     def __init__(
         self,

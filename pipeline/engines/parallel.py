@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from pipeline.budget import Budget
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
-    from pipeline.journal import Journal, TrialRecord
-    from pipeline.judge import TrialResult
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.nni_types import ExecutableModelSpace
     from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal, TrialRecord
+    from pipeline.trials.result import TrialResult
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,26 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from latency_models.timer import usable_cores
+from pipeline.costs.latency_source import history_of
 from pipeline.engines.parallel import Ended, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping import peers_for
-from pipeline.latency_source import history_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.budget import Budget
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
-    from pipeline.engines.options import ProcessesOptions
-    from pipeline.journal import Journal
+    from pipeline.cli.console import Reporter
+    from pipeline.config.engine import ProcessesOptions
+    from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal
 
 _LOOK_EVERY_S = 0.2  # a wait without end couldn't be interrupted on every platform
 
 
 class ProcessesEngine(ParallelEngine):
-    """See the module. Options: `pipeline.engines.options.ProcessesOptions`.
+    """See the module. Options: `pipeline.config.engine.ProcessesOptions`.
 
     A thread watches each child; this process's main thread alone writes the journal and talks to strategy and
     reporter. The children share the cores, and the memory that they may take.

@@ -18,7 +18,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from pipeline.trial import TrialRunner
+    from pipeline.engines.trial import TrialRunner
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,7 +45,7 @@ def die_with(parent: int) -> None:
 
 def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
     from latency_models.errors import CostError
-    from pipeline.config_file import parse_config
+    from pipeline.config.file import parse_config
     from pipeline.errors import HwnasError
 
     try:
@@ -53,7 +53,7 @@ def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
             import torch
 
             torch.set_num_threads(setup["threads"])
-        from pipeline.trial import TrialRunner
+        from pipeline.engines.trial import TrialRunner
 
         runner = TrialRunner(parse_config(setup["setup"], "the run's config"), setup["history"])
     except (HwnasError, CostError) as error:

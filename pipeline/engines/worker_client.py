@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pipeline.errors import HwnasError
-from pipeline.judge import TrialResult
+from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

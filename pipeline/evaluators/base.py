@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-    from pipeline.config import TrainOptions
+    from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet
 
 Progress = Callable[[int, int, float], bool | None]

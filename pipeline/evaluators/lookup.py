@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pipeline.errors import HwnasError, nearest
-from pipeline.judge import TrialResult
-from pipeline.objectives import excess
+from pipeline.trials.objectives import excess
+from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.evaluators.options import TableEvaluatorOptions
+    from pipeline.config.evaluator import TableEvaluatorOptions
     from pipeline.spaces.base import Architecture, SearchSpace, Value
 
 

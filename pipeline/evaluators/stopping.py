@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline.config.evaluator import StoppingOptions
 from pipeline.errors import EvaluatorError
-from pipeline.evaluators.options import StoppingOptions
-from pipeline.learning_curve import peers_of
+from pipeline.evaluators.learning_curve import peers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
+    from pipeline.trials.journal import TrialRecord
 
 
 def stopping_of(section: BaseModel, evaluator: object) -> StoppingOptions:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pipeline.evaluators.base import CandidateEvaluator, Progress
-from pipeline.training import DeviceData, train
+from pipeline.evaluators.training import DeviceData, train
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-    from pipeline.config import TrainOptions
+    from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet
 
 

@@ -9,17 +9,17 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from export.manifest import MODEL_FILE
-from export.verify import accuracy, parity
+from export.bundle.manifest import MODEL_FILE
+from export.bundle.verify import accuracy, parity
 from latency_models.errors import DeviceError, TimerError
-from pipeline.console import duration
+from pipeline.cli.console import duration
+from pipeline.engines.trial import trial_seed
 from pipeline.errors import CheckpointError, EvaluatorError
-from pipeline.int8 import INT8, quantized_accuracy
-from pipeline.realise import Realised, Realiser, outputs_of
 from pipeline.references.records import AgainstWinner, Reference, References, read, write
-from pipeline.references.table import REFERENCES
 from pipeline.registry import load
-from pipeline.trial import trial_seed
+from pipeline.tables import REFERENCES
+from pipeline.winner.int8 import INT8, quantized_accuracy
+from pipeline.winner.realise import Realised, Realiser, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from pipeline.config import RunConfig
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.evaluators.base import Progress
     from pipeline.run import RunDirectory

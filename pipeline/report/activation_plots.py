@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from pipeline.activation_facts import Effect, Site
+    from pipeline.activations.facts import Effect, Site
 
 MOST_PANELS = 24
 _COLUMNS = 4

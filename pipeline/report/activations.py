@@ -5,17 +5,17 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pipeline.activation_effects import effects_of
-from pipeline.activation_facts import EVERYWHERE, ActivationFacts, ActivationFileError, read
-from pipeline.picks import activations_of
+from pipeline.activations.effects import effects_of
+from pipeline.activations.facts import EVERYWHERE, ActivationFacts, ActivationFileError, read
 from pipeline.report.activation_plots import MOST_PANELS, effects_plot, sites_plot
+from pipeline.winner.pick import activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.activation_facts import Effect, Effects, Learnt, PlaceCost, Site
-    from pipeline.journal import TrialRecord
+    from pipeline.activations.facts import Effect, Effects, Learnt, PlaceCost, Site
     from pipeline.run import RunDirectory
+    from pipeline.trials.journal import TrialRecord
 
 _NOT_TOLD = "not told from none"
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from export.bundle.manifest import read_manifest
 from export.errors import BundleError
-from export.manifest import read_manifest
-from pipeline.config_file import dump_config
-from pipeline.judge import is_stopped, scored_by
-from pipeline.picks import activations_of, front_of
+from pipeline.cli.views import number, remark
+from pipeline.config.file import dump_config
 from pipeline.report.activations import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.report.references import finished_points, references_section
-from pipeline.views import number, remark
+from pipeline.trials.result import is_stopped, scored_by
+from pipeline.winner.pick import activations_of, front_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.config import RunConfig
-    from pipeline.journal import TrialRecord
+    from pipeline.config.run import RunConfig
     from pipeline.run import RunDirectory
+    from pipeline.trials.journal import TrialRecord
 
 _METRICS = ("accuracy", "latency_ms", "macs", "params", "size_mb", "peak_memory_mb", "energy_mj")
 

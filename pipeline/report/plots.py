@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pipeline.journal import TrialRecord
     from pipeline.report.references import Finished
+    from pipeline.trials.journal import TrialRecord
 
 _OK, _FRONT, _PICKED, _LIMIT = "#9db2c9", "#1f5fa8", "#d1495b", "#b0892b"
 

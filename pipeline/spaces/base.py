@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from latency_models.operators import Operator
+    from latency_models.predictors.operators import Operator
     from pipeline.nni_types import ModelSpace
 
 Value = str | int | float | bool

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.activation_names import resolve_activation
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces import convnet_pieces
+from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.base import Choice, Piece, Probe, SearchSpace, Value
 from pipeline.spaces.convnet_blocks import ConvNet, Plan, StagePlan, initialised, with_dots
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
+    from pipeline.config.space import ConvNetOptions
     from pipeline.spaces.base import Architecture
-    from pipeline.spaces.options import ConvNetOptions
 
 _EXPANDING = ("fused", "inverted")
 _LAST_MAP = 6  # the last feature map is about this wide: smaller ones lose accuracy and waste a CPU's vectors
@@ -36,7 +36,7 @@ _SE_NAMES = {False: "off", True: "on"}
 
 
 class ConvNetSpace(SearchSpace):
-    """See the module. Options: `pipeline.config.ConvNetOptions`."""
+    """See the module. Options: `pipeline.config.run.ConvNetOptions`."""
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("ConvNetOptions", options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from export import activations
+from export.activations import table as activations
 from pipeline.nni_types import (
     LayerChoice,
     ModelSpace,

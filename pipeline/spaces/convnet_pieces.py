@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from export import activations
-from latency_models.operators import Operator, constant, convolution, elementwise
+from export.activations import table as activations
+from latency_models.predictors.operators import Operator, constant, convolution, elementwise
 from pipeline.nni_types import model_context
 from pipeline.spaces.base import Piece, Probe
 from pipeline.spaces.convnet_blocks import KINDS, BlockSettings, SqueezeExcitation, convolution_and_norm

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pipeline.activation_names import resolve_activation
 from pipeline.nni_types import ModelSpace, model_context
+from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_blocks import initialised, with_dots
 from pipeline.spaces.nasbench201_features import OPERATORS, written
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
+    from pipeline.config.space import NasBench201Options
     from pipeline.spaces.base import Architecture
-    from pipeline.spaces.options import NasBench201Options
 
 _ACTIVATION = "activation"
 _PUBLISHED_ACTIVATION = "relu"
 
 
 class NasBench201Space(SearchSpace):
-    """See the module. Options: `pipeline.spaces.options.NasBench201Options`."""
+    """See the module. Options: `pipeline.config.space.NasBench201Options`."""
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("NasBench201Options", options)

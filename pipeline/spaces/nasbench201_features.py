@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latency_models.feature_kernel import FeatureGroup
+from latency_models.predictors.feature_kernel import FeatureGroup
 from pipeline.spaces.base import ArchitectureError
 
 if TYPE_CHECKING:

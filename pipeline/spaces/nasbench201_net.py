@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from export import activations
+from export.activations import table as activations
 from pipeline.nni_types import ModelSpace
 from pipeline.spaces.convnet_blocks import layer
 from pipeline.spaces.nasbench201_features import EDGES, OPERATORS

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pipeline.strategies.gain import expected_gain
-from pipeline.strategies.learner import Learner, distances_without_outliers
-from pipeline.strategies.pooled import PooledStrategy
+from pipeline.strategies.acquisition import expected_gain
+from pipeline.strategies.pool_based import PooledStrategy
+from pipeline.strategies.pool_model import Learner, distances_without_outliers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from pydantic import BaseModel
 
+    from pipeline.config.strategy import BayesianOptions
     from pipeline.nni_types import Strategy
-    from pipeline.strategies.encoding import Points
-    from pipeline.strategies.options import BayesianOptions
+    from pipeline.strategies.features import Points
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 

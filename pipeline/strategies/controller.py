@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from pipeline.evaluators.threads import one_torch_thread
 from pipeline.spaces.base import architecture_id
+from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.neighbours import random_untried
 from pipeline.strategies.policy import Policy
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.threads import one_torch_thread
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
+    from pipeline.config.strategy import ControllerOptions
     from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.options import ControllerOptions
     from pipeline.strategies.problem import Problem
+    from pipeline.trials.journal import TrialRecord
 
 _WEIGHTS = 1
 """Beside the run's seed, what the initial weights are drawn from."""

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from pipeline.config.strategy import GridOptions
     from pipeline.spaces.base import SearchSpace
-    from pipeline.strategies.options import GridOptions
     from pipeline.strategies.problem import Problem
 
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pipeline.learning_curve import expected_errors
-from pipeline.objectives import pareto_front
-from pipeline.strategies.costs import CostModel
-from pipeline.strategies.gain import Box, Front, even_points, expected_gain
-from pipeline.strategies.learner import Learner, distances_to_best
-from pipeline.strategies.pooled import PooledStrategy
+from pipeline.evaluators.learning_curve import expected_errors
+from pipeline.strategies.acquisition import Box, Front, even_points, expected_gain
+from pipeline.strategies.cost_surrogates import CostModel
+from pipeline.strategies.pool_based import PooledStrategy
+from pipeline.strategies.pool_model import Learner, distances_to_best
+from pipeline.trials.objectives import pareto_front
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from pydantic import BaseModel
 
+    from pipeline.config.strategy import GuidedOptions
     from pipeline.nni_types import Strategy
-    from pipeline.strategies.encoding import Points
-    from pipeline.strategies.options import GuidedOptions
+    from pipeline.strategies.features import Points
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 

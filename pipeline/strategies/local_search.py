@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from pipeline.objectives import FAILED_SCORE
 from pipeline.spaces.base import architecture_id
+from pipeline.strategies.base import ProposingStrategy
+from pipeline.strategies.dominance import Standings
 from pipeline.strategies.neighbours import changed, drawn_untried, moves
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.strategies.standing import Standings
+from pipeline.trials.objectives import FAILED_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
+    from pipeline.config.strategy import LocalSearchOptions
     from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.neighbours import Move
-    from pipeline.strategies.options import LocalSearchOptions
     from pipeline.strategies.problem import Problem
+    from pipeline.trials.journal import TrialRecord
 
 
 class LocalSearch(ProposingStrategy):

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from pipeline.spaces.base import architecture_id
+from pipeline.strategies.base import ProposingStrategy
+from pipeline.strategies.dominance import Standings
 from pipeline.strategies.neighbours import crossed, drawn_untried, mutated
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.strategies.standing import Standings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
+    from pipeline.config.strategy import Nsga2Options
     from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.options import Nsga2Options
     from pipeline.strategies.problem import Problem
+    from pipeline.trials.journal import TrialRecord
 
 _TRIES = 50
 

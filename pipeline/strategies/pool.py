@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.objectives import excess
-from pipeline.strategies.coding import Coding, keys
-from pipeline.strategies.encoding import Encoder
+from pipeline.strategies.features import Encoder
+from pipeline.strategies.integer_codes import Coding, keys
 from pipeline.strategies.neighbours import random_architecture
+from pipeline.trials.objectives import excess
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.coding import Codes
-    from pipeline.strategies.encoding import Points
+    from pipeline.strategies.features import Points
+    from pipeline.strategies.integer_codes import Codes
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 

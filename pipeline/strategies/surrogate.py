@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from pipeline.strategies.encoding import Points, Single
+from pipeline.strategies.features import Points, Single
 
 if TYPE_CHECKING:
-    from pipeline.strategies.encoding import Rows
+    from pipeline.strategies.features import Rows
 
 Array = npt.NDArray[np.float64]
 

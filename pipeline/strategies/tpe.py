@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.nni_types import TpeArguments, TpeRecord, create_liar, format_search_space, suggest_parameter
 from pipeline.spaces.base import architecture_id
+from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.neighbours import random_untried
-from pipeline.strategies.proposing import ProposingStrategy
 
 if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from pipeline.journal import TrialRecord
+    from pipeline.config.strategy import TpeOptions
     from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.options import TpeOptions
     from pipeline.strategies.problem import Problem
+    from pipeline.trials.journal import TrialRecord
 
 _TRIES = 20
 

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering import Lowered, lower_and_tell
+from export.lowering.lower import Lowered, lower_and_tell
 
 Node = helper.make_node
 FLOAT = TensorProto.FLOAT

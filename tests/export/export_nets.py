@@ -9,7 +9,9 @@ import onnx
 import torch
 from torch import nn
 
-from export import activations, learnable, onnx_file
+from export import onnx_file
+from export.activations import learnable
+from export.activations import table as activations
 from export.preprocessing import Preprocessing
 
 

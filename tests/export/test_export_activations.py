@@ -11,9 +11,10 @@ import torch
 from export_nets import assert_same, conv_norm, histogram, images, onnx_outputs, randomise, torch_outputs
 from torch import fx, nn
 
-from export import activations, learnable
-from export.graph_builder import build_graph, cost_graph
-from export.onnx_export import export_model
+from export.activations import learnable
+from export.activations import table as activations
+from export.exporter.graph_builder import build_graph, cost_graph
+from export.exporter.onnx_export import export_model
 
 NAMES = activations.names()
 LEARNABLE = [name for name in NAMES if activations.ACTIVATIONS[name].learnable]

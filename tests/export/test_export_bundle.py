@@ -15,12 +15,12 @@ import torch
 from export_nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_outputs
 from torch import nn
 
-from export.bundle import write_bundle
+from export.bundle.manifest import file_record, manifest_sha256, read_manifest, stays_inside
+from export.bundle.verify import accuracy, parity, verify_bundle
+from export.bundle.write import write_bundle
 from export.errors import BundleError, InvalidFileError
-from export.graph_builder import build_graph
-from export.manifest import file_record, manifest_sha256, read_manifest, stays_inside
+from export.exporter.graph_builder import build_graph
 from export.preprocessing import Preprocessing
-from export.verify import accuracy, parity, verify_bundle
 
 RAW = digits_like()
 CLASSES = [f"digit {index}" for index in range(10)]
@@ -186,7 +186,7 @@ def test_a_failed_write_leaves_the_old_bundle(bundle, model, arrays, monkeypatch
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("export.bundle._sync", full)
+    monkeypatch.setattr("export.bundle.write._sync", full)
     with pytest.raises(BundleError, match="No space left"):
         write_bundle(bundle, model=model, manifest=MANIFEST | {"name": "second"}, **arrays)
     assert (bundle / "manifest.json").read_bytes() == before
@@ -492,7 +492,7 @@ def test_a_network_that_looks_at_its_neighbours_has_no_parity():
 
 def test_deploying_needs_no_torch():
     code = (
-        "import sys, export.verify, export.bundle, export.preprocessing, export.lowering\n"
+        "import sys, export.bundle.verify, export.bundle.write, export.preprocessing, export.lowering.lower\n"
         "print([name for name in ('torch', 'nni', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

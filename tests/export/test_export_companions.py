@@ -13,13 +13,13 @@ import torch
 from export_nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_outputs
 from torch import nn
 
-from export import companion_checks
-from export.bundle import write_bundle
+from export.bundle import companion_checks
+from export.bundle.content_checks import check_evaluation, check_intervals
+from export.bundle.manifest import file_record, manifest_sha256, read_manifest
+from export.bundle.verify import verify_bundle
+from export.bundle.write import write_bundle
 from export.checks import Check
-from export.content_checks import check_evaluation, check_intervals
-from export.graph_builder import build_graph
-from export.manifest import file_record, manifest_sha256, read_manifest
-from export.verify import verify_bundle
+from export.exporter.graph_builder import build_graph
 
 RAW = digits_like()
 OWN = version("hwnas")

@@ -7,7 +7,7 @@ import pytest
 from export_graphs import Node, graph_of, normal, run
 from onnx import TensorProto
 
-from export.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
+from export.lowering.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
 
 _SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, -1e-42, 3e38, -3e38, 1, -1, 88, -88, 100, -100, 20, 6, 3, -3]
 X = np.tile(np.r_[np.array(_SPECIAL, np.float32), 3 * normal(45)].reshape(1, 1, 8, 8), (1, 8, 1, 1))

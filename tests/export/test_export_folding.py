@@ -7,7 +7,7 @@ import pytest
 from export_graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, told
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering import lower_and_tell
+from export.lowering.lower import lower_and_tell
 
 C = 8
 

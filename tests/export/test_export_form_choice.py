@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from export import activations
-from export.activation_forms import FORMS
-from export.form_choice import alternatives, choose_forms
-from export.graph_builder import cost_graph, plain_graph, quick_graph
-from export.lowering import lower, lower_and_tell
+from export.activations import table as activations
+from export.exporter.graph_builder import cost_graph, plain_graph, quick_graph
+from export.lowering.form_choice import alternatives, choose_forms
+from export.lowering.forms import FORMS
+from export.lowering.lower import lower, lower_and_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from export_graphs import graph_of, run
 
-from export.activation_families import FAMILIES, Known
-from export.activation_forms import FORMS, Context, artanh_coefficients
-from export.activation_lowering import _deviations
-from export.node_writer import NodeWriter
+from export.lowering.activations import _deviations
+from export.lowering.families import FAMILIES, Known
+from export.lowering.forms import FORMS, Context, artanh_coefficients
+from export.lowering.node_writer import NodeWriter
 
 CHANNELS = 8
 EACH = np.linspace(0.2, 0.95, CHANNELS)

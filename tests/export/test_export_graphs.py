@@ -22,10 +22,11 @@ from export_nets import (
 )
 from torch import nn
 
-from export import activations, onnx_file
+from export import onnx_file
+from export.activations import table as activations
 from export.errors import ExportError, UnsupportedModuleError
-from export.graph_builder import build_graph, quick_graph
-from export.onnx_export import export_model
+from export.exporter.graph_builder import build_graph, quick_graph
+from export.exporter.onnx_export import export_model
 
 PAIRS = {"chain": (Chain, 1), "mobile": (Mobile, 3)}
 

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper
 
 import export
 from export import onnx_file
-from export.content_checks import softmax
+from export.bundle.content_checks import softmax
 from export.errors import ExportError
-from export.graph_builder import build_graph
-from export.image_model import with_preprocessing
+from export.exporter.graph_builder import build_graph
+from export.exporter.image_model import with_preprocessing
 from export.preprocessing import Preprocessing
-from export.quantize import quantize_int8
+from export.quantization.quantize import quantize_int8
 
 IMAGENET = Preprocessing(3, 12, 12, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RAW = np.random.default_rng(0).integers(0, 256, (64, 12, 12, 3), dtype=np.uint8)

@@ -8,7 +8,8 @@ import pytest
 from export_nets import histogram
 from onnx import TensorProto, helper, numpy_helper
 
-from export import lowering, onnx_file
+from export import onnx_file
+from export.lowering import lower as lowering
 
 
 def mean_graph(

@@ -10,7 +10,7 @@ import pytest
 from export_graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, run, told
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering import lower
+from export.lowering.lower import lower
 
 SLOPES = between(0.1, 0.9, 8, 1, 1)
 WEIGHTS = {"w": normal(8, 8, 3, 3, seed=3) / 9, "b": normal(8, seed=4)}

@@ -8,7 +8,7 @@ import pytest
 from export_graphs import FLOAT, Node, graph_of
 from onnx import TensorProto, helper
 
-from export.overlooked import overlooked
+from export.lowering.overlooked import overlooked
 
 
 def reasons(model: onnx.ModelProto) -> dict[str, dict[str, int]]:

@@ -15,10 +15,10 @@ from export_nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_
 from PIL import Image
 from torch import nn
 
-from export import predict
-from export.bundle import write_bundle
-from export.graph_builder import build_graph
-from export.image_model import with_preprocessing
+from export.bundle import predict
+from export.bundle.write import write_bundle
+from export.exporter.graph_builder import build_graph
+from export.exporter.image_model import with_preprocessing
 from export.preprocessing import Preprocessing
 
 COLOUR = Preprocessing(channels=3, height=12, width=10, scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

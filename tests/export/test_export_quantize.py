@@ -15,10 +15,12 @@ from export_nets import SqueezeExcitation, conv_norm, onnx_outputs, randomise
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from export import activations, onnx_file, qdq_plan
+from export import onnx_file
+from export.activations import table as activations
 from export.errors import InvalidFileError
-from export.graph_builder import build_graph
-from export.quantize import QuantizationError, Quantizer, is_quantized, quantize_int8, quantize_like
+from export.exporter.graph_builder import build_graph
+from export.quantization import qdq_plan
+from export.quantization.quantize import QuantizationError, Quantizer, is_quantized, quantize_int8, quantize_like
 
 INTEGER = ("relu", "relu6", "leaky_relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "squared_relu", "identity")
 

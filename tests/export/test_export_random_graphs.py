@@ -13,7 +13,7 @@ import pytest
 from export_graphs import FLOAT, Node, assert_equal, assert_sound, run
 from onnx import helper, numpy_helper
 
-from export.lowering import lower_and_tell
+from export.lowering.lower import lower_and_tell
 from export.onnx_file import RUNTIME_ERRORS
 
 GRAPHS = int(os.environ.get("HWNAS_RANDOM_GRAPHS", "100"))

@@ -12,12 +12,13 @@ from export_nets import onnx_outputs, randomise
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from export import onnx_file, ranges
+from export import onnx_file
 from export.errors import QuantizationError, UnknownMethodError
-from export.graph_builder import build_graph
-from export.qdq import unsigned
-from export.quantize import quantize_int8
-from export.ranges import METHODS, Histogram, Statistics
+from export.exporter.graph_builder import build_graph
+from export.quantization import ranges
+from export.quantization.qdq import unsigned
+from export.quantization.quantize import quantize_int8
+from export.quantization.ranges import METHODS, Histogram, Statistics
 
 BOLD = ["percentile_99.99", "percentile_99.9", "entropy"]
 """Methods that a lone outlier is nothing to."""

@@ -9,8 +9,8 @@ import pytest
 from export_graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, run, told
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering import lower, lower_and_tell
-from export.regions import regions
+from export.lowering.lower import lower, lower_and_tell
+from export.lowering.regions import regions
 
 SILU = [Node("Sigmoid", ["x"], ["s"]), Node("Mul", ["x", "s"], ["z"])]
 MISH = [Node("Softplus", ["x"], ["p"]), Node("Tanh", ["p"], ["t"]), Node("Mul", ["x", "t"], ["z"])]

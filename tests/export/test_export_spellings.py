@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from export_graphs import Node, assert_equal, assert_lowers_alike, between, graph_of, normal, ops, run, told
 
-from export.lowering import lower, lower_and_tell
+from export.lowering.lower import lower, lower_and_tell
 
 C = 8
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latency_models import reference_store
+from latency_models.timing import reference_store
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency_models import timer
-from latency_models.reference import MEMORY_PROBE, REFERENCES, reference_model
-from latency_models.timers import Alternation, Timer
+from latency_models.timing.reference_models import MEMORY_PROBE, REFERENCES, reference_model
+from latency_models.timing.timers import Alternation, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,9 +7,9 @@ from latency_graphs import small_net
 from latency_timers import DrawnTimer
 
 from latency_models.comparison import compare
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import InvalidModelError
-from latency_models.timing import LatencyMeter
+from latency_models.timing.meter import LatencyMeter
 
 if TYPE_CHECKING:
     from pathlib import Path

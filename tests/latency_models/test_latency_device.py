@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from latency_models import device as module
-from latency_models import device_file
-from latency_models.device import DEVICES, Device, resolve_device
-from latency_models.device_file import DeviceDefinition
-from latency_models.environment import capture
+from latency_models.devices import device as module
+from latency_models.devices import device_file
+from latency_models.devices.device import DEVICES, Device, resolve_device
+from latency_models.devices.device_file import DeviceDefinition
+from latency_models.devices.environment import capture
 from latency_models.errors import CostError, DeviceError
 
 
@@ -157,7 +157,7 @@ def test_the_fingerprint_tells_settings_apart_and_not_the_load(monkeypatch: pyte
 
 def test_a_cpu_loads_neither_torch_nor_the_file() -> None:
     code = (
-        "import sys, latency_models.errors, latency_models.device as d; print('onnxruntime' in sys.modules);"
+        "import sys, latency_models.errors, latency_models.devices.device as d; print('onnxruntime' in sys.modules);"
         "d.resolve_device('cpu'); print(any(name in sys.modules for name in ('torch', 'yaml', 'pydantic')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from latency_models import device_file
-from latency_models.device_file import DefinedDevice, defined_device, defined_devices, read_devices, users_devices
+from latency_models.devices import device_file
+from latency_models.devices.device_file import (
+    DefinedDevice,
+    defined_device,
+    defined_devices,
+    read_devices,
+    users_devices,
+)
 from latency_models.errors import DeviceError
 
 DEVICES = """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from latency_models.ssh_options import refusal
+from latency_models.devices.ssh_options import refusal
 
 
 @pytest.mark.parametrize(

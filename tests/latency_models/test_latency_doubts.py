@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latency_models.device import Device
-from latency_models.doubts import Evidence, change_over_time, doubts
+from latency_models.devices.device import Device
+from latency_models.timing.stability import Evidence, change_over_time, doubts
 
 QUIET = Evidence(
     walls_ns=np.full(100, 1e6),

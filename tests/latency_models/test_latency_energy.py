@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from latency_nvml import CODES, StandInNvml
 
-from latency_models import energy
-from latency_models.device import Device
-from latency_models.energy import (
+from latency_models.counters import energy
+from latency_models.counters.energy import (
     EnergyCounter,
     Unavailable,
     energy_counter,
@@ -18,6 +17,7 @@ from latency_models.energy import (
     is_gpu,
     require_energy,
 )
+from latency_models.devices.device import Device
 from latency_models.errors import ObjectiveUnavailableError
 
 GPU = Device("cuda", provider="CUDAExecutionProvider")

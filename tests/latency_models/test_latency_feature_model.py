@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from latency_models.errors import CostError
-from latency_models.feature_kernel import JITTER, FeatureGroup, Kernel, Scaling, Similarity
-from latency_models.feature_model import MINIMUM, FeatureModel, FeatureModelError
-from latency_models.informative import informative
+from latency_models.predictors.feature_kernel import JITTER, FeatureGroup, Kernel, Scaling, Similarity
+from latency_models.predictors.feature_model import MINIMUM, FeatureModel, FeatureModelError
+from latency_models.predictors.herding import informative
 
 GROUPS = (FeatureGroup("counts", 3), FeatureGroup("noise", 5))
 COST_MS = np.array([0.2, 2.0, 0.7])

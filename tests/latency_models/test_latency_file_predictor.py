@@ -11,22 +11,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import DeviceError, InvalidModelError, UnknownShapeError
 from latency_models.file_predictor import FilePredictor, PredictorStore
-from latency_models.kernel_operators import NotPredictableError, operators_of
-from latency_models.kernel_shapes import own_output_shapes
-from latency_models.micro_benchmarks import benchmarks, observe
-from latency_models.micro_families import FAMILIES
-from latency_models.micro_graphs import GraphBuilder
-from latency_models.operator_model import Observation, OperatorModel
-from latency_models.optimised_graph import optimised_graph
+from latency_models.kernels.operators import NotPredictableError, operators_of
+from latency_models.kernels.optimised_graph import optimised_graph
+from latency_models.kernels.shapes import own_output_shapes
+from latency_models.microbench.benchmarks import FAMILIES, benchmarks, observe
+from latency_models.microbench.graphs import GraphBuilder
+from latency_models.predictors.operator_model import Observation, OperatorModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from latency_models.operators import Operator
+    from latency_models.predictors.operators import Operator
 
 CPU = Device()
 

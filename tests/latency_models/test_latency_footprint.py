@@ -7,10 +7,10 @@ import pytest
 from latency_graphs import model, small_net, value
 from onnx import helper, numpy_helper
 
-from latency_models import footprint as module
-from latency_models.device import Device
-from latency_models.footprint import Footprint, footprint_of, smallest_model
-from latency_models.readings import Unavailable
+from latency_models.counters import footprint as module
+from latency_models.counters.footprint import Footprint, footprint_of, smallest_model
+from latency_models.counters.unavailable import Unavailable
+from latency_models.devices.device import Device
 
 MEGABYTE = 10**6
 

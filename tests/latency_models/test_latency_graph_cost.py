@@ -10,7 +10,7 @@ from latency_graphs import model, small_net, value, weight
 from onnx import TensorProto, helper, numpy_helper
 
 from latency_models.errors import InvalidModelError, UnknownShapeError
-from latency_models.graph_cost import count
+from latency_models.graph.graph_cost import count
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ import pytest
 from latency_graphs import model, small_net, value, weight
 from onnx import helper
 
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import UnknownShapeError
-from latency_models.memory import peak_activation_bytes
-from latency_models.runtime_profile import profile_runs, runtime_peak_bytes
+from latency_models.graph.memory import peak_activation_bytes
+from latency_models.nodes.runtime_profile import profile_runs, runtime_peak_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from latency_graphs import model, small_net, value, weight
 from onnx import TensorProto, helper
 
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import DeviceError, InvalidModelError
 from latency_models.node_profile import NodeProfile, node_profile
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 from latency_nvml import CODES, EVERY_FAILURE, StandInNvml
 
-from latency_models.nvml import GpuReadings, memory_taken_bytes, read_gpu
-from latency_models.readings import Unavailable
-from latency_models.runner import Runner
+from latency_models.counters.nvml import GpuReadings, memory_taken_bytes, read_gpu
+from latency_models.counters.unavailable import Unavailable
+from latency_models.runners.runner import Runner
 
 FIELD_OF = {
     "nvmlDeviceGetName": ("name",),

@@ -12,8 +12,8 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from latency_models.operator_model import Hyper, Observation, OperatorModel, _lines
-from latency_models.operators import Operator, constant, convolution, elementwise
+from latency_models.predictors.operator_model import Hyper, Observation, OperatorModel, _lines
+from latency_models.predictors.operators import Operator, constant, convolution, elementwise
 
 CALL = constant("call")
 HYPER = Hyper(kind=0.02, shape=0.03, own=0.004, reach=0.8, misfit=0.01)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from latency_models.prediction import COVERAGE, interval_width
+from latency_models.predictors.prediction import COVERAGE, interval_width
 
 
 @pytest.mark.parametrize(("count", "rank"), [(9, 9), (10, 10), (18, 18), (19, 18), (28, 27), (29, 27), (99, 90)])

@@ -14,12 +14,12 @@ from latency_graphs import model, small_net, value
 from latency_nvml import StandInNvml
 from onnx import TensorProto, helper
 
-from latency_models.device import Device
-from latency_models.energy import EnergyCounter, Unavailable, energy_per_run_mj
+from latency_models.counters.energy import EnergyCounter, Unavailable, energy_per_run_mj
+from latency_models.devices.device import Device
 from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
 from latency_models.profile import StaticCosts, energy_of, gpu_memory_of, parse, profile, static_costs
-from latency_models.runner import OnnxRuntimeRunner
-from latency_models.timing import LatencyMeter
+from latency_models.runners.runner import OnnxRuntimeRunner
+from latency_models.timing.meter import LatencyMeter
 
 NET = small_net().SerializeToString()
 CONTRACT = {

@@ -8,11 +8,11 @@ import onnx
 import pytest
 from latency_timers import REFERENCE_NS, DrawnTimer
 
-from latency_models.device import Device
-from latency_models.environment import capture
-from latency_models.graph_cost import count
-from latency_models.reference import ANCHOR, MEMORY_PROBE, REFERENCES, reference_model
-from latency_models.reference_store import ReferenceStore, ReferenceTime, calibrate
+from latency_models.devices.device import Device
+from latency_models.devices.environment import capture
+from latency_models.graph.graph_cost import count
+from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, REFERENCES, reference_model
+from latency_models.timing.reference_store import ReferenceStore, ReferenceTime, calibrate
 
 if TYPE_CHECKING:
     from pathlib import Path

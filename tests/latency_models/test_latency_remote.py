@@ -24,14 +24,14 @@ import pytest
 from latency_graphs import small_net
 from timer_contract import check_contract
 
-from latency_models import remote
-from latency_models.device import Device
-from latency_models.environment import capture, environment_of
+from latency_models.devices.device import Device
+from latency_models.devices.environment import capture, environment_of
+from latency_models.devices.ssh_options import refusal
 from latency_models.errors import DeviceError, InvalidModelError, TimerError
-from latency_models.reference import reference_model
-from latency_models.remote import SshTimer, whole_model
-from latency_models.ssh_options import refusal
-from latency_models.timing import LatencyMeter
+from latency_models.timing import remote
+from latency_models.timing.meter import LatencyMeter
+from latency_models.timing.reference_models import reference_model
+from latency_models.timing.remote import SshTimer, whole_model
 
 NET = small_net().SerializeToString()
 PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -300,7 +300,7 @@ def test_a_host_that_only_talks(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_host_that_hangs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latency_models.worker._START_S", 1.0)
+    monkeypatch.setattr("latency_models.timing.worker._START_S", 1.0)
     silent = script(tmp_path / "python", "cat > /dev/null")
     assert "gave no answer for 1 s while it was started" in failure(server.device(python=silent))
 

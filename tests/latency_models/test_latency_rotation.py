@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from latency_timers import DrawnTimer
 
-from latency_models.rotation import Taken, Taking, burst_runs, rotate, warm_up
+from latency_models.timing.interleaving import Taken, Taking, burst_runs, rotate, warm_up
 
 
 def loaded(noise: float = 0.002, **ns: float) -> tuple[DrawnTimer, list[int]]:

@@ -9,9 +9,9 @@ import pytest
 from latency_graphs import model, small_net, value
 from onnx import helper
 
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import DeviceError, InvalidModelError
-from latency_models.runner import OnnxRuntimeRunner, Runner
+from latency_models.runners.runner import OnnxRuntimeRunner, Runner
 
 
 def made_runners() -> list[Callable[[], Runner]]:

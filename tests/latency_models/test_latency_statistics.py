@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from latency_models.statistics import (
+from latency_models.timing.statistics import (
     Estimate,
     Ratio,
     low_time,

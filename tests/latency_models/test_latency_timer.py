@@ -19,13 +19,13 @@ from latency_graphs import model, small_net, value
 from onnx import TensorProto, helper
 from timer_contract import check_contract
 
-from latency_models import timer, worker
-from latency_models.clock import stays_in_thread
-from latency_models.device import Device
-from latency_models.environment import capture, environment_of
+from latency_models import timer
+from latency_models.devices.device import Device
+from latency_models.devices.environment import capture, environment_of
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
-from latency_models.timers import InProcessTimer, Timer, timer_for
-from latency_models.worker import WorkerTimer
+from latency_models.timing import worker
+from latency_models.timing.timers import InProcessTimer, Timer, stays_in_thread, timer_for
+from latency_models.timing.worker import WorkerTimer
 
 NET = small_net().SerializeToString()
 
@@ -305,9 +305,9 @@ def test_objects_are_no_inputs() -> None:
 
 ORPHAN = """
 import os, signal, sys
-from latency_models.clock import stays_in_thread
-from latency_models.device import Device
-from latency_models.worker import WorkerTimer
+from latency_models.timing.timers import stays_in_thread
+from latency_models.devices.device import Device
+from latency_models.timing.worker import WorkerTimer
 timing = WorkerTimer(Device())
 timing.facts()
 os.kill(timing._connection.pid, signal.SIGSTOP)  # so that it can't see the end of its requests

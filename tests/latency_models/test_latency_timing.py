@@ -12,14 +12,14 @@ from latency_graphs import small_net, value
 from latency_timers import REFERENCE_NS, DrawnTimer
 from onnx import helper
 
-from latency_models import timing
-from latency_models.clock import stays_in_thread
-from latency_models.device import Device
-from latency_models.environment import capture
+from latency_models.devices.device import Device
+from latency_models.devices.environment import capture
 from latency_models.errors import InvalidModelError, MixedEnvironmentsError
-from latency_models.reference import ANCHOR, MEMORY_PROBE, reference_model
-from latency_models.reference_store import ReferenceStore
-from latency_models.timing import Latency, LatencyMeter
+from latency_models.timing import meter as timing
+from latency_models.timing.meter import Latency, LatencyMeter
+from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, reference_model
+from latency_models.timing.reference_store import ReferenceStore
+from latency_models.timing.timers import stays_in_thread
 
 SMALL = small_net().SerializeToString()
 LARGER = small_net(side=64).SerializeToString()

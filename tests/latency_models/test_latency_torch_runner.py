@@ -12,11 +12,11 @@ import torch
 from latency_graphs import model, small_net, value, weight
 from onnx import TensorProto, helper, numpy_helper
 
-from latency_models.device import Device
+from latency_models.devices.device import Device
 from latency_models.errors import InvalidModelError
-from latency_models.timers import InProcessTimer
-from latency_models.torch_ops import OPERATORS
-from latency_models.torch_runner import TorchRunner, _Graph
+from latency_models.runners.torch_ops import OPERATORS
+from latency_models.runners.torch_runner import TorchRunner, _Graph
+from latency_models.timing.timers import InProcessTimer
 
 ort = pytest.importorskip("onnxruntime")
 CLOSE = 1e-4  # of the largest result

@@ -6,9 +6,16 @@ import pytest
 from latency_graphs import small_net
 from latency_timers import REFERENCE_NS
 
-from latency_models.reference import MEMORY_PROBE, PROBE_WORKING_SET_BYTES, REFERENCES, reference_model
-from latency_models.reference_store import ReferenceTime
-from latency_models.yardstick import Mark, Yardstick, memory_share, on_the_ladder, with_probe, working_set_bytes
+from latency_models.timing.reference_mix import (
+    Mark,
+    Yardstick,
+    memory_share,
+    on_the_ladder,
+    with_probe,
+    working_set_bytes,
+)
+from latency_models.timing.reference_models import MEMORY_PROBE, PROBE_WORKING_SET_BYTES, REFERENCES, reference_model
+from latency_models.timing.reference_store import ReferenceTime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from latency_models.errors import InvalidModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from latency_models.timers import Timer
+    from latency_models.timing.timers import Timer
 
 
 def check_contract(timer: Timer, folder: Path) -> None:

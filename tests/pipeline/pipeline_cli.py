@@ -97,7 +97,7 @@ def spawn(*arguments: str, cwd: Path, stdout: int = subprocess.PIPE) -> subproce
 
 
 def in_process(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Outcome:
-    from pipeline import cli
+    from pipeline.cli import app as cli
 
     monkeypatch.setattr(sys, "argv", ["hwnas", *map(str, arguments)])
     capfd.readouterr()
@@ -125,7 +125,7 @@ def journal_ids(run: Path) -> list[str]:
 
 def records(run: Path) -> list[Any]:
     """A run's trials so far."""
-    from pipeline.journal import Journal
+    from pipeline.trials.journal import Journal
 
     path = run / "journal.sqlite"
     if not path.exists():

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.journal import TrialRecord
-from pipeline.objectives import FAILED_SCORE, infeasible_score
-from pipeline.score import Score
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture_id
+from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.trial import TrialResult
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.objectives import FAILED_SCORE, infeasible_score
+from pipeline.trials.score import Score
 
 
 class Choices(SearchSpace):

@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget import Budget
-from pipeline.config import RunConfig
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
+from pipeline.config.run import RunConfig
+from pipeline.config.strategy import EvolutionOptions
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.parallel import Ended, ParallelEngine
-from pipeline.journal import Journal, TrialRecord
+from pipeline.engines.trial import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
-from pipeline.strategies.options import EvolutionOptions
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.table import strategy_of
-from pipeline.trial import TrialResult
+from pipeline.tables import strategy_of
+from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal, TrialRecord
 
 Judge = Callable[[Architecture], TrialResult]
 

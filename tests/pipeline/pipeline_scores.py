@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pipeline_driven import Choices
 
-from pipeline.config_file import parse_config
+from pipeline.config.file import parse_config
 from pipeline.data import load_data
 from pipeline.spaces.base import Architecture, Choice, architecture_id
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from pipeline_cli import Finished, journal_ids, records
 
-from pipeline import activation_report
-from pipeline.activation_facts import EVERYWHERE, FILE, Costs, Curve, Effect, Effects, Learnt, PlaceCost, Site, read
-from pipeline.activation_report import record_activations
-from pipeline.commands import report
-from pipeline.console import Reporter
-from pipeline.journal import TrialRecord
+from pipeline.activations import record as activation_report
+from pipeline.activations.facts import EVERYWHERE, FILE, Costs, Curve, Effect, Effects, Learnt, PlaceCost, Site, read
+from pipeline.activations.record import record_activations
+from pipeline.cli.console import Reporter
+from pipeline.cli.run_commands import report
 from pipeline.report.activations import activation_section, grouped
 from pipeline.run import RunDirectory
+from pipeline.trials.journal import TrialRecord
 
 CURVE = Curve((-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.5, 1.0))
 SITE = Site(

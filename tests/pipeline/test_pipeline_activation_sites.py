@@ -14,10 +14,10 @@ import torch
 from pipeline_instant import config_of, space_of
 from torch import Tensor, nn
 
-from export.graph_builder import quick_graph
-from latency_models.statistics import Ratio
-from pipeline.activation_costs import costs_of, with_relu
-from pipeline.activation_facts import (
+from export.exporter.graph_builder import quick_graph
+from latency_models.timing.statistics import Ratio
+from pipeline.activations.costs import costs_of, with_relu
+from pipeline.activations.facts import (
     EVERYWHERE,
     FILE,
     FORMAT,
@@ -31,10 +31,10 @@ from pipeline.activation_facts import (
     read,
     write,
 )
-from pipeline.activation_places import name_of, places_of, sites_of
-from pipeline.activation_sites import images_for, sites_facts
-from pipeline.picks import activations_of
+from pipeline.activations.places import name_of, places_of, sites_of
+from pipeline.activations.sites import images_for, sites_facts
 from pipeline.spaces.base import Architecture, SearchSpace
+from pipeline.winner.pick import activations_of
 
 
 def space(**options: Any) -> SearchSpace:
@@ -221,7 +221,7 @@ class TestSites:
     def test_batches_add_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         network = Net(nn.SiLU())
         whole = one_site(network)
-        monkeypatch.setattr("pipeline.activation_sites._BATCH_PIXELS", 7 * 64)
+        monkeypatch.setattr("pipeline.activations.sites._BATCH_PIXELS", 7 * 64)
         parts = one_site(network)
         for name in ("mean", "std", "gradient", "gain", "saturated", "percentile_99"):
             assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-4)
@@ -247,8 +247,8 @@ class TestSites:
         assert (curve.slope[0], curve.slope[-1]) == pytest.approx((0.25, 1.0))
 
     def test_someone_elses_activation_that_mixes_channels_has_no_curve(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("export.activations._EMITTERS", {nn.Softmax: None, nn.ReLU: None})
-        monkeypatch.setattr("export.activations.emitter_of", lambda kind: kind if kind is nn.Softmax else None)
+        monkeypatch.setattr("export.activations.table._EMITTERS", {nn.Softmax: None, nn.ReLU: None})
+        monkeypatch.setattr("export.activations.table.emitter_of", lambda kind: kind if kind is nn.Softmax else None)
         site = one_site(Net(nn.Softmax(dim=1)))
         assert (site.activation, site.saturated, site.dead, site.curve) == ("Softmax", None, None, None)
         assert "depend on more" in site.missing

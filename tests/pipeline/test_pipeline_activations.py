@@ -14,18 +14,19 @@ import torch
 from pipeline_cli import check_message, small_config
 from torch import nn
 
-from export import activations, module_template
-from export.activation_forms import FORMS
+from export.activations import table as activations
 from export.errors import UnsupportedModuleError
-from export.graph_builder import cost_graph, quick_graph
+from export.exporter import module_template
+from export.exporter.graph_builder import cost_graph, quick_graph
+from export.exporter.onnx_export import export_model
 from export.graph_writer import GraphWriter, Value
-from export.onnx_export import export_model
-from latency_models.activation_regions import activation_regions
-from pipeline.activation_names import resolve_activation
-from pipeline.config import TrainOptions
+from export.lowering.forms import FORMS
+from latency_models.nodes.activation_regions import activation_regions
+from pipeline.config.run import TrainOptions
+from pipeline.config.space import ConvNetOptions
+from pipeline.evaluators.training import _optimizer
+from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.options import ConvNetOptions
-from pipeline.training import _optimizer
 
 SWOOSH, BUMP = "stub_activations:Swoosh", "stub_activations:Bump"
 SHAPE = (1, 8, 8)

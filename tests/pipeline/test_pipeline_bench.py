@@ -17,13 +17,13 @@ from pipeline_tables import EVALUATOR, bench_config, plain_row, shared_table, wr
 
 from pipeline.bench.config import load_bench
 from pipeline.bench.curves import Truth, value_at, values_at
-from pipeline.bench.kept import KeptResults
+from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import mean_with_interval, plotted_trials
 from pipeline.errors import ConfigError, RunDirectoryError
-from pipeline.journal import TrialRecord
-from pipeline.lock import locked
-from pipeline.objectives import hypervolume
+from pipeline.files import locked
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.objectives import hypervolume
 
 
 def workbench(folder: Path, **changes: Any) -> Workbench:
@@ -136,7 +136,7 @@ class TestFigures:
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from pipeline.bench.command import bench
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
 
     folder = tmp_path_factory.mktemp("bench")
     return bench(bench_config(folder), [], folder / "out", 1, Reporter())
@@ -360,7 +360,7 @@ def test_the_real_tables_reference_point() -> None:
 
 def _workbench_of(values: dict[str, Any]) -> Workbench:
     from pipeline.bench.config import BenchConfig
-    from pipeline.config_file import parse_as, read_section
+    from pipeline.config.file import parse_as, read_section
 
     strategies = [read_section("strategy", {"name": name}) for name in values["strategies"]]
     return Workbench(parse_as(BenchConfig, {**values, "strategies": strategies}, "here"), "here")

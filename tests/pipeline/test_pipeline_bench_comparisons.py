@@ -11,7 +11,7 @@ from pipeline_tables import bench_config
 from scipy.stats import ttest_rel
 
 from pipeline.bench.config import load_bench
-from pipeline.bench.kept import KeptResults
+from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Result, Task
 from pipeline.bench.summary import Summary
 

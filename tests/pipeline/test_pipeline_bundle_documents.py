@@ -12,9 +12,9 @@ import pytest
 from pipeline_cli import Finished
 from pydantic import BaseModel, ValidationError
 
-from export.manifest_schema import Manifest, field_tables, json_schema
-from export.model_card import cell, most_confused, render
-from pipeline.card import evaluation
+from export.bundle.manifest_schema import Manifest, field_tables, json_schema
+from export.bundle.model_card import cell, most_confused, render
+from pipeline.winner.model_card import evaluation
 
 DOCS = Path(__file__).parents[2] / "docs"
 

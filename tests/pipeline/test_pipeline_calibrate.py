@@ -11,21 +11,22 @@ import pytest
 import yaml
 from pipeline_cli import Outcome, check_message, records, small_config
 
-from export.graph_builder import quick_graph
-from latency_models.device import Device
-from latency_models.timing import LatencyMeter
-from pipeline import calibration, commands
-from pipeline.config import DigitsOptions
-from pipeline.config_file import load_config
-from pipeline.console import Reporter
+from export.exporter.graph_builder import quick_graph
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
+from pipeline.cli import run_commands as commands
+from pipeline.cli.console import Reporter
+from pipeline.config.file import load_config
+from pipeline.config.run import DigitsOptions
+from pipeline.config.space import ConvNetOptions
+from pipeline.costs import calibration
+from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel
 from pipeline.data import load_data
+from pipeline.engines.trial import TrialRunner, make_space
 from pipeline.report import page
 from pipeline.run import RunDirectory
-from pipeline.space_cost import FeatureCostModel, PieceCostModel
 from pipeline.spaces.base import SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.options import ConvNetOptions
-from pipeline.trial import TrialRunner, make_space
 
 FIELDS = {
     "file",
@@ -183,7 +184,7 @@ class TestOfOtherDevicesAndSpaces:
     def test_int8_blocks_and_networks_are_quantised(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import onnx
 
-        from export.quantize import is_quantized
+        from export.quantization.quantize import is_quantized
 
         seen = []
         measure = calibration.LatencyMeter.measure

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.compat import import_torchvision
-from pipeline.config import TorchvisionOptions
+from pipeline.config.run import TorchvisionOptions
 from pipeline.data import load_data
 from pipeline.errors import DataError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pipeline_cli import check_message, in_process
 
-from latency_models.reference import ReferenceSpec, built
-from pipeline import views
+from latency_models.timing.reference_models import ReferenceSpec, built
+from pipeline.cli import views
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import yaml
 from pipeline_cli import SMALL, merged, small_config
 
 from pipeline.bench.config import load_bench
-from pipeline.config import SECTIONS, RunConfig
-from pipeline.config_file import dump_config, load_config, parse_config, parse_section, read_values
+from pipeline.config.file import dump_config, load_config, parse_config, parse_section, read_values
+from pipeline.config.run import SECTIONS, RunConfig
+from pipeline.config.strict import ThirdParty
 from pipeline.errors import ConfigError
-from pipeline.strict import ThirdParty
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}
@@ -118,7 +118,7 @@ def test_a_section_on_its_own() -> None:
 def test_every_name_of_a_section_is_a_row_of_its_table(kind: str) -> None:
     import importlib
 
-    from pipeline.commands import LISTED
+    from pipeline.cli.run_commands import LISTED
 
     plural = {
         "data": "data",

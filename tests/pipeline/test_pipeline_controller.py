@@ -9,12 +9,12 @@ import pytest
 import torch
 from pipeline_driven import Choices, accuracy_of, deep, drive, flat, huge, judged, problem_of
 
+from pipeline.config.strategy import ControllerOptions
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice, architecture_id
 from pipeline.strategies.controller import Controller
 from pipeline.strategies.neighbours import random_architecture
-from pipeline.strategies.options import ControllerOptions
 from pipeline.strategies.policy import Policy
-from pipeline.trial import TrialResult
 
 
 def policy_of(space: Choices, seed: int = 0) -> Policy:

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from export.graph_builder import plain_graph
-from latency_models.graph_cost import count
-from latency_models.operators import Operator
+from export.exporter.graph_builder import plain_graph
+from latency_models.graph.graph_cost import count
+from latency_models.predictors.operators import Operator
+from pipeline.config.space import ConvNetOptions
 from pipeline.spaces.base import Architecture, Piece
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.spaces.convnet_blocks import FusedBlock, InvertedBlock, ResidualBlock, SqueezeExcitation
-from pipeline.spaces.options import ConvNetOptions
 
 CLASSES = 7
 PER_CASE = 3

@@ -122,7 +122,7 @@ class TestCheckpoints:
 
 def untrained_model(run: Path) -> bytes:
     """An ONNX file of the run's first architecture, as it is before any training."""
-    from export.graph_builder import quick_graph
+    from export.exporter.graph_builder import quick_graph
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
 
@@ -133,9 +133,9 @@ def untrained_model(run: Path) -> bytes:
 
 def _another_checkpoint(run: Path, weights: Path, *, renamed: bool) -> str:
     """Put the weights of the run's other-sized network in the place of the picked one's."""
-    from pipeline import checkpoint
     from pipeline.run import RunDirectory
     from pipeline.search import prepare
+    from pipeline.winner import checkpoint
 
     _, space = prepare(RunDirectory.open(run).config, "config.yaml")
     found = {record.id: record for record in records(run)}
@@ -192,7 +192,7 @@ class TestVerify:
 
     @pytest.fixture
     def bundle(self, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr("pipeline.recheck._BUDGET_S", 0.1)
+        monkeypatch.setattr("pipeline.winner.verify._BUDGET_S", 0.1)
         return Path(shutil.copytree(finished.run / "bundle", tmp_path / "bundle"))
 
     @staticmethod

@@ -13,16 +13,16 @@ import yaml
 from pipeline_cli import SMALL, merged, small_config
 from torch import nn
 
-from export import activations
-from export.graph_builder import quick_graph
-from latency_models import device_file
-from latency_models.device import Device
+from export.activations import table as activations
+from export.exporter.graph_builder import quick_graph
+from latency_models.devices import device_file
+from latency_models.devices.device import Device
 from latency_models.errors import DeviceError
-from latency_models.torch_runner import TorchRunner
-from pipeline import commands
-from pipeline.config import DeviceOptions
-from pipeline.config_file import dump_config, load_config, parse_config
-from pipeline.devices import device_of, device_on_a_word
+from latency_models.runners.torch_runner import TorchRunner
+from pipeline.cli import run_commands as commands
+from pipeline.config.device import device_of, device_on_a_word
+from pipeline.config.file import dump_config, load_config, parse_config
+from pipeline.config.run import DeviceOptions
 from pipeline.errors import ConfigError
 from pipeline.run import RunDirectory
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pipeline_driven import Choices, deep, flat, huge
 
+from pipeline.config.space import NasBench201Options, TableSpaceOptions
 from pipeline.spaces.base import Choice, SearchSpace, architecture_id
-from pipeline.spaces.labels import LabelSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import parse
 from pipeline.spaces.nasbench201_paths import PATHS, path_features
-from pipeline.spaces.options import NasBench201Options, TableSpaceOptions
-from pipeline.strategies.coding import Coding, keys
-from pipeline.strategies.encoding import Encoder
+from pipeline.spaces.tabular import LabelSpace
+from pipeline.strategies.features import Encoder
+from pipeline.strategies.integer_codes import Coding, keys
 
 SPACES = {"conditional": deep(), "flat": flat(4, 3), "single": Choices(Choice("only", ("one",)))}
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.objectives import hypervolume
-from pipeline.strategies.gain import Box, Front, even_points, expected_gain, first_best
+from pipeline.strategies.acquisition import Box, Front, even_points, expected_gain, first_best
+from pipeline.trials.objectives import hypervolume
 
 WORST = 0.9
 

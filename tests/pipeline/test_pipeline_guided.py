@@ -16,19 +16,19 @@ from pipeline_tables import shared_table
 from pipeline.bench.config import load_bench
 from pipeline.bench.curves import value_at
 from pipeline.bench.run import Task, Workbench
-from pipeline.journal import TrialRecord
-from pipeline.objectives import as_losses, hypervolume
-from pipeline.score import Score
+from pipeline.config.strategy import BayesianOptions, GuidedOptions, resolved
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture_id
+from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.bayesian import Bayesian
-from pipeline.strategies.coding import Coding
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.learner import Learner
-from pipeline.strategies.options import BayesianOptions, GuidedOptions, resolved
+from pipeline.strategies.integer_codes import Coding
 from pipeline.strategies.pool import Pool, _in_turn
+from pipeline.strategies.pool_model import Learner
 from pipeline.strategies.problem import Problem
-from pipeline.strategies.proposing import ProposingStrategy
-from pipeline.trial import TrialResult
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.objectives import as_losses, hypervolume
+from pipeline.trials.score import Score
 
 Judge = Callable[[Architecture], TrialResult]
 

@@ -12,20 +12,20 @@ import onnx
 import pytest
 from pipeline_cli import Finished, check_message, command, records, small_config
 
-from export.bundle import write_bundle
-from export.graph_builder import quick_graph
-from export.manifest import read_manifest
-from export.quantize import is_quantized, quantize_int8, quantize_like
-from export.ranges import METHODS
-from export.verify import accuracy, verify_bundle
-from latency_models.device import Device
+from export.bundle.manifest import read_manifest
+from export.bundle.verify import accuracy, verify_bundle
+from export.bundle.write import write_bundle
+from export.exporter.graph_builder import quick_graph
+from export.quantization.quantize import is_quantized, quantize_int8, quantize_like
+from export.quantization.ranges import METHODS
+from latency_models.devices.device import Device
 from latency_models.profile import static_costs
-from pipeline.config_file import parse_config
+from pipeline.config.file import parse_config
 from pipeline.data import load_data
+from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
-from pipeline.int8 import calibration, prepare_of
 from pipeline.run import RunDirectory
-from pipeline.trial import TrialRunner
+from pipeline.winner.int8 import calibration, prepare_of
 
 INT8 = {"device": {"precision": "int8"}}
 

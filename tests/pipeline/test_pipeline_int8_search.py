@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from export import ranges
-from export.graph_builder import build_graph
-from export.quantize import Quantizer
-from export.ranges import METHODS
-from latency_models.timing import Ratio
-from pipeline import int8_search
-from pipeline.config_file import parse_config
+from export.exporter.graph_builder import build_graph
+from export.quantization import ranges
+from export.quantization.quantize import Quantizer
+from export.quantization.ranges import METHODS
+from latency_models.timing.meter import Ratio
+from pipeline.config.file import parse_config
 from pipeline.data import load_data
-from pipeline.int8 import calibration, of_device, search_int8, try_int8
+from pipeline.winner import int8_search
+from pipeline.winner.int8 import calibration, of_device, search_int8, try_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

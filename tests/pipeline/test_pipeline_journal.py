@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import JournalError
-from pipeline.journal import Journal, TrialRecord
+from pipeline.trials.journal import Journal, TrialRecord
 
 
 def record(number: int = 0, **changes: object) -> TrialRecord:
@@ -96,7 +96,7 @@ def test_what_was_appended_survives_a_kill(path: Path) -> None:
         "import os, sys\n"
         "from pathlib import Path\n"
         "from test_pipeline_journal import record\n"
-        "from pipeline.journal import Journal\n"
+        "from pipeline.trials.journal import Journal\n"
         "journal = Journal.create(Path(sys.argv[1]), {})\n"
         "for number in range(5): journal.append(record(number))\n"
         "os.kill(os.getpid(), 9)\n"

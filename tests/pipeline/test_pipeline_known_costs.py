@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from latency_models.device import Device
-from latency_models.environment import capture
-from latency_models.operator_model import Observation
-from pipeline.config_file import parse_config
+from latency_models.devices.device import Device
+from latency_models.devices.environment import capture
+from latency_models.predictors.operator_model import Observation
+from pipeline.config.file import parse_config
+from pipeline.costs.known_costs import known_costs
+from pipeline.costs.latency_predictor import (
+    CostModelError,
+    FeatureCostModel,
+    PieceCostModel,
+    default_file,
+    identity_of,
+    save,
+)
 from pipeline.data import load_data
-from pipeline.known_costs import known_costs
+from pipeline.engines.trial import make_space
 from pipeline.run import RunDirectory
-from pipeline.space_cost import CostModelError, FeatureCostModel, PieceCostModel, default_file, identity_of, save
 from pipeline.strategies.guided import Guided
 from pipeline.strategies.problem import Problem
-from pipeline.trial import make_space
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latency_models.device import Device
-from latency_models.environment import Environment, capture
-from latency_models.operator_model import Observation
-from latency_models.operators import Operator
-from pipeline import trial
-from pipeline.config import RunConfig
-from pipeline.config_file import parse_config
+from latency_models.devices.device import Device
+from latency_models.devices.environment import Environment, capture
+from latency_models.predictors.operator_model import Observation
+from latency_models.predictors.operators import Operator
+from pipeline.config.file import parse_config
+from pipeline.config.run import RunConfig
+from pipeline.costs.latency_predictor import CostModelError, PieceCostModel, default_file, identity_of, save
+from pipeline.costs.latency_source import LatencySource
+from pipeline.engines import trial
+from pipeline.engines.trial import TrialRunner, make_space
 from pipeline.evaluators.base import CandidateEvaluator
-from pipeline.latency_source import LatencySource
-from pipeline.space_cost import CostModelError, PieceCostModel, default_file, identity_of, save
 from pipeline.spaces.base import Architecture, SearchSpace
-from pipeline.trial import TrialRunner, make_space
 
 HALF_WIDTH = 0.01
 # Not the space of any search in other tests, whose cost model would be found there.

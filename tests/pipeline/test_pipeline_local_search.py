@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from pipeline_driven import Choices, accuracy_of, deep, drive, flat, huge, judged, problem_of
 
+from pipeline.config.strategy import LocalSearchOptions
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture
 from pipeline.strategies.local_search import LocalSearch
-from pipeline.strategies.options import LocalSearchOptions
-from pipeline.trial import TrialResult
 
 
 def search(space: Choices, seed: int = 0, starts: int = 1, objectives: tuple[str, ...] = ("accuracy",)) -> LocalSearch:

@@ -319,7 +319,7 @@ class TestAsJson:
     def test_these_are_all_commands(self) -> None:
         from typer.main import get_command
 
-        from pipeline.cli import app
+        from pipeline.cli.app import app
 
         assert {*MISTAKES, "doctor"} == set(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
 

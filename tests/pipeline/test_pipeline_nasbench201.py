@@ -14,13 +14,13 @@ from numpy.random import RandomState
 from pipeline_tables import shared_table
 from torch import nn
 
-from export.graph_builder import quick_graph
+from export.exporter.graph_builder import quick_graph
+from pipeline.config.space import NasBench201Options
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import Architecture, ArchitectureError
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
 from pipeline.spaces.nasbench201_net import LABELS
-from pipeline.spaces.options import NasBench201Options
 
 IMAGES = (3, 16, 16)
 PLAIN = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"

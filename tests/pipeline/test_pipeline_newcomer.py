@@ -10,14 +10,14 @@ import pytest
 import yaml
 from pipeline_cli import check_message, small_config
 
-from pipeline.config import TorchvisionOptions
-from pipeline.config_file import load_config, parse_config
+from pipeline.config.engine import InlineOptions
+from pipeline.config.file import load_config, parse_config
+from pipeline.config.run import TorchvisionOptions
+from pipeline.config.strategy import GuidedOptions
 from pipeline.data import load_data
-from pipeline.engines.options import InlineOptions
 from pipeline.errors import ConfigError, HwnasError
 from pipeline.registry import make
 from pipeline.run import RunDirectory
-from pipeline.strategies.options import GuidedOptions
 
 LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from pipeline_driven import Choices, accuracy_of, deep, drive, flat, huge, judged, problem_of
 
+from pipeline.config.strategy import Nsga2Options
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture
 from pipeline.strategies.nsga2 import Nsga2
-from pipeline.strategies.options import Nsga2Options
-from pipeline.trial import TrialResult
 
 
 def search(space: Choices, seed: int = 0, **options: float | None) -> Nsga2:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.objectives import (
+from pipeline.trials.objectives import (
     FAILED_SCORE,
     as_losses,
     excess,

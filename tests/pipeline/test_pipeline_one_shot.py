@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pipeline.config.space import ConvNetOptions
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.options import ConvNetOptions
 
 
 @pytest.mark.filterwarnings("ignore")  # NNI 3.0's and Lightning's own

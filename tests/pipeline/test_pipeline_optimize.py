@@ -14,12 +14,12 @@ import torch
 from pipeline_cli import command
 from torch import nn
 
-from export.form_choice import alternatives
-from export.graph_builder import plain_graph
-from latency_models.device import resolve_device
-from latency_models.statistics import Ratio
-from pipeline import optimize as optimizing
-from pipeline.device_forms import forms_of
+from export.exporter.graph_builder import plain_graph
+from export.lowering.form_choice import alternatives
+from latency_models.devices.device import resolve_device
+from latency_models.timing.statistics import Ratio
+from pipeline.costs.activation_forms import forms_of
+from pipeline.optimize import optimize as optimizing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

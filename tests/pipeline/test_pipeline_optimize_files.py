@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pipeline_cli import check_message
 
-import pipeline.optimize as optimizing
+import pipeline.optimize.optimize as optimizing
 
 
 def model_of(kind: int = TensorProto.FLOAT, op_type: str = "Mish") -> onnx.ModelProto:

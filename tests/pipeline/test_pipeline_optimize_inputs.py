@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 from pipeline_cli import check_message
 from torch import nn
 
-from export.graph_builder import plain_graph
+from export.exporter.graph_builder import plain_graph
 from latency_models.errors import InvalidModelError
 from pipeline.errors import HwnasError
-from pipeline.input_sizes import InputSizes, input_sizes, parse_shapes
+from pipeline.optimize.input_sizes import InputSizes, input_sizes, parse_shapes
 
 Shape = Sequence[int | str | None] | None
 FILE = Path("net.onnx")

@@ -13,10 +13,10 @@ from pipeline_cli import alive, command, journal_ids, records, small_config, spa
 from pipeline_instant import InstantWorkers, config_of, search
 
 from pipeline.engines.parallel import Ended
+from pipeline.engines.trial import TrialResult
 from pipeline.errors import JournalError
-from pipeline.journal import Journal, TrialRecord
-from pipeline.strategies.table import STRATEGIES
-from pipeline.trial import TrialResult
+from pipeline.tables import STRATEGIES
+from pipeline.trials.journal import Journal, TrialRecord
 
 OPTIONS: dict[str, dict[str, Any]] = {"evolution": {"population": 8, "sample": 3}}
 WORKERS = 4

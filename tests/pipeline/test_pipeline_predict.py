@@ -9,9 +9,8 @@ import pytest
 from pipeline_cli import check_message, in_process
 
 from latency_models import file_predictor
-from latency_models.micro_benchmarks import observe
-from latency_models.micro_families import FAMILIES
-from latency_models.reference import ReferenceSpec, built
+from latency_models.microbench.benchmarks import FAMILIES, observe
+from latency_models.timing.reference_models import ReferenceSpec, built
 
 
 @pytest.fixture

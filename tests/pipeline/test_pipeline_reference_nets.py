@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from export.onnx_export import export_model
-from export.verify import parity
+from export.bundle.verify import parity
+from export.exporter.onnx_export import export_model
 from pipeline.references.fitting import halvings
-from pipeline.references.table import REFERENCES
 from pipeline.registry import load
+from pipeline.tables import REFERENCES
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (4, 8, 28)]
 CLASSES = 7

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from pipeline_cli import Finished, command, journal_ids, small_config
 
-from pipeline.config_file import load_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import load_config
 from pipeline.data import load_data
 from pipeline.errors import ConfigError
 from pipeline.references import records
@@ -99,7 +99,7 @@ class TestASearchWithReferences:
         assert not list(searched.run.rglob("*.unfinished"))
 
     def test_the_recipe_is_the_winners(self, searched: Finished) -> None:
-        from pipeline.checkpoint import read_facts
+        from pipeline.winner.checkpoint import read_facts
 
         picked = searched.result.document()["picked"]
         facts = [read_facts(searched.run / "checkpoints" / f"{n}.safetensors") for n in (picked, "reference-resnet8")]
@@ -126,7 +126,7 @@ class TestASearchWithReferences:
         assert "failed: ValueError: no network" in rows[3]
 
     def test_the_view_for_people(self, searched: Finished) -> None:
-        from pipeline import views
+        from pipeline.cli import views
 
         shown = views.outcome(searched.result.document())
         assert re.search(r"^resnet8 +0\.\d{4} +[+-]0\.\d{4}", shown, re.MULTILINE)
@@ -248,15 +248,15 @@ class TestOneReference:
         assert models[0] == models[1]
 
     def test_an_int8_device_runs_the_quantised_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from export.quantize import is_quantized, quantize_int8
+        from export.quantization.quantize import is_quantized, quantize_int8
         from latency_models.profile import parse
-        from pipeline.int8 import calibration
+        from pipeline.winner.int8 import calibration
 
         def quantised(graph: Any, data: Any, *_: Any) -> Any:
             """Without a search for the fastest form, which goes by the clock."""
             return SimpleNamespace(model=quantize_int8(graph, calibration(data)).SerializeToString())
 
-        monkeypatch.setattr("pipeline.realise.search_int8", quantised)
+        monkeypatch.setattr("pipeline.winner.realise.search_int8", quantised)
         run = new_run(tmp_path, f"{STUBS}:tiny", final={"epochs": 1}, device={"precision": "int8"})
         points(run).train()
         (reference,) = stored(run).values()

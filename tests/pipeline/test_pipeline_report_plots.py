@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config_file import parse_config
+from pipeline.config.file import parse_config
 from pipeline.report import page
 from pipeline.report.plots import front_plot, progress_plot
 

@@ -41,11 +41,11 @@ def unbroken(strategy: str, folder: Path) -> list[str]:
     from pipeline_instant import search
     from stub_evaluators import structure_accuracy
 
-    from pipeline.config_file import load_config
-    from pipeline.journal import TrialRecord
-    from pipeline.objectives import excess
+    from pipeline.config.file import load_config
+    from pipeline.engines.trial import TrialResult, TrialRunner
     from pipeline.search import prepare
-    from pipeline.trial import TrialResult, TrialRunner
+    from pipeline.trials.journal import TrialRecord
+    from pipeline.trials.objectives import excess
 
     loaded = load_config(config(folder / "unbroken.yaml", strategy, "Hash"))
     _, space = prepare(loaded, "config.yaml")
@@ -150,7 +150,7 @@ def test_a_longer_budget_is_edited_into_the_run(run_copy: Path, hwnas: Any) -> N
 
 
 def test_a_run_stopped_before_its_first_trial_begins_anew(tmp_path: Path, hwnas: Any) -> None:
-    from pipeline.config_file import load_config
+    from pipeline.config.file import load_config
     from pipeline.run import RunDirectory
 
     path = config(tmp_path / "c.yaml", "random", "Hash")

@@ -28,13 +28,13 @@ UNHARMED = 2
 
 def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
     """The records of a search whose first candidates meet these mishaps; the others are unharmed."""
-    from pipeline.budget import Budget
-    from pipeline.config_file import parse_config
-    from pipeline.console import Reporter
+    from pipeline.cli.console import Reporter
+    from pipeline.config.file import parse_config
     from pipeline.engines.inline import InlineEngine
-    from pipeline.journal import Journal
     from pipeline.nni_types import Random, SimplifiedModelSpace
     from pipeline.search import prepare
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal
 
     values = merged(
         _config(), {"evaluator": {"name": "stub_evaluators:Mishaps", "mishaps": list(mishaps)}, "engine": engine}
@@ -55,7 +55,7 @@ def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
 
 def _time_references(config: Any, space: Any) -> None:
     """The first use of a reference model times it; no trial's limit is to be spent on that."""
-    from pipeline.trial import TrialRunner
+    from pipeline.engines.trial import TrialRunner
 
     runner = TrialRunner(config)
     for architecture in list(space.architectures())[::4000]:
@@ -190,7 +190,7 @@ def test_the_command_to_go_on_can_be_pasted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["/runs/[gpu]/a", "/runs/[/bold]"])
 def test_a_path_is_shown_as_it_is(capfd: pytest.CaptureFixture[str], text: str) -> None:
-    from pipeline.console import TerminalReporter
+    from pipeline.cli.console import TerminalReporter
 
     reporter = TerminalReporter()
     reporter.stage(f"Run directory: {text}")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import RandomState
 
+from pipeline.config.space import ConvNetOptions
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import ArchitectureError, SearchSpace, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.options import ConvNetOptions
 
 
 def space_of(shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10, **options: Any) -> ConvNetSpace:

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latency_models.device import Device
-from latency_models.environment import Environment, capture
-from latency_models.feature_model import MINIMUM
-from latency_models.operator_model import Observation, OperatorModel
-from latency_models.operators import Operator
-from latency_models.prediction import Prediction
-from pipeline.config import RunConfig
-from pipeline.config_file import parse_config
-from pipeline.data import DataSet, load_data
-from pipeline.space_cost import (
+from latency_models.devices.device import Device
+from latency_models.devices.environment import Environment, capture
+from latency_models.predictors.feature_model import MINIMUM
+from latency_models.predictors.operator_model import Observation, OperatorModel
+from latency_models.predictors.operators import Operator
+from latency_models.predictors.prediction import Prediction
+from pipeline.config.file import parse_config
+from pipeline.config.run import RunConfig
+from pipeline.costs.latency_predictor import (
     CostModelError,
     FeatureCostModel,
     PieceCostModel,
@@ -33,6 +32,7 @@ from pipeline.space_cost import (
     relative_noise,
     save,
 )
+from pipeline.data import DataSet, load_data
 from pipeline.spaces.base import Architecture, Value, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
 

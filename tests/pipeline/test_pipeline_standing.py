@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 from pipeline_driven import judged, record_of
 
-from pipeline.objectives import as_losses, pareto_front
-from pipeline.strategies.standing import Standings
-from pipeline.trial import TrialResult
+from pipeline.engines.trial import TrialResult
+from pipeline.strategies.dominance import Standings
+from pipeline.trials.objectives import as_losses, pareto_front
 
 NAMES = ("accuracy", "macs")
 

@@ -13,24 +13,25 @@ import yaml
 from pipeline_cli import SMALL, check_message, merged, small_config
 from pipeline_driven import drive, flat, record_of
 
-from pipeline import commands, views
-from pipeline.config import RunConfig
-from pipeline.config_file import parse_config
-from pipeline.console import TerminalReporter
+from pipeline.cli import run_commands as commands
+from pipeline.cli import views
+from pipeline.cli.console import TerminalReporter
+from pipeline.config.evaluator import StoppingOptions
+from pipeline.config.file import parse_config
+from pipeline.config.run import RunConfig
+from pipeline.config.strategy import GuidedOptions
+from pipeline.engines.trial import TrialRunner
 from pipeline.errors import ConfigError, EvaluatorError
-from pipeline.evaluators.options import StoppingOptions
-from pipeline.journal import TrialRecord
-from pipeline.judge import TrialResult
-from pipeline.learning_curve import Watch, curves_of, expected_errors, peers_of
-from pipeline.picks import RULES, ranked
+from pipeline.evaluators.learning_curve import Watch, curves_of, expected_errors, peers_of
+from pipeline.evaluators.stopping_rules import Curve, verdict
 from pipeline.run import RunDirectory
 from pipeline.search import prepare, run_search
 from pipeline.spaces.base import Architecture
-from pipeline.stopping import Curve, verdict
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.options import GuidedOptions
 from pipeline.strategies.problem import Problem
-from pipeline.trial import TrialRunner
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.result import TrialResult
+from pipeline.winner.pick import RULES, ranked
 
 CURVED = "stub_evaluators:Curved"
 MEDIAN = {"rule": "median", "min_peers": 2}
@@ -108,7 +109,7 @@ class TestRealTraining:
     def test_without_a_rule_and_a_listener_only_the_end_is_evaluated(
         self, one_thread: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from pipeline.training import DeviceData
+        from pipeline.evaluators.training import DeviceData
 
         calls: list[int] = []
         original = DeviceData.accuracy

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.evaluators.options import StoppingOptions
-from pipeline.stopping import Curve, halving_rule, median_rule, spaced_order, verdict
+from pipeline.config.evaluator import StoppingOptions
+from pipeline.evaluators.stopping_rules import Curve, halving_rule, median_rule, spaced_order, verdict
 
 Rule = Callable[[Curve, list[Curve]], str | None]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pipeline_instant import by_hash, config_of, search, space_of
 
-from pipeline.journal import TrialRecord
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import architecture_id
-from pipeline.strategies.table import STRATEGIES
-from pipeline.trial import TrialResult
+from pipeline.tables import STRATEGIES
+from pipeline.trials.journal import TrialRecord
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "evolution": {"population": 8, "sample": 3},

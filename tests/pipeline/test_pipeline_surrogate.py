@@ -11,9 +11,9 @@ from scipy.optimize import check_grad
 from scipy.stats import norm
 from threadpoolctl import threadpool_info
 
-from pipeline.strategies.coding import Coding
-from pipeline.strategies.encoding import Encoder, Points
-from pipeline.strategies.learner import (
+from pipeline.strategies.features import Encoder, Points
+from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.pool_model import (
     Learner,
     Scale,
     distances_to_best,

@@ -11,12 +11,12 @@ import pytest
 from pipeline_tables import EVALUATOR, SPACE, plain_row, shared_table, write_table
 from pydantic import ValidationError
 
+from pipeline.config.evaluator import TableEvaluatorOptions
+from pipeline.config.space import TableSpaceOptions
 from pipeline.evaluators.lookup import Lookup, TableError, read_table
-from pipeline.evaluators.options import TableEvaluatorOptions
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import ArchitectureError
-from pipeline.spaces.labels import LabelSpace
-from pipeline.spaces.options import TableSpaceOptions
+from pipeline.spaces.tabular import LabelSpace
 
 COSTS = {"latency_ms": "slow_ms", "macs": "fast_ms"}
 

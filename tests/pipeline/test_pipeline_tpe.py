@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from pipeline_driven import Choices, accuracy_of, deep, drive, flat, huge, judged, problem_of
 
+from pipeline.config.strategy import TpeOptions
+from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice
-from pipeline.strategies.options import TpeOptions
 from pipeline.strategies.tpe import Tpe
-from pipeline.trial import TrialResult
 
 
 def search(space: Choices, seed: int = 0, **options: object) -> Tpe:

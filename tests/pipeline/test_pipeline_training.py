@@ -9,17 +9,9 @@ import torch
 from torch import nn
 
 from export.preprocessing import Preprocessing
-from pipeline.config import DigitsOptions, TrainOptions
+from pipeline.config.run import DigitsOptions, TrainOptions
 from pipeline.data import load_data
-from pipeline.training import (
-    DeviceData,
-    DivergedError,
-    _augmented,
-    _batches,
-    _one_cycle,
-    _optimizer,
-    train,
-)
+from pipeline.evaluators.training import DeviceData, DivergedError, _augmented, _batches, _one_cycle, _optimizer, train
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,17 +13,17 @@ import torch
 from pipeline_tables import shared_table
 from torch import Tensor, nn
 
-from export import activations
+from export.activations import table as activations
+from pipeline.config.evaluator import SCORE_NAMES
+from pipeline.config.space import ConvNetOptions, NasBench201Options
 from pipeline.errors import EvaluatorError
-from pipeline.evaluators.options import SCORE_NAMES
+from pipeline.evaluators.zero_cost.codes import bends
+from pipeline.evaluators.zero_cost.scores import SCORES, score_of
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.spaces.convnet_blocks import SqueezeExcitation
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse
 from pipeline.spaces.nasbench201_net import LABELS
-from pipeline.spaces.options import ConvNetOptions, NasBench201Options
-from pipeline.zero_cost.codes import bends
-from pipeline.zero_cost.scores import SCORES, score_of
 
 LABELS_OF_8 = torch.arange(8) % 4
 JITTER = 1e-5

@@ -15,20 +15,20 @@ from pipeline_scores import DIGITS, Told
 from pipeline_tables import EVALUATOR, SPACE, bench_config, write_table
 
 from pipeline.bench.config import load_bench
-from pipeline.bench.kept import KeptResults
+from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.strategy import GuidedOptions
+from pipeline.engines.trial import TrialResult
 from pipeline.errors import ConfigError
-from pipeline.journal import TrialRecord
-from pipeline.objectives import FAILED_SCORE
+from pipeline.evaluators.zero_cost.candidates import proxies_of
 from pipeline.spaces.base import Architecture, Choice, architecture_id
-from pipeline.strategies.coding import Coding
-from pipeline.strategies.encoding import Encoder
+from pipeline.strategies.features import Encoder
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.options import GuidedOptions
+from pipeline.strategies.integer_codes import Coding
 from pipeline.strategies.problem import Problem
-from pipeline.trial import TrialResult
-from pipeline.zero_cost.networks import proxies_of
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.objectives import FAILED_SCORE
 
 
 class TestEncoder:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pipeline.config_file import parse_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import parse_config
 from pipeline.data import load_data
-from pipeline.trial import make_space
-from pipeline.zero_cost import networks
-from pipeline.zero_cost.networks import NetworkScores, check_proxies, proxies_of
+from pipeline.engines.trial import make_space
+from pipeline.evaluators.zero_cost import candidates as networks
+from pipeline.evaluators.zero_cost.candidates import NetworkScores, check_proxies, proxies_of
 
 if TYPE_CHECKING:
     from pathlib import Path

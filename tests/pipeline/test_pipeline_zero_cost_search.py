@@ -11,12 +11,12 @@ import torch
 from pipeline_cli import check_message, records, small_config
 from pipeline_scores import DIGITS, Counting
 
-from pipeline.config_file import load_config
-from pipeline.console import Reporter
+from pipeline.cli.console import Reporter
+from pipeline.config.file import load_config
+from pipeline.engines.trial import TrialResult, TrialRunner
 from pipeline.errors import ConfigError, UnknownNameError
-from pipeline.trial import TrialResult, TrialRunner
-from pipeline.zero_cost.minibatch import minibatch
-from pipeline.zero_cost.networks import NetworkScores, check_proxies
+from pipeline.evaluators.zero_cost.candidates import NetworkScores, check_proxies
+from pipeline.evaluators.zero_cost.minibatch import minibatch
 
 
 class TestEvaluator:

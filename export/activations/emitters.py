@@ -1,0 +1,149 @@
+"""How each activation of the table is written into an ONNX graph: the forms that torch's exporter ends up with.
+
+A rule reads the module, so a slope or a β is always the module's own. What is special about a value (a knot at 0, a
+β of 1) is not used: a network before its training is to cost what it costs afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from export.errors import UnsupportedModuleError
+from export.module_state import array_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+    import torch
+    from torch import nn
+
+    from export.activations import learnable
+    from export.graph_writer import GraphWriter, Value
+
+    Emit = Callable[[GraphWriter, nn.Module, Value], Value]
+
+
+def identity(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return x
+
+
+def plain(op_type: str, **attributes: Any) -> Emit:
+    """An activation that is one ONNX operator, with attributes that do not depend on the module."""
+
+    def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+        return writer.node(op_type, x, **attributes)
+
+    return emit
+
+
+def hardtanh(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    """Of ReLU6 too, which is one of its kind."""
+    bounds = cast("nn.Hardtanh", module)
+    return writer.node("Clip", x, writer.scalar(float(bounds.min_val)), writer.scalar(float(bounds.max_val)))
+
+
+def leaky_relu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return writer.node("LeakyRelu", x, alpha=float(cast("nn.LeakyReLU", module).negative_slope))
+
+
+def elu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return writer.node("Elu", x, alpha=float(cast("nn.ELU", module).alpha))
+
+
+def celu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return writer.node("Celu", x, alpha=float(cast("nn.CELU", module).alpha))
+
+
+def gelu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return writer.node("Gelu", x, approximate=cast("nn.GELU", module).approximate)
+
+
+def silu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    # Not opset 24's Swish: ONNX Runtime fuses this pair, and runs Swish slower.
+    return writer.node("Mul", x, writer.node("Sigmoid", x))
+
+
+def softplus(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    softplus = cast("nn.Softplus", module)
+    if softplus.beta != 1:
+        raise UnsupportedModuleError(writer.scope, f"Softplus with beta {softplus.beta}")
+    smooth = writer.node("Softplus", x)
+    linear = writer.node("Greater", x, writer.scalar(float(softplus.threshold)))
+    return writer.node("Where", linear, x, smooth)
+
+
+def softsign(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    return writer.node("Div", x, writer.node("Add", writer.node("Abs", x), writer.scalar(1.0)))
+
+
+def squared_relu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    positive = writer.node("Relu", x)
+    return writer.node("Mul", positive, positive)
+
+
+def prelu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    """One slope, or as many as there are channels, or more: a supernet's module, which uses the first ones."""
+    slope = array_of(cast("nn.PReLU", module).weight, writer.scope)
+    return writer.node("PRelu", x, writer.initializer("weight", _along_channels(slope[: x.shape[0]], x, batch=True)))
+
+
+def swish_beta(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    beta = _stored(writer, "beta", cast("learnable.SwishBeta", module).beta)
+    inner = writer.node("Mul", beta, x, shape=x.shape)
+    return writer.node("Mul", x, writer.node("Sigmoid", inner))
+
+
+def scaled_sigmoid(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    own = cast("learnable.ScaledSigmoid", module)
+    scaled = writer.node("Mul", _stored(writer, "scale", own.scale), writer.node("Sigmoid", x), shape=x.shape)
+    return writer.node("Add", scaled, _stored(writer, "shift", own.shift))
+
+
+def acon(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    own = cast("learnable.AconC", module)
+    p1, p2, beta = (array_of(each, writer.scope)[: x.shape[0]] for each in (own.p1, own.p2, own.beta))
+    stored = {"difference": p1 - p2, "p2": p2, "beta": beta}
+    names = {name: writer.initializer(name, _along_channels(values, x)) for name, values in stored.items()}
+    difference = writer.node("Mul", names["difference"], x, shape=x.shape)
+    gate = writer.node("Sigmoid", writer.node("Mul", names["beta"], difference, shape=x.shape))
+    lower = writer.node("Mul", names["p2"], x, shape=x.shape)
+    return writer.node("Add", writer.node("Mul", difference, gate), lower)
+
+
+def piecewise_linear(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    own = cast("learnable.PiecewiseLinear", module)
+    knots, slopes = (array_of(each, writer.scope) for each in (own.knots, own.slopes))
+    y = writer.node("Mul", writer.scalar(slopes[0]), x, shape=x.shape)
+    for knot, bend in zip(knots, np.diff(slopes), strict=True):
+        hinge = writer.node("Relu", writer.node("Sub", x, writer.scalar(knot)))
+        y = writer.node("Add", y, writer.node("Mul", writer.scalar(bend), hinge, shape=x.shape))
+    return y
+
+
+def pade(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
+    own = cast("learnable.Pade", module)
+    a, b = (array_of(each, writer.scope)[::-1] for each in (own.numerator, own.denominator))
+    above = _horner(writer, a, x)
+    below = writer.node("Mul", _horner(writer, b, x), x)
+    return writer.node("Div", above, writer.node("Add", writer.node("Abs", below), writer.scalar(1.0)))
+
+
+def _horner(writer: GraphWriter, coefficients: npt.NDArray[np.float32], x: Value) -> Value:
+    """The polynomial with these coefficients, that of the highest power first."""
+    first, *others = coefficients
+    y = writer.node("Mul", writer.scalar(first), x, shape=x.shape)
+    for coefficient in others[:-1]:
+        y = writer.node("Mul", writer.node("Add", y, writer.scalar(coefficient)), x)
+    return writer.node("Add", y, writer.scalar(others[-1]))
+
+
+def _stored(writer: GraphWriter, name: str, parameter: torch.Tensor) -> str:
+    return writer.initializer(name, array_of(parameter, writer.scope))
+
+
+def _along_channels(values: npt.NDArray[np.float32], x: Value, *, batch: bool = False) -> npt.NDArray[np.float32]:
+    """Values for the channels, shaped to meet them: ONNX broadcasts from the right, torch's PReLU along axis 1."""
+    return values.reshape((1,) * batch + (-1,) + (1,) * (len(x.shape) - 1))

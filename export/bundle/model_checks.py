@@ -1,0 +1,129 @@
+"""Is a bundle's model file what its manifest says: form, operators, opset, weights in other files; no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from export import onnx_file
+from export.bundle.manifest import file_record, section, stays_inside
+from export.checks import Check
+from export.errors import InvalidFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def check_form(path: Path, manifest: Mapping[str, Any]) -> tuple[list[Check], bool]:
+    """Check the model as a file; the flag says whether it may be loaded."""
+    try:
+        model = onnx_file.read_model(path)
+    except InvalidFileError as error:
+        return [Check("model", False, error.reason)], False
+    external = _check_external_data(model, path.parent, manifest)
+    recorded = section(manifest, "models").get(path.name)
+    checks = [_check_operators(model, recorded), _check_opset(model, manifest), external]
+    if external.ok is not True:
+        skipped = Check("model", None, "skipped: its external data must not be read")
+        return [skipped, *checks], False
+    try:
+        onnx_file.check_model(path)
+        onnx_file.open_session(path)
+    except InvalidFileError as error:
+        return [Check("model", False, error.reason), *checks], False
+    return [Check("model", True, "accepted by the ONNX checker and ONNX Runtime"), *checks], True
+
+
+def operators_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Operator → how often it stands in the model, nested graphs included; with its domain where not ONNX's own."""
+    nodes = (node for graph in onnx_file.all_graphs(model.graph) for node in graph.node)
+    own = onnx_file.DEFAULT_DOMAINS
+    found = Counter(node.op_type if node.domain in own else f"{node.domain}:{node.op_type}" for node in nodes)
+    return dict(sorted(found.items()))
+
+
+def model_record(model: onnx.ModelProto) -> dict[str, Any]:
+    """What a manifest records of a model: opset, operators, and each input and output with its type and shape."""
+    return {
+        "opset": onnx_file.opset_of(model),
+        "operators": operators_of(model),
+        "inputs": [_value_record(value) for value in model.graph.input],
+        "outputs": [_value_record(value) for value in model.graph.output],
+    }
+
+
+def _value_record(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    kind = value.type.tensor_type
+    shape = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim]
+    return {"name": value.name, "type": onnx.TensorProto.DataType.Name(kind.elem_type).lower(), "shape": shape}
+
+
+def _check_operators(model: onnx.ModelProto, recorded: Any) -> Check:
+    """None of another domain, and those that the manifest counts, where it does."""
+    found = operators_of(model)
+    foreign = {name for name in found if ":" in name}
+    foreign |= {f"{function.domain}:{function.name} (a function)" for function in model.functions}
+    if foreign:
+        return Check("operators", False, f"outside ONNX's own domain: {', '.join(sorted(foreign))}")
+    detail = f"{sum(found.values())} nodes, all of ONNX's own domain"
+    if recorded is None:
+        return Check("operators", True, detail)
+    wanted = recorded.get("operators") if isinstance(recorded, dict) else None
+    if not isinstance(wanted, dict):
+        return Check("operators", False, "the manifest's record of this model has no `operators`")
+    if found != wanted:
+        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        differing = ", ".join(f"{name} {found.get(name, 0)} for {wanted.get(name, 0)}" for name in names)
+        return Check("operators", False, f"others than the manifest counts: {differing}")
+    return Check("operators", True, f"{detail}, as recorded")
+
+
+def _check_opset(model: onnx.ModelProto, manifest: Mapping[str, Any]) -> Check:
+    found, recorded = onnx_file.opset_of(model), manifest.get("opset")
+    if recorded is None:
+        return Check("opset", None, f"skipped: the manifest records none (the model has {found})")
+    return Check("opset", found == recorded, f"the model has {found}, the manifest {recorded}")
+
+
+def _check_external_data(model: onnx.ModelProto, directory: Path, manifest: Mapping[str, Any]) -> Check:
+    """Weights in other files must lie in the bundle and be vouched for by the manifest."""
+    locations = {
+        entry.value
+        for tensor in onnx_file.all_tensors(model)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    listed = section(manifest, "files")
+    for location in sorted(locations):
+        if not stays_inside(location):
+            return Check("external_data", False, f"{location!r} points outside the bundle")
+        if location not in listed:
+            return Check("external_data", False, f"{location!r} is not one of the bundle's recorded files")
+        problem = file_problem(directory, location, listed[location])
+        if problem:
+            return Check("external_data", False, problem)
+    detail = f"in {', '.join(sorted(locations))}" if locations else "none: weights are embedded"
+    return Check("external_data", True, detail)
+
+
+def file_problem(directory: Path, name: str, record: Any) -> str | None:
+    """Why a file of the bundle isn't the recorded one; None where it is."""
+    path = directory / name
+    if not stays_inside(name):
+        return f"{name!r} points outside the bundle"
+    try:
+        if not path.resolve().is_relative_to(directory.resolve()):
+            return f"{name!r} is a link to outside the bundle"
+        if not path.is_file():
+            return f"{name} is missing"
+        found = file_record(path)
+    except (OSError, RuntimeError) as error:
+        return f"{name} can't be read ({error})"
+    if not isinstance(record, dict) or record.get("sha256") != found["sha256"]:
+        return f"{name} was changed: its SHA-256 is not the recorded one"
+    if record.get("bytes") != found["bytes"]:
+        return f"{name} has {found['bytes']} bytes, not the recorded {record.get('bytes')}"
+    return None

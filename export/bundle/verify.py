@@ -1,0 +1,312 @@
+"""Re-checking what was shipped: hashes, form, parity, accuracy, limits; no torch."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from export import onnx_file
+from export.bundle import companion_checks, content_checks
+from export.bundle.manifest import (
+    HASH_FIELD,
+    IMAGE_FILE,
+    INT8_FILE,
+    MODEL_FILE,
+    SAMPLES_FILE,
+    manifest_sha256,
+    read_manifest,
+    section,
+)
+from export.bundle.model_checks import check_form, file_problem
+from export.checks import Check
+from export.errors import BundleError, InvalidFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
+
+    Interval = tuple[float, float, float]
+    Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, Interval | str]]
+    Samples = Mapping[str, npt.NDArray[Any]]
+    Evaluate = Callable[[Path, Mapping[str, Any]], float | str]
+
+__all__ = ["Check", "accuracy", "parity", "predictions", "verify_bundle"]
+
+# Another processor's kernels may tip a near tie: one image in a thousand is forgiven.
+ACCURACY_TOLERANCE = 1e-3
+# What zipfile, zlib and numpy raise on damage; TypeError: a lone array where an archive should be.
+_ARCHIVE_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def parity(
+    model: bytes | Path,
+    inputs: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    atol: float = 1e-4,
+    rtol: float = 1e-5,
+) -> Check:
+    """Compare ONNX Runtime's outputs with the trained network's.
+
+    The largest difference must be within `atol`, or within `rtol` of the largest expected output where that is more:
+    float32 has no more digits than that. Each input is also run alone: what is deployed sees one image at a time, and a
+    network whose answer depends on what stands beside it isn't the one that was tested.
+
+    Args:
+        model: takes `inputs`, returns one tensor.
+        inputs: (N, C, H, W).
+        expected: (N, classes).
+        atol: largest |difference| in any case.
+        rtol: largest |difference| as a share of the largest |expected|.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these inputs.
+    """
+    session = onnx_file.open_session(model)
+    found = onnx_file.run(session, inputs)
+    if found.shape != expected.shape:
+        return Check("parity", False, f"outputs have shape {found.shape}, the network's {expected.shape}")
+    difference = float(np.max(np.abs(found - expected), initial=0.0))
+    tolerance = max(atol, rtol * float(np.max(np.abs(expected), initial=0.0)))
+    alone = np.concatenate([onnx_file.run(session, inputs[at : at + 1]) for at in range(len(inputs))])
+    apart = float(np.max(np.abs(alone - expected), initial=0.0))
+    if difference <= tolerance and not apart <= tolerance:
+        what = f"an input run alone gives something else than in a batch (largest difference {apart:.3g})"
+        return Check("parity", False, what)
+    agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
+    detail = (
+        f"largest difference {difference:.3g} (tolerance {tolerance:.3g}), "
+        f"same first class for {agreement:.2%} of {len(inputs)} inputs"
+    )
+    return Check("parity", bool(difference <= tolerance), detail)  # NaN is not within any tolerance
+
+
+def accuracy(
+    model: bytes | Path,
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.integer[Any]],
+    batch_size: int = 256,
+    threads: int = 1,
+) -> float:
+    """Share of images (preprocessed float32, (N, C, H, W)) that ONNX Runtime classifies as labelled, 0 to 1.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these images.
+        ValueError: no images, or not one label for each.
+    """
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels: one label for each image is needed")
+    return int((predictions(model, images, batch_size, threads) == labels).sum()) / len(images)
+
+
+def predictions(
+    model: bytes | Path, images: npt.NDArray[np.float32], batch_size: int = 256, threads: int = 1
+) -> npt.NDArray[np.int64]:
+    """The class that ONNX Runtime takes each image (preprocessed float32, (N, C, H, W)) for.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these images.
+    """
+    session = onnx_file.open_session(model, threads=threads)
+    starts = range(0, len(images), batch_size)
+    found = [onnx_file.run(session, images[start : start + batch_size]).argmax(axis=-1) for start in starts]
+    return np.concatenate(found).astype(np.int64) if found else np.zeros(0, np.int64)
+
+
+def verify_bundle(
+    directory: Path,
+    *,
+    measure: Measure | None = None,
+    evaluate: Evaluate | None = None,
+) -> list[Check]:
+    """Check a bundle from the outside in; damage becomes a failed check, never an exception.
+
+    Args:
+        directory: of the bundle.
+        measure: from model file (the one that is deployed) and manifest to each metric's (point, low, high), or why
+            it can't be judged here.
+            What it raises passes through.
+        evaluate: from model file and manifest to the accuracy on the test data, or why that data is not at hand.
+            What it raises passes through.
+
+    Returns:
+        The checks in the order in which they were made; what damage made impossible is left as skipped.
+    """
+    directory = Path(directory)
+    try:
+        manifest = read_manifest(directory)
+    except BundleError as error:
+        return [Check("manifest", False, error.reason)]
+    checks = [
+        Check("manifest", True, f"schema version {manifest['schema_version']}"),
+        _check_manifest_hash(manifest),
+        _check_files(directory, manifest),
+        companion_checks.check_others(directory, manifest),
+        companion_checks.check_predict(directory, manifest),
+        content_checks.check_intervals(manifest),
+    ]
+    form, usable = check_form(directory / MODEL_FILE, manifest)
+    checks += form
+    limits = _limits(manifest)
+    if not usable:
+        skipped = ["classes", "preprocessing", "parity", "model card", "accuracy"]
+        skipped += [f"limit {name}" for name in limits]
+        return checks + [Check(name, None, "skipped: the model can't be trusted to load") for name in skipped]
+    checks.append(content_checks.check_classes(directory, manifest))
+    checks += _check_contents(directory, manifest, evaluate)
+    deployed = manifest.get("deployed", MODEL_FILE)
+    if (problem := _deployment_problem(deployed, checks)) is not None:
+        checks.append(Check("deployed", False, problem))
+        return checks + [Check(f"limit {name}", None, "skipped: nothing to judge") for name in limits]
+    measured = measure(directory / deployed, manifest) if measure is not None and limits else {}
+    checks += [_check_limit(name, limit, measured.get(name)) for name, limit in limits.items()]
+    return checks
+
+
+def _check_contents(directory: Path, manifest: Mapping[str, Any], evaluate: Evaluate | None) -> list[Check]:
+    """What the bundle's models say of images, its own and the test data's."""
+    samples: Samples | None = None
+    try:
+        samples = _samples(directory)
+        checks = [content_checks.check_preprocessing(manifest, samples), _check_parity(directory, samples)]
+    except _ARCHIVE_ERRORS as error:
+        checks = [
+            Check("preprocessing", None, f"skipped: {SAMPLES_FILE} can't be read"),
+            Check("parity", False, f"{SAMPLES_FILE} can't be read ({' '.join(str(error).split())})"),
+        ]
+    shape = samples["images"].shape if samples is not None else None
+    checks.append(companion_checks.check_card(directory, manifest, shape))
+    deployed = manifest.get("deployed", MODEL_FILE)
+    own = "accuracy_test" if deployed == MODEL_FILE else "accuracy_test_fp32"
+    recorded = section(manifest, "metrics").get(own)
+    checks.append(_check_accuracy("accuracy", directory / MODEL_FILE, manifest, recorded, evaluate))
+    if (evaluation := content_checks.check_evaluation(manifest)) is not None:
+        checks.append(evaluation)
+    return [
+        *checks,
+        *_check_int8(directory, manifest, samples, evaluate),
+        *_check_image_model(directory, manifest, samples),
+    ]
+
+
+def _deployment_problem(deployed: Any, checks: list[Check]) -> str | None:
+    """Why the file that the manifest calls the deployed one can't be that; None where it can."""
+    if deployed == MODEL_FILE:
+        return None
+    if deployed != INT8_FILE:
+        return f"the manifest says {deployed!r}; valid: {MODEL_FILE}, {INT8_FILE}"
+    if not any(check.name == "int8 model" and check.ok for check in checks):
+        return f"{INT8_FILE}, which the limits were asked for, is missing or can't be loaded"
+    return None
+
+
+def _check_manifest_hash(manifest: Mapping[str, Any]) -> Check:
+    recorded = manifest.get(HASH_FIELD)
+    try:
+        found = manifest_sha256(manifest)
+    except ValueError as error:  # numbers or letters that JSON's text can spell, but no canonical form can
+        return Check("manifest_sha256", False, f"the manifest has no canonical form ({error})")
+    if recorded == found:
+        return Check("manifest_sha256", True, found)
+    return Check("manifest_sha256", False, f"the manifest records {recorded}, its content gives {found}")
+
+
+def _check_files(directory: Path, manifest: Mapping[str, Any]) -> Check:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not {MODEL_FILE, SAMPLES_FILE} <= set(files):
+        return Check("files", False, f"the manifest's `files` must list {MODEL_FILE} and {SAMPLES_FILE}")
+    problems = [problem for name in sorted(files) if (problem := file_problem(directory, name, files[name]))]
+    if problems:
+        return Check("files", False, "; ".join(problems))
+    return Check("files", True, f"{len(files)} files as recorded")
+
+
+def _samples(directory: Path) -> dict[str, npt.NDArray[Any]]:
+    # Opened here: numpy leaves the file open when it is no archive.
+    with (directory / SAMPLES_FILE).open("rb") as file, np.load(file, allow_pickle=False) as samples:
+        optional = {"outputs_int8"} & set(samples.files)
+        return {name: samples[name] for name in ("inputs", "outputs", "images", *optional)}
+
+
+def _check_parity(directory: Path, samples: Samples) -> Check:
+    try:
+        return parity(directory / MODEL_FILE, samples["inputs"], samples["outputs"])
+    except InvalidFileError as error:
+        return Check("parity", False, str(error))
+
+
+def _check_int8(
+    directory: Path,
+    manifest: Mapping[str, Any],
+    samples: Samples | None,
+    evaluate: Evaluate | None,
+) -> list[Check]:
+    """Form, outputs and accuracy of the quantised model, where the bundle has one."""
+    if INT8_FILE not in section(manifest, "files"):
+        return []
+    path = directory / INT8_FILE
+    form, usable = check_form(path, manifest)
+    checks = [Check(f"int8 {check.name}", check.ok, check.detail) for check in form]
+    if usable and samples is not None:
+        checks.append(content_checks.check_int8_outputs(directory, samples))
+    if usable:
+        recorded = section(manifest, "int8").get("accuracy_test")
+        checks.append(_check_accuracy("int8 accuracy", path, manifest, recorded, evaluate))
+    return checks
+
+
+def _check_image_model(directory: Path, manifest: Mapping[str, Any], samples: Samples | None) -> list[Check]:
+    """Form and outputs of the model with the preprocessing inside, where the bundle has one."""
+    if IMAGE_FILE not in section(manifest, "files"):
+        return []
+    form, usable = check_form(directory / IMAGE_FILE, manifest)
+    checks = [Check(f"image {check.name}", check.ok, check.detail) for check in form]
+    if usable and samples is not None:
+        checks.append(content_checks.check_image_outputs(directory, manifest, samples))
+    return checks
+
+
+def _check_accuracy(
+    title: str, path: Path, manifest: Mapping[str, Any], recorded: Any, evaluate: Evaluate | None
+) -> Check:
+    if not _is_number(recorded):
+        return Check(title, None, "skipped: the manifest records no accuracy_test")
+    found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"
+    if isinstance(found, str):
+        return Check(title, None, f"skipped: {found} (recorded is {recorded:.4f})")
+    ok = abs(found - recorded) <= ACCURACY_TOLERANCE + 1e-9
+    return Check(title, ok, f"{found:.4f} on the test data, recorded is {recorded:.4f}")
+
+
+def _check_limit(name: str, limit: float, measured: Interval | str | None) -> Check:
+    title = f"limit {name}"
+    if measured is None:
+        return Check(title, None, f"skipped: {name} was not measured")
+    if isinstance(measured, str):
+        return Check(title, None, f"skipped: {measured}")
+    point, low, high = measured
+    spread = f" ({low:.4g} to {high:.4g})" if low != high else ""
+    # Broken only where the whole interval lies above: inside the noise nothing is decided.
+    return Check(title, low <= limit, f"{point:.6g}{spread}, at most {limit:g}")
+
+
+def _limits(manifest: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in section(manifest, "limits").items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,141 @@
+"""A user's own activation: checked, and put into the table beside the others."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from export.activations import table as activations
+from export.errors import OwnActivationError
+from export.exporter import module_template
+from export.module_state import evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHANNELS = "channels"
+_WRAP_IT = (
+    "it is a function of a tensor, not a class or function that makes modules: wrap it in a torch.nn.Module whose"
+    " `forward` calls it, and name that class"
+)
+_PROBES = ((2, 8, 5, 7), (3, 6, 4, 4), (2, 8, 1, 1))
+
+
+def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
+    """Put an activation into the table, in the place of what the name stood for.
+
+    Args:
+        name: the row's.
+        factory: an `nn.Module` class, or a function that makes modules. It is called with `channels` (the most that
+            the module will see on axis 1) where it takes a parameter of that name, else with nothing.
+
+    Raises:
+        OwnActivationError: it is a function of tensors or can't be made, is no module, works in place, keeps not its
+            input's shape and type, gives no numbers, lets no gradient through, or does what depends on chance or on
+            the others in the batch.
+    """
+    _check_factory(name, factory)
+    takes_channels = _takes_channels(factory)
+
+    def create(channels: int) -> nn.Module:
+        try:
+            module = factory(channels=channels) if takes_channels else factory()
+        except Exception as error:  # somebody else's code may raise anything
+            reason = f"it can't be made: {type(error).__name__}: {error}"
+            raise OwnActivationError(name, _WRAP_IT if _maps_tensors(factory) else reason) from error
+        if not isinstance(module, nn.Module):
+            raise OwnActivationError(name, f"it gives {_of_type(module)}, not a torch.nn.Module")
+        return module
+
+    for shape in _PROBES:
+        _check_form(name, create(shape[1]), shape)
+    _check_conduct(name, create(_PROBES[0][1]))
+    row = activations.Activation(
+        name,
+        create,
+        module_template.emit,
+        formula=_first_line(factory),
+        reference="your own",
+        cost="as its module says",
+        learnable=any(True for _ in create(1).parameters()),
+    )
+    activations.register(row, replace=True)
+    return row
+
+
+def _check_factory(name: str, factory: Any) -> None:
+    if isinstance(factory, nn.Module):
+        raise OwnActivationError(
+            name, "it is a module that is made already; each place needs its own: give its class, or a function that"
+            " makes one"
+        )  # fmt: skip
+    if not callable(factory):
+        raise OwnActivationError(name, f"it is {_of_type(factory)}, not a class or function that makes modules")
+
+
+def _maps_tensors(factory: Callable[..., Any]) -> bool:
+    """Whether it is itself what a module's `forward` would be."""
+    if isinstance(factory, type):
+        return False
+    try:
+        return isinstance(factory(torch.linspace(-3, 3, 8)), torch.Tensor)
+    except Exception:  # somebody else's code may raise anything; then it is no such function
+        return False
+
+
+def _of_type(value: object) -> str:
+    return f"something of type {type(value).__name__}"
+
+
+def _takes_channels(factory: Callable[..., Any]) -> bool:
+    try:
+        return _CHANNELS in inspect.signature(factory).parameters
+    except ValueError:  # written in C, with no signature to read
+        return False
+
+
+def _check_form(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.linspace(-3, 3, int(torch.tensor(shape).prod())).reshape(shape)
+    before = x.clone()
+    try:
+        with torch.no_grad(), evaluating(module):
+            y = module(x)
+    except Exception as error:  # somebody else's code may raise anything
+        raise OwnActivationError(
+            name, f"on an input of shape {shape} it raises {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(y, torch.Tensor):
+        raise OwnActivationError(name, f"it returns {_of_type(y)}, not a tensor")
+    if y.shape != x.shape:
+        raise OwnActivationError(
+            name, f"for an input of shape {shape} it returns {tuple(y.shape)}; an activation keeps the shape"
+        )
+    if not torch.equal(x, before):
+        raise OwnActivationError(name, "it changes its input in place, which residual paths share")
+    if y.dtype != x.dtype:
+        raise OwnActivationError(name, f"for float32 it returns {str(y.dtype).removeprefix('torch.')}")
+
+
+def _check_conduct(name: str, module: nn.Module) -> None:
+    """Numbers for numbers, the same each time and for each image alone, and a gradient."""
+    x = torch.linspace(-3, 3, _PROBES[0][1] * 2 * 35).reshape(_PROBES[0]).requires_grad_()
+    with evaluating(module):
+        y, again, alone = module(x), module(x), module(x[:1])
+    if not torch.isfinite(y).all():
+        raise OwnActivationError(name, "for inputs from −3 to 3 it gives NaN or infinity")
+    if not torch.equal(y, again):
+        raise OwnActivationError(
+            name, "it gives something else each time; what is deployed can't leave things to chance"
+        )
+    if not torch.allclose(alone, y[:1], rtol=1e-4, atol=1e-5):
+        raise OwnActivationError(name, "what it gives for an image depends on the others in the batch")
+    if not y.requires_grad or torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is None:
+        raise OwnActivationError(name, "no gradient reaches its input, so that what comes before it can't be trained")
+
+
+def _first_line(factory: Callable[..., Any]) -> str:
+    written = (factory.__doc__ or "").strip().partition("\n")[0]
+    return written or getattr(factory, "__name__", type(factory).__name__)

@@ -1,0 +1,184 @@
+"""Exact rewrites to cheaper forms, the same for quick graphs, final exports and foreign files; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.lowering.activations import lower_activations
+from export.lowering.constants import gather_constants, initializers_of
+from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from export.lowering.activations import Site
+
+# ONNX Runtime's CPU provider has GlobalAveragePool for these only.
+_POOLED_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model in its cheapest exact form.
+
+    Attributes:
+        model: the new model.
+        sites: the activations that were found in it.
+        pools: how many means over an image became GlobalAveragePool.
+    """
+
+    model: onnx.ModelProto
+    sites: tuple[Site, ...]
+    pools: int
+
+
+def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """Apply every rewrite to a copy of the model; what it computes stays the same.
+
+    Args:
+        model: any, as `onnx.load` reads it; its nested graphs stay as they are.
+        forms: activation family → name of the form to prefer (`export.lowering.forms.FORMS`).
+
+    Raises:
+        TypeError: no model.
+    """
+    return lower_and_tell(model, forms).model
+
+
+def lower_and_tell(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> Lowered:
+    """See `lower`; also what was changed."""
+    lowered = tidied_copy(model)
+    pools = _restore_global_average_pool(lowered)
+    sites = lower_activations(lowered, forms)
+    _drop_dead(lowered.graph)
+    return Lowered(lowered, tuple(sites), pools)
+
+
+def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as the rewrites want it: its constants gathered, without nodes and numbers that nothing reads.
+
+    Raises:
+        TypeError: something else than a model, such as a file's path.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"lower takes an onnx.ModelProto, as onnx.load(path) reads it, not a {type(model).__name__}")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    gather_constants(copy)
+    _drop_dead(copy.graph)  # its readings would hide what can be changed
+    return copy
+
+
+def _restore_global_average_pool(model: onnx.ModelProto) -> int:
+    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool; returns how many.
+
+    Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked
+    layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
+    known rank 4 are touched.
+    """
+    constants = initializers_of(model.graph)
+    candidates = [node for node in model.graph.node if _reduces_image(node, constants)]
+    if not candidates:
+        return 0
+    images = _image_values(model)
+    nodes: list[onnx.NodeProto] = []
+    pools = 0
+    for node in model.graph.node:
+        replace = any(node is candidate for candidate in candidates) and node.input[0] in images
+        pools += replace
+        nodes.extend(_pooled(node) if replace else [node])
+    replaced = [_copied(node) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(replaced)
+    return pools
+
+
+def _reduces_image(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether the node takes the mean over the axes 2 and 3 of a value that may have rank 4."""
+    if node.op_type != "ReduceMean" or node.domain not in DEFAULT_DOMAINS:
+        return False
+    axes = _attribute(node, "axes")
+    # From opset 18 on the axes are the second input.
+    if axes is None and len(node.input) > 1 and node.input[1] in constants:
+        axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+    return isinstance(axes, list) and {axis % 4 for axis in axes} == {2, 3}
+
+
+def _pooled(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    keeps = _attribute(node, "keepdims") != 0
+    pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
+    name = f"{node.name.removesuffix('ReduceMean')}GlobalAveragePool" if node.name else ""
+    pool = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=name)
+    pool.metadata_props.extend(node.metadata_props)
+    if keeps:
+        return [pool]
+    flatten = helper.make_node(
+        "Flatten", [pooled], [node.output[0]], name=name.replace("GlobalAveragePool", "Flatten"), axis=1
+    )
+    flatten.metadata_props.extend(node.metadata_props)
+    return [pool, flatten]
+
+
+def _image_values(model: onnx.ModelProto) -> set[str]:
+    """Names of the main graph's floating-point values of known rank 4."""
+    known = _ranked(model.graph)
+    if any(node.op_type == "ReduceMean" and node.input[0] not in known for node in model.graph.node):
+        known = known | _ranked(onnx.shape_inference.infer_shapes(model).graph)
+    return {name for name, (rank, kind) in known.items() if rank == 4 and kind in _POOLED_TYPES}
+
+
+def _ranked(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
+    return {
+        info.name: (len(info.type.tensor_type.shape.dim), info.type.tensor_type.elem_type)
+        for info in (*graph.input, *graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+    }
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> object:
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), None)
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _drop_dead(graph: onnx.GraphProto) -> None:
+    needed = {output.name for output in graph.output}
+    dead: list[int] = []
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
+        if needed.isdisjoint(node.output):
+            dead.append(index)
+        else:
+            needed.update(_read_by(node))
+    for index in dead:
+        del graph.node[index]
+    _keep(graph.initializer, needed)
+    made = needed.union(*(node.output for node in graph.node))
+    _keep(graph.value_info, made)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Every name the node reads, also from within its nested graphs."""
+    nested = [
+        inner
+        for attribute in node.attribute
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ()))
+        for inner in all_graphs(graph)
+    ]
+    outputs = {info.name for graph in nested for info in graph.output}
+    return outputs.union(node.input, *(inner.input for graph in nested for inner in graph.node))
+
+
+def _keep(entries: object, names: set[str]) -> None:
+    """Remove from a repeated field what is not named."""
+    for index in range(len(entries) - 1, -1, -1):  # type: ignore[arg-type]
+        if entries[index].name not in names:  # type: ignore[index]
+            del entries[index]  # type: ignore[attr-defined]

@@ -1,0 +1,194 @@
+"""Writing a quantised graph: QuantizeLinear/DequantizeLinear pairs, which ONNX Runtime fuses into integer operators.
+
+The form is u8s8: activations unsigned with a zero point, weights signed and symmetric with one scale a channel,
+biases int32 (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", 2018). No torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from export.onnx_file import all_graphs
+from export.quantization.qdq_plan import names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from export.quantization.qdq_plan import Plan, Range
+
+_BITS = 255
+_WEIGHT_MAX = 127
+_INT32_MAX = 2**31 - 1
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The parameters of a tensor's pair: initializers' names, and the scale that its readers see."""
+
+    scale: str
+    read_scale: str
+    zero_point: str
+    value: float
+
+
+def write(plan: Plan, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+    """The quantised model; the plan is used up.
+
+    Args:
+        plan: of the float model.
+        ranges: of `plan.unknown()`.
+    """
+    return _Writer(plan, ranges).run()
+
+
+class _Writer:
+    """Replaces constants, then threads the pairs between the nodes, in order of execution."""
+
+    def __init__(self, plan: Plan, ranges: Mapping[str, Range]) -> None:
+        self.plan = plan
+        self.graph = plan.model.graph
+        self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.taken = names_in(self.graph)
+        self.numbers = itertools.count()
+        self.zeros: dict[tuple[str, tuple[int, ...]], str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.reads: dict[str, str] = {}
+        self.pairs = {name: self._parameters(name, ranges) for name in plan.activations}
+
+    def run(self) -> onnx.ModelProto:
+        for name in self.plan.constants:
+            self._operand(name)
+        scales = {name: self._weights(name) for name in self.plan.weights}
+        for name, (source, weights) in self.plan.biases.items():
+            self._bias(name, self.pairs[self.plan.moved.get(source, source)].value * scales[weights])
+        for value in self.graph.input:
+            self._thread(value.name, value.name)
+        outputs = {value.name for value in self.graph.output}
+        for node in self.graph.node:
+            self._node(node, outputs)
+        del self.graph.node[:], self.graph.initializer[:]
+        self.graph.node.extend(self.nodes)
+        read = {name for graph in all_graphs(self.graph) for node in graph.node for name in node.input}
+        read |= outputs
+        self.graph.initializer.extend(tensor for name, tensor in self.tensors.items() if name in read)
+        return self.plan.model
+
+    def _node(self, source: onnx.NodeProto, outputs: set[str]) -> None:
+        node = onnx.NodeProto()
+        node.CopyFrom(source)
+        for index, name in enumerate(node.input):
+            node.input[index] = self.reads.get(name, name)
+        self.nodes.append(node)
+        for index, name in enumerate(node.output):
+            if self._pair_of(name) is None:
+                continue
+            if name in outputs:  # the graph's output is what its pair makes of it
+                node.output[index] = self._fresh("f")
+            self._thread(name, node.output[index])
+
+    def _pair_of(self, name: str) -> _Pair | None:
+        return self.pairs.get(self.plan.moved.get(name, name))
+
+    def _thread(self, name: str, made: str) -> None:
+        """A pair after the tensor `made`; what read `name` reads its result."""
+        if (pair := self._pair_of(name)) is None:
+            return
+        read, quantized = self._fresh("d") if made == name else name, self._fresh("q")
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [made, pair.scale, pair.zero_point], [quantized]),
+            helper.make_node("DequantizeLinear", [quantized, pair.read_scale, pair.zero_point], [read]),
+        ]
+        self.reads[name] = read
+
+    def _parameters(self, name: str, ranges: Mapping[str, Range]) -> _Pair:
+        factor = self.plan.factors.get(name)
+        low, high = self.plan.bounds[name] if name in self.plan.bounds else ranges[name]
+        scale, zero_point = unsigned((low, high) if factor is None else (low / factor, high / factor))
+        written = self._store("s", np.array(scale, np.float32))
+        read = written if factor is None else self._store("s", np.array(scale * factor, np.float32))
+        point = self._store("z", np.array(zero_point, np.uint8))
+        return _Pair(written, read, point, scale * (1.0 if factor is None else factor))
+
+    def _operand(self, name: str) -> None:
+        """A stored operand of an elementwise operator: unsigned, one scale."""
+        values = numpy_helper.to_array(self.tensors[name])
+        scale, zero_point = unsigned((float(values.min(initial=0)), float(values.max(initial=0))))
+        integers = np.clip(np.rint(values / scale) + zero_point, 0, _BITS).astype(np.uint8)
+        self._constant(name, integers, np.array(scale, np.float32), np.array(zero_point, np.uint8))
+
+    def _weights(self, name: str) -> npt.NDArray[np.float32]:
+        """Signed, one scale a channel; gives the scales."""
+        axis = self.plan.weights[name]
+        values = numpy_helper.to_array(self.tensors[name])
+        channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        largest = np.abs(channels).max(axis=1, initial=0) / _WEIGHT_MAX
+        scales: npt.NDArray[np.float32] = np.where(largest > 0, largest, 1).astype(np.float32)
+        for bias, (source, weights) in self.plan.biases.items():
+            if weights == name:  # where a channel is as good as dead, its bias would leave int32 in such small steps
+                step = self.pairs[self.plan.moved.get(source, source)].value
+                biases = np.abs(numpy_helper.to_array(self.tensors[bias]))
+                scales = np.maximum(scales, 2 * biases / (step * _INT32_MAX)).astype(np.float32)
+        shape = [-1 if index == axis else 1 for index in range(values.ndim)]
+        integers = np.clip(np.rint(values / scales.reshape(shape)), -_WEIGHT_MAX, _WEIGHT_MAX).astype(np.int8)
+        self._constant(name, integers, scales, np.zeros(scales.shape, np.int8), axis=axis)
+        return scales
+
+    def _bias(self, name: str, scales: npt.NDArray[np.float32]) -> None:
+        values = numpy_helper.to_array(self.tensors[name]).astype(np.float64)
+        integers = np.rint(values / scales).astype(np.int32)
+        self._constant(name, integers, scales.astype(np.float32), np.zeros(scales.shape, np.int32), axis=0)
+
+    def _constant(
+        self,
+        name: str,
+        integers: npt.NDArray[Any],
+        scale: npt.NDArray[np.float32],
+        zero_point: npt.NDArray[Any],
+        axis: int | None = None,
+    ) -> None:
+        """Stored as integers; what read the floats reads what they are dequantised to."""
+        del self.tensors[name]
+        inputs = [
+            self._store("w", integers),
+            self._store("s", scale),
+            self._store("z", zero_point) if zero_point.any() else self._zeros(zero_point),
+        ]
+        self.reads[name] = self._fresh("d")
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.reads[name]], axis=axis))
+
+    def _zeros(self, zero_point: npt.NDArray[Any]) -> str:
+        """The same for all constants of that type and shape."""
+        key = (zero_point.dtype.str, zero_point.shape)
+        if key not in self.zeros:
+            self.zeros[key] = self._store("z", zero_point)
+        return self.zeros[key]
+
+    def _store(self, prefix: str, array: npt.NDArray[Any]) -> str:
+        name = self._fresh(prefix)
+        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        return name
+
+    def _fresh(self, prefix: str) -> str:
+        """A name that nothing in the graph has; short, since a small network's file is made of names."""
+        name = next(name for number in self.numbers if (name := f"{prefix}{number}") not in self.taken)
+        self.taken.add(name)
+        return name
+
+
+def unsigned(bounds: Range) -> tuple[float, int]:
+    """Scale and zero point of an unsigned range; it is widened to hold 0, which must be exact."""
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    scale = float(np.float32((high - low) / _BITS))
+    if not scale >= _LEAST_SCALE:  # the tensor was 0 throughout
+        return 1.0, 0
+    return scale, round(-low / scale)

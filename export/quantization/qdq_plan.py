@@ -1,0 +1,261 @@
+"""What of a float graph is quantised: the operators that ONNX Runtime has fast integer kernels for; no torch.
+
+Everything else stays float, between a DequantizeLinear and a QuantizeLinear. `export.quantization.qdq` writes what
+is planned here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Range = tuple[float, float]
+"""Least and greatest value of a tensor."""
+
+RESCALING = frozenset({"Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"})
+"""Operators with integer kernels that give their result a scale of its own."""
+MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+"""Operators that move values about: what comes out has the scale of what goes in."""
+_POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
+"""Operators that are bound to a layout: a float one between integer convolutions costs two transpositions."""
+_CONSTANTS_ALLOWED = frozenset({"Add", "Mul"})
+
+
+@dataclass
+class Plan:
+    """What of a graph is quantised, found by `plan` and done by `export.quantization.qdq.write`.
+
+    Attributes:
+        model: a copy of the source; saturating operators are dropped from it, others replaced.
+        activations: tensor → whether it is known to be ≥ 0; each gets a scale of its own.
+        bounds: range of those activations that are not in the source.
+        factors: tensor → what it is multiplied with on the way to its readers, by their scale alone.
+        moved: tensor → the activation whose scale it shares.
+        weights: constant weights → the axis of their channels.
+        biases: constant biases → the activation and the weights whose product it is added to.
+        constants: stored operands, quantised like activations.
+    """
+
+    model: onnx.ModelProto
+    activations: dict[str, bool] = field(default_factory=dict)
+    bounds: dict[str, Range] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    biases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    constants: dict[str, None] = field(default_factory=dict)
+
+    def unknown(self) -> list[str]:
+        """The tensors whose ranges `write` has to be given; all are in the source as well."""
+        return [name for name in self.activations if name not in self.bounds]
+
+
+def plan(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> Plan:
+    """Decide what of a model is quantised; the model stays as it is.
+
+    Args:
+        model: in a recent opset, its constants folded.
+        float_nodes: the values whose nodes stay float, where they would be quantised.
+    """
+    return _Planner(model, float_nodes).run()
+
+
+class _Planner:
+    """One pass over the nodes, in order of execution."""
+
+    def __init__(self, model: onnx.ModelProto, float_nodes: Collection[str]) -> None:
+        self.float_nodes = frozenset(float_nodes)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        self.plan = Plan(copy)
+        graph = copy.graph
+        given = {value.name for value in graph.input}
+        self.arrays = {t.name: t for t in graph.initializer if t.name not in given}
+        self.outputs = {value.name for value in graph.output}
+        self.uses = Counter(name for g in all_graphs(graph) for node in g.node for name in node.input)
+        self.uses.update(self.outputs)
+        self.taken = names_in(graph)
+        self.makers: dict[str, onnx.NodeProto] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def run(self) -> Plan:
+        graph = self.plan.model.graph
+        for node in graph.node:
+            kept = self._step(node)
+            self.nodes += kept
+            self.makers.update((name, each) for each in kept for name in each.output)
+        self._free_outputs()
+        nodes = [_copied(node) for node in self.nodes]
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        return self.plan
+
+    def _step(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Plan one node; gives what stands in its place."""
+        if node.domain not in DEFAULT_DOMAINS or len(node.output) != 1 or node.output[0] in self.float_nodes:
+            return [node]
+        if node.op_type in ("Relu", "Clip"):
+            return self._clamp(node)
+        if node.op_type in ("HardSigmoid", "HardSwish"):
+            return self._hard(node)
+        if node.op_type in _POOLING and self.plan.weights:
+            self._activation(node.input[0])
+        if (axis := self._channels(node)) is not None:
+            self._product(node, axis)
+        elif node.op_type in RESCALING or (node.op_type == "Sum" and len(node.input) == 2):
+            self._rescaling(node)
+        elif node.op_type in MOVING and self._quantised(node.input[0]):
+            self.plan.moved[node.output[0]] = self.plan.moved.get(node.input[0], node.input[0])
+        return [node]
+
+    def _quantised(self, name: str) -> bool:
+        return name in self.plan.activations or name in self.plan.moved
+
+    def _activation(self, name: str, *, positive: bool = False) -> None:
+        if not self._quantised(name):
+            self.plan.activations[name] = positive
+
+    def _constant(self, name: str, *, ranks: tuple[int, ...] = ()) -> bool:
+        tensor = self.arrays.get(name)
+        return tensor is not None and tensor.data_type == TensorProto.FLOAT and (not ranks or len(tensor.dims) in ranks)
+
+    def _channels(self, node: onnx.NodeProto) -> int | None:
+        """The axis of the output channels in the node's constant weights; None: no product that can be quantised."""
+        op, options = node.op_type, _attributes(node)
+        if op == "Conv" and self._constant(node.input[1], ranks=(3, 4)):
+            axis = 0
+        elif op == "MatMul" and self._constant(node.input[1], ranks=(2,)):
+            axis = 1
+        elif op == "Gemm" and self._constant(node.input[1], ranks=(2,)) and not options.get("transA"):
+            axis = 0 if options.get("transB") else 1
+            if options.get("alpha", 1.0) != 1.0 or options.get("beta", 1.0) != 1.0:
+                return None
+        else:
+            return None
+        if len(node.input) > 2 and node.input[2] and not self._constant(node.input[2], ranks=(1,)):
+            return None
+        same = self.plan.weights.get(node.input[1], axis) == axis
+        return axis if same and not self._constant(node.input[0]) else None
+
+    def _product(self, node: onnx.NodeProto, axis: int) -> None:
+        self._activation(node.input[0])
+        self._activation(node.output[0])
+        self.plan.weights[node.input[1]] = axis
+        if len(node.input) > 2 and node.input[2]:
+            if self.uses[node.input[2]] > 1:  # its scale belongs to this node alone
+                own = _copied_tensor(self.arrays[node.input[2]], self._fresh(f"{node.output[0]}.bias"))
+                self.plan.model.graph.initializer.append(own)
+                node.input[2] = own.name
+            self.plan.biases[node.input[2]] = (node.input[0], node.input[1])
+
+    def _rescaling(self, node: onnx.NodeProto) -> None:
+        """Only between quantised operands: eight bits are too few for the inside of a formula such as Mish's."""
+        stored = [name for name in node.input if node.op_type in _CONSTANTS_ALLOWED and self._constant(name)]
+        if not all(self._quantised(name) or name in stored for name in node.input) or len(stored) == len(node.input):
+            return
+        if node.op_type == "Sum":
+            node.op_type = "Add"  # the one that there is a kernel for
+        self.plan.constants.update(dict.fromkeys(stored))
+        self._activation(node.output[0], positive=node.op_type == "Sigmoid")
+
+    def _clamp(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Left to the quantiser where the value goes nowhere else: a range that ends at the bounds saturates there."""
+        before, after = node.input[0], node.output[0]
+        maker = self.makers.get(before)
+        low, high = self._clamp_bounds(node)
+        alone = self.uses[before] == 1 and before in self.plan.activations and before not in self.plan.bounds
+        if maker is None or not alone or not low <= 0.0 <= high:
+            return [node]
+        maker.output[0] = after
+        self.makers[after] = maker
+        del self.plan.activations[before]
+        self._activation(after, positive=low == 0.0)
+        return []
+
+    def _clamp_bounds(self, node: onnx.NodeProto) -> Range:
+        """NaN, which no comparison holds for, where a bound is no constant."""
+        if node.op_type == "Relu":
+            return 0.0, np.inf
+        options = _attributes(node)
+        bounds = [float(options.get("min", -np.inf)), float(options.get("max", np.inf))]
+        for index, name in enumerate(node.input[1:]):
+            if name:
+                known = self._constant(name)
+                bounds[index] = numpy_helper.to_array(self.arrays[name]).item() if known else np.nan
+        return bounds[0], bounds[1]
+
+    def _hard(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """min(max(a·x + b, 0), 1) as a · (x + b/a) that saturates at 0 and 1/a: an integer addition.
+
+        ONNX Runtime has no integer kernel for HardSigmoid, and the way to float and back costs more than it saves.
+        """
+        x, y = node.input[0], node.output[0]
+        options = _attributes(node)
+        swish = node.op_type == "HardSwish"
+        slope = 1 / 6 if swish else float(options.get("alpha", 0.2))
+        offset = 0.5 if swish else float(options.get("beta", 0.5))
+        if not self._quantised(x) or slope <= 0:
+            return [node]
+        gate = self._fresh(f"{y}.gate") if swish else y
+        shift = numpy_helper.from_array(np.array(offset / slope, np.float32), self._fresh(f"{gate}.shift"))
+        self.plan.model.graph.initializer.append(shift)
+        self.plan.constants[shift.name] = None
+        self.plan.factors[gate] = slope
+        self._activation(gate, positive=True)
+        name = node.name or y  # an inlined function's nodes have no names, and two of one name can't be loaded
+        made = [helper.make_node("Add", [x, shift.name], [gate], name=f"{name}/Add")]
+        if swish:
+            made.append(helper.make_node("Mul", [x, gate], [y], name=f"{name}/Mul"))
+            self.plan.bounds[gate] = (0.0, 1.0)
+            self._activation(y)
+        for each in made:
+            each.metadata_props.extend(node.metadata_props)
+        return made
+
+    def _fresh(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def _free_outputs(self) -> None:
+        """Products give floats at no cost, so that the result keeps its precision; moving stays float alike."""
+        for name in self.outputs:
+            maker = self.makers.get(name)
+            self.plan.moved.pop(name, None)
+            if maker is not None and maker.op_type in ("Gemm", "MatMul") and self.uses[name] == 1:
+                self.plan.activations.pop(name, None)
+
+
+def names_in(graph: onnx.GraphProto) -> set[str]:
+    """Names of all values, those of nested graphs included."""
+    found = {tensor.name for inner in all_graphs(graph) for tensor in inner.initializer}
+    found |= {value.name for inner in all_graphs(graph) for value in (*inner.input, *inner.output)}
+    return found | {name for inner in all_graphs(graph) for node in inner.node for name in (*node.input, *node.output)}
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _copied_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy

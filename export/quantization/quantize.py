@@ -1,0 +1,211 @@
+"""INT8: a float model as the quantised one, calibrated on real inputs or with made-up ranges; no torch."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+from export import onnx_file
+from export.errors import QuantizationError
+from export.quantization import float_groups, qdq, qdq_plan
+from export.quantization.ranges import MIN_MAX, Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy.typing as npt
+
+__all__ = ["QuantizationError", "Quantizer", "is_quantized", "quantize_int8", "quantize_like"]
+
+_OPSET = 13  # of the first DequantizeLinear with a scale for each channel
+_IR_VERSION = 4  # the first whose weights needn't be inputs
+# What exporters and ONNX Runtime's constant folding leave out, and `qdq_plan` doesn't know.
+_UNFOLDED = frozenset({"BatchNormalization", "Constant", "ConstantOfShape", "Identity", "Dropout"})
+_QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
+
+
+class Quantizer:
+    """One float model, quantised in several ways; the calibration images are gone through once for all of them.
+
+    Weights become signed, per channel, activations unsigned: u8s8 is the form that ONNX Runtime's CPU kernels are
+    fastest with.
+
+    Args:
+        model: one float input, batch first, embedded weights; stays as it is.
+        calibration: real inputs, (N, C, H, W).
+        threads: to run the float model with.
+
+    Raises:
+        QuantizationError: the model is quantised already, or has nothing to quantise.
+    """
+
+    def __init__(self, model: onnx.ModelProto, calibration: npt.NDArray[np.float32], *, threads: int = 1) -> None:
+        self._source = _prepared(model)
+        _planned(self._source)
+        self._statistics = Statistics(self._source, calibration, threads=threads)
+        self.groups = float_groups.groups_of(self._source)
+        """What may be left in float together: a product and what follows it, in order of execution."""
+        self.activations = float_groups.activations_of(self._source)
+        """The values whose nodes are activations that cost an integer operator of their own."""
+
+    def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:
+        """The model with QuantizeLinear/DequantizeLinear pairs; its input and output are float, as they were.
+
+        Args:
+            method: of `export.quantization.ranges.METHODS`.
+            float_nodes: the values whose nodes stay float.
+
+        Raises:
+            QuantizationError: a value in `float_nodes` is none of the model's, nothing is left to quantise, the model
+                can't be run on the images, or a range isn't finite.
+            UnknownMethodError: no such method.
+        """
+        self._require_known(float_nodes)
+        planned = _planned(self._source, float_nodes)
+        return qdq.write(planned, self._statistics.ranges(planned.unknown(), method))
+
+    def _require_known(self, names: Collection[str]) -> None:
+        known = {name for node in self._source.graph.node for name in node.output}
+        for name in sorted(set(names) - known):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise QuantizationError(f"{name!r}, which is to stay float, is no value in it{hint}")
+
+
+def quantize_int8(
+    model: onnx.ModelProto,
+    calibration: npt.NDArray[np.float32],
+    *,
+    method: str = MIN_MAX,
+    float_nodes: Collection[str] = (),
+    threads: int = 1,
+) -> onnx.ModelProto:
+    """Quantise in one way; arguments, result and errors are those of `Quantizer` and its `quantize`."""
+    return Quantizer(model, calibration, threads=threads).quantize(method, float_nodes)
+
+
+def quantize_like(model: bytes) -> bytes:
+    """Quantise with made-up ranges: what it computes is useless, what it costs is what the calibrated model costs.
+
+    Nodes, types and the shapes of the scales are those that `quantize_int8` gives; how long an integer kernel
+    takes doesn't depend on the numbers.
+
+    Args:
+        model: serialised, embedded weights; one network, or a part of one.
+
+    Raises:
+        InvalidFileError: no ONNX model.
+        QuantizationError: the model is quantised already, or has nothing to quantise.
+    """
+    planned = _planned(_prepared(onnx_file.read_model(model)))
+    return bytes(qdq.write(planned, _made_up(planned)).SerializeToString())
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether activations are quantised in the model; stored weights alone may be."""
+    nodes = [node for graph in onnx_file.all_graphs(model.graph) for node in graph.node]
+    return any(node.op_type in _QUANTIZED or node.op_type.startswith(("QLinear", "QGemm")) for node in nodes)
+
+
+def _planned(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> qdq_plan.Plan:
+    planned = qdq_plan.plan(model, float_nodes)
+    if not planned.weights and float_nodes:
+        raise QuantizationError("all of it is to stay float")
+    if not planned.weights:
+        raise QuantizationError("it has no convolution or matrix product with constant float32 weights")
+    return planned
+
+
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With constants folded and a recent opset; most models are so already, and returned as they are."""
+    if is_quantized(model):
+        raise QuantizationError("it is quantised already")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in onnx_file.all_tensors(model)):
+        raise QuantizationError("its weights lie in other files")
+    model = _without_defaults(model)
+    if (onnx_file.opset_of(model) or 0) < _OPSET:
+        try:
+            model = onnx.version_converter.convert_version(model, _OPSET)
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+            raise QuantizationError(f"it can't be brought to opset {_OPSET}: {error}") from error
+    if any(node.op_type in _UNFOLDED for node in model.graph.node):
+        model = _folded(model)
+    return _with_float_weights(model)
+
+
+def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the stored weights as constants where they are defaults of inputs, as old exporters wrote them."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    if len(inputs) == len(model.graph.input):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.ir_version = max(model.ir_version, _IR_VERSION)
+    del copy.graph.input[:]
+    copy.graph.input.extend(inputs)
+    return copy
+
+
+def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With weights that are stored as integers as floats again: only constant weights can be given scales anew."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = [
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        and all(not name or name in stored for name in node.input)
+        and len(stored[node.input[1]].dims) <= 1  # scales of blocks within a channel stay as they are
+    ]
+    if not found:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in found:
+        values, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        shape = [-1 if at == axis % max(values.ndim, 1) else 1 for at in range(values.ndim)] if scale.size > 1 else ()
+        offset = zero[0].reshape(shape).astype(np.int64) if zero else 0
+        floats = (values.astype(np.int64) - offset) * scale.reshape(shape)
+        copy.graph.initializer.append(numpy_helper.from_array(floats.astype(np.float32), node.output[0]))
+    nodes = [node for node in model.graph.node if node not in found]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy
+
+
+def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX Runtime makes of a model for any machine: batch norms and constants folded."""
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        try:
+            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except onnx_file.RUNTIME_ERRORS as error:
+            raise QuantizationError(str(error)) from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _made_up(planned: qdq_plan.Plan) -> dict[str, qdq_plan.Range]:
+    """Ranges of about the usual size; each another one, because a runtime may join equal scales."""
+    unknown = planned.unknown()
+    return {
+        name: (0.0 if planned.activations[name] else -3.0 - place / len(unknown), 3.0 + place / len(unknown))
+        for place, name in enumerate(unknown)
+    }

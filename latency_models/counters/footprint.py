@@ -1,0 +1,131 @@
+"""The memory of a process that does nothing but load a model and run it: what a deployment takes in all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latency_models import timer
+from latency_models.counters.unavailable import Unavailable
+from latency_models.devices.device import ONNXRUNTIME
+from latency_models.runners.runner import model_label
+
+if TYPE_CHECKING:
+    from latency_models.devices.device import Device
+
+_RUNS = 3
+_LIMIT_S = 300.0
+_STATUS = Path("/proc/self/status")
+# As little as a deployment needs: what a timer imports beside it would be counted too.
+_SCRIPT = """
+import json, sys
+import numpy, onnxruntime
+asked = json.loads(sys.stdin.read())
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = asked["threads"]
+options.inter_op_num_threads = 1
+options.log_severity_level = 3
+providers = [each if isinstance(each, str) else tuple(each) for each in asked["providers"]]
+session = onnxruntime.InferenceSession(asked["model"], options, providers=providers, enable_fallback=0)
+feed = {}
+for declared in session.get_inputs():
+    kind = declared.type[len("tensor("):-1]
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    shape = [size if isinstance(size, int) else asked["batch_size"] for size in declared.shape]
+    feed[declared.name] = numpy.full(shape, 0, dtype)  # written, so that it is there
+for _ in range(asked["runs"]):
+    session.run(None, feed)
+with open("/proc/self/status") as status:
+    peak = next(line for line in status if line.startswith("VmHWM:"))
+print(int(peak.split()[1]) * 1024)
+"""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Peak resident memory of a fresh process. `bytes` is all of it, the interpreter and the runtime included;
+    `model_bytes` what is left when the same process with the smallest model is taken off.
+    """
+
+    bytes: int
+    model_bytes: int
+
+
+def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable:
+    """The peak resident memory (VmHWM) of a process that loads `model` with ONNX Runtime and runs it a few times.
+
+    Only numpy and ONNX Runtime are loaded in it. It takes about half a second, twice for the first model.
+    """
+    if not _STATUS.exists():
+        return Unavailable("this system has no /proc, where a process's peak memory stands")
+    if device.host is not None:
+        return Unavailable(f"it is on another host ({device.host}), whose processes aren't looked into")
+    if device.runtime != ONNXRUNTIME:
+        return Unavailable(f"the device runs models with {device.runtime}, which is no deployment's runtime")
+    whole = _peak_bytes(model, device)
+    if isinstance(whole, Unavailable):
+        return whole
+    empty = _smallest_bytes(device)
+    if isinstance(empty, Unavailable):
+        return empty
+    return Footprint(bytes=whole, model_bytes=max(0, whole - empty))
+
+
+@cache
+def _smallest_bytes(device: Device) -> int | Unavailable:
+    """The footprint of a model that does next to nothing."""
+    return _peak_bytes(smallest_model(), device)
+
+
+@cache
+def smallest_model() -> bytes:
+    """One Relu of one number."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_operatorsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _peak_bytes(model: Path | bytes, device: Device) -> int | Unavailable:
+    label = model_label(model)
+    if isinstance(model, Path):
+        return _asked(model, device, label)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model)
+        return _asked(path, device, label)
+
+
+def _asked(path: Path, device: Device, label: str) -> int | Unavailable:
+    question = {
+        "model": str(path.absolute()),
+        "threads": device.threads,
+        "batch_size": device.batch_size,
+        "runs": _RUNS,
+        "providers": timer.providers(device.provider, dict(device.provider_options)),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _SCRIPT],
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Unavailable(f"a fresh process did not run {label} within {_LIMIT_S:.0f} s")
+    except OSError as error:
+        return Unavailable(f"no fresh process can be started: {error}")
+    if done.returncode != 0 or not done.stdout.strip().isdecimal():
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return Unavailable(f"a fresh process failed on {label}: {said[-1][:300]}")
+    return int(done.stdout)

@@ -1,0 +1,236 @@
+"""A user's own devices: a YAML file of definitions, read strictly.
+
+    devices:
+      raspberry:
+        host: pi@raspberrypi.local
+        ssh_options: [-p, "2222"]
+        threads: 2
+      openvino:
+        provider: OpenVINOExecutionProvider
+        provider_options: {device_type: CPU}
+
+`devices.yaml` in the current directory comes first, then the one in the user's config folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from latency_models.devices.device import CPU_PROVIDER, DEVICES, ONNXRUNTIME, TORCH
+from latency_models.devices.ssh_options import refusal
+from latency_models.errors import DeviceError, unknown_name
+from latency_models.strict_yaml import UnreadableYamlError, read_yaml
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+FILE_NAME = "devices.yaml"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_DESTINATION = r"^[A-Za-z0-9_][^\s\x00-\x1f\x7f]*$"  # no leading "-": ssh would take it for an option
+_ON_ONE_LINE = r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class DeviceDefinition(BaseModel):
+    """Where and with what a device runs; what is left out is ONNX Runtime's CPU provider on this machine."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    runtime: Literal["onnxruntime", "torch"] | None = None
+    provider: Annotated[str, Field(pattern=r"^\w+ExecutionProvider$")] | None = None
+    provider_options: dict[str, str] | None = None
+    host: Annotated[str, Field(pattern=_DESTINATION)] | None = None
+    ssh_options: list[Annotated[str, Field(min_length=1)]] | None = None
+    python: Annotated[str, Field(pattern=_ON_ONE_LINE)] | None = None
+
+    @field_validator("provider_options", mode="before")
+    @classmethod
+    def _options_as_text(cls, values: object) -> object:
+        """ONNX Runtime takes text for every option; YAML reads `device_id: 1` as a number."""
+        if not isinstance(values, dict):
+            return values
+        return {key: str(value) if isinstance(value, (bool, int, float)) else value for key, value in values.items()}
+
+    @field_validator("ssh_options", mode="before")
+    @classmethod
+    def _numbers_as_text(cls, values: object) -> object:
+        """YAML reads the port in `[-p, 2222]` as a number."""
+        if not isinstance(values, list):
+            return values
+        return [str(value) if type(value) is int else value for value in values]
+
+    @field_validator("ssh_options")
+    @classmethod
+    def _host_keys_stay_checked(cls, values: list[str] | None) -> list[str] | None:
+        if values and (reason := refusal(values)) is not None:
+            raise PydanticCustomError("ssh_options", "{reason}", {"reason": reason})
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DeviceDefinition:
+        if self.host is None and (only := [key for key in ("ssh_options", "python") if getattr(self, key) is not None]):
+            raise PydanticCustomError("device", "{keys} without a host", {"keys": " and ".join(only)})
+        if self.runtime == TORCH:
+            for key in ("provider", "provider_options", "host"):
+                if getattr(self, key) is not None:
+                    raise PydanticCustomError(
+                        "device", "runtime torch is this machine's NVIDIA GPU and takes no {key}", {"key": key}
+                    )
+        return self
+
+    def runs_with(self) -> tuple[str, str]:
+        """Runtime and provider, as `Device` has them."""
+        if self.runtime == TORCH:
+            return TORCH, ""
+        return ONNXRUNTIME, self.provider or CPU_PROVIDER
+
+    def whereabouts(self) -> dict[str, Any]:
+        """The other fields of `Device` that a definition settles."""
+        fields: dict[str, Any] = {"provider_options": tuple((self.provider_options or {}).items())}
+        if self.host is not None:
+            fields.update(host=self.host, ssh_options=tuple(self.ssh_options or ()), python=self.python or "python3")
+        return fields
+
+    def written_out(self) -> dict[str, Any]:
+        """The keys of this definition with its defaults, so that it needs no file to be read again."""
+        runtime, provider = self.runs_with()
+        fields: dict[str, Any] = {"runtime": runtime}
+        if provider:
+            fields["provider"] = provider
+        if self.provider_options:
+            fields["provider_options"] = dict(self.provider_options)
+        if self.host is not None:
+            fields.update(host=self.host, ssh_options=list(self.ssh_options or ()), python=self.python or "python3")
+        return fields
+
+
+class DefinedDevice(DeviceDefinition):
+    """A device of a file: its definition, and the settings that it has unless others are asked for."""
+
+    threads: Count | None = None
+    batch_size: Count | None = None
+    precision: Literal["fp32", "int8"] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the file gives."""
+        found = {"threads": self.threads, "batch_size": self.batch_size, "precision": self.precision}
+        return {key: value for key, value in found.items() if value is not None}
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        runtime, provider = self.runs_with()
+        what = "an NVIDIA GPU through torch" if runtime == TORCH else f"ONNX Runtime's {provider}"
+        return what if self.host is None else f"{what} on {self.host}, over ssh"
+
+
+def files() -> tuple[Path, Path]:
+    """Where the file is looked for, the first place first."""
+    return Path(FILE_NAME), platformdirs.user_config_path("hwnas") / FILE_NAME
+
+
+def defined_devices() -> dict[str, DefinedDevice]:
+    """All devices of the user's files; where both define a name, the current directory's file is right.
+
+    Raises:
+        DeviceError: a file that can't be read, or a mistake in one.
+    """
+    here, users = files()
+    return {**_devices_in(users), **_devices_in(here)}
+
+
+def users_devices() -> dict[str, DefinedDevice]:
+    """The devices of the user's config folder alone: a current directory may hold what a stranger made.
+
+    Raises:
+        DeviceError: the file can't be read, or there is a mistake in it.
+    """
+    return _devices_in(files()[1])
+
+
+def _devices_in(path: Path) -> dict[str, DefinedDevice]:
+    return read_devices(path) if path.exists() else {}
+
+
+def defined_device(name: str) -> DefinedDevice:
+    """The device of that name in the user's files.
+
+    Raises:
+        DeviceError: there is none, or a mistake in a file.
+    """
+    found = defined_devices()
+    if name not in found:
+        here, users = files()
+        raise DeviceError(
+            f"{unknown_name('device', name, [*DEVICES, *found])} (others are defined in {here} or {users})"
+        )
+    return found[name]
+
+
+def read_devices(path: Path) -> dict[str, DefinedDevice]:
+    """The devices of one file.
+
+    Raises:
+        DeviceError: it can't be read, or one sentence with file, device, key, what was found and what is valid.
+    """
+    try:
+        document = read_yaml(path)
+    except UnreadableYamlError as error:
+        raise DeviceError(f"{path}: {error}") from None
+    if not isinstance(document, dict):
+        raise DeviceError(f"{path}: needs a mapping with the key 'devices', found {_kind(document)}")
+    for key in document:
+        if key != "devices":
+            raise DeviceError(f"{path}: {unknown_name('key', key, ['devices'])}")
+    devices = document.get("devices")
+    if not isinstance(devices, dict):
+        raise DeviceError(f"{path}: devices: needs a mapping of names to devices, found {_kind(devices)}")
+    return {_checked_name(name, path): _read_device(name, value, path) for name, value in devices.items()}
+
+
+def _checked_name(name: object, path: Path) -> str:
+    if not isinstance(name, str) or re.match(NAME_PATTERN, name) is None:
+        raise DeviceError(
+            f"{path}: devices: {name!r} is no name for a device; valid: up to 64 letters, digits, '.', '_', '-', "
+            "a letter or digit first"
+        )
+    if name in DEVICES:
+        raise DeviceError(f"{path}: devices.{name}: {name!r} is a built-in device; give this one a name of its own")
+    return name
+
+
+def _read_device(name: str, value: object, path: Path) -> DefinedDevice:
+    if value is None:
+        value = {}  # a name alone: the CPU with its defaults
+    try:
+        return DefinedDevice.model_validate(value)
+    except ValidationError as error:
+        sentences = "; ".join(_sentence(each) for each in error.errors())
+        raise DeviceError(f"{path}: devices.{name}: {sentences}") from None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """What is wrong with one key of a device: what was found, what is valid."""
+    key = ".".join(str(part) for part in error["loc"])
+    found = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            return unknown_name("key", key, DefinedDevice.model_fields)
+        case "literal_error":
+            return f"{key}: found {found!r}; valid: {error['ctx']['expected']}"
+        case "model_type":
+            return f"needs a mapping of keys to values, found {found!r}"
+        case _:
+            said = error["msg"][:1].lower() + error["msg"][1:]
+            return (f"{key}: {said}" if key else said) + ("" if isinstance(found, dict) else f", found {found!r}")
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,234 @@
+"""What ONNX Runtime's own profiler says of a model: its kernels one by one, and the graph that it made of the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, helper
+
+from latency_models import timer
+from latency_models.devices.device import ONNXRUNTIME, Device
+from latency_models.errors import DeviceError, InvalidModelError
+from latency_models.runners.runner import check_readable, in_words, model_label, providers, session, session_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+
+# Weights above this size go to a file of their own, which nobody reads.
+_KEPT_WITH_THE_GRAPH = 1024
+_KERNEL_TIME = "_kernel_time"
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_CALLS = 300
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's call: `held_bytes` are what ONNX Runtime's counter says was asked for when it ended."""
+
+    name: str
+    op_type: str
+    duration_us: int
+    held_bytes: int | None
+    held_delta: int | None
+
+
+@dataclass(frozen=True)
+class RuntimeProfile:
+    """Runs under the profiler, each a sequence of kernels, beside undisturbed ones.
+
+    Attributes:
+        runs: the kernels of each run, in order; what runs inside of a branch or a loop counts with that.
+        first: the very first run, in which memory is asked for value by value.
+        plain_us: the time of each call of a session without the profiler, taken in turn with `runs`.
+        file: the model as it was handed over, without its external data.
+        optimized: the graph as it runs, without its large weights; its nodes are in the kernels' order.
+        input_bytes: the bytes of each input that was fed.
+    """
+
+    runs: tuple[tuple[Kernel, ...], ...]
+    first: tuple[Kernel, ...]
+    plain_us: tuple[float, ...]
+    file: onnx.ModelProto
+    optimized: onnx.ModelProto
+    input_bytes: dict[str, int]
+
+
+def profile_runs(
+    model: bytes | Path,
+    device: Device,
+    *,
+    budget_s: float = 1.0,
+    most_runs: int = 1000,
+    inputs: Mapping[str, np.ndarray] | None = None,
+) -> RuntimeProfile:
+    """Run `model` under ONNX Runtime's profiler for about `budget_s`, at least twice.
+
+    `inputs` are the arrays to feed by name; without them they are made up. Every file that the profiler writes
+    lies in a temporary folder and is gone afterwards.
+
+    Raises:
+        DeviceError: the device isn't ONNX Runtime on this machine.
+        InvalidModelError: no loadable model, or one that can't be run.
+    """
+    if device.runtime != ONNXRUNTIME or device.host is not None:
+        where = f"on {device.host}" if device.host is not None else f"with {device.runtime}"
+        raise DeviceError(f"device {device.name!r} runs {where}; kernels can be told apart in ONNX Runtime here only")
+    check_readable(model)
+    with _refusals(model, device), tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+        plain = session(model, device, inputs)
+        profiled = _profiled(model, device, Path(folder))
+        plain_us = _alternate(plain, profiled, budget_s, most_runs)
+        traced = Path(profiled.end_profiling())
+        with traced.open(encoding="utf-8") as file:
+            runs = tuple(_runs(json.load(file)))
+        optimized = onnx.load_model(Path(folder) / "optimized.onnx", load_external_data=False)
+    return RuntimeProfile(
+        runs=runs[2:],
+        first=runs[0],
+        plain_us=plain_us,
+        file=_read(model),
+        optimized=optimized,
+        input_bytes={name: array.nbytes for name, array in plain.feed.items()},
+    )
+
+
+def runtime_peak_bytes(
+    model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None
+) -> int | None:
+    """The most bytes that activations took at one time by ONNX Runtime's own counter; None where it doesn't count.
+
+    The counter leaves out what the caller holds: an input is added for as long as it is still read.
+
+    Raises:
+        DeviceError, InvalidModelError: as `profile_runs`.
+    """
+    found = profile_runs(model, device, budget_s=0.0, inputs=inputs)
+    if not found.first or any(kernel.held_bytes is None for kernel in found.first):
+        return None
+    before = (found.first[0].held_bytes or 0) - (found.first[0].held_delta or 0)
+    last_read = {name: at for at, node in enumerate(found.optimized.graph.node) for name in node.input}
+    return max(
+        (kernel.held_bytes or 0)
+        - before
+        + sum(size for name, size in found.input_bytes.items() if last_read.get(name, -1) >= at)
+        for at, kernel in enumerate(found.first)
+    )
+
+
+def call_us(device: Device) -> float:
+    """What a call of a session costs on `device` before any kernel does something, in µs."""
+    nothing = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Neg", ["x"], ["y"])],
+            "nothing",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        ),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    call = session(nothing.SerializeToString(), device, None)
+    times = []
+    for _ in range(_CALLS):
+        began = time.perf_counter_ns()
+        call.run()
+        times.append((time.perf_counter_ns() - began) / 1e3)
+    return statistics.median(times)
+
+
+@contextlib.contextmanager
+def _refusals(model: bytes | Path, device: Device) -> Iterator[None]:
+    refusals: tuple[type[Exception], ...] = (ValueError, *timer.runtime_errors())
+    try:
+        yield
+    except timer.RefusedError as refused:
+        raise in_words(refused, model, device) from refused
+    except refusals as error:
+        reason = f"the model can't be run under the profiler: {timer.one_line(error)}"
+        raise InvalidModelError(model_label(model), reason) from error
+
+
+def _read(model: bytes | Path) -> onnx.ModelProto:
+    try:
+        if isinstance(model, bytes):
+            return onnx.load_model_from_string(model)
+        return onnx.load_model(model, load_external_data=False)
+    except DecodeError as error:  # ONNX Runtime's own format, for one
+        raise InvalidModelError(model_label(model), f"no ONNX file: {timer.one_line(error)}") from error
+
+
+def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:
+    """A session like the undisturbed one that is profiled, and writes the graph that it runs to the folder."""
+    import onnxruntime
+
+    options: Any = session_options(device)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "trace")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", str(_KEPT_WITH_THE_GRAPH)
+    )
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=providers(device))
+
+
+def _alternate(plain: timer.Session, profiled: Any, budget_s: float, most_runs: int) -> tuple[float, ...]:
+    """Run both in turn until the time is up; answer the undisturbed calls' times in µs, without the first two."""
+    outputs = [output.name for output in profiled.get_outputs()]
+    ends_at = time.perf_counter() + budget_s
+    plain_us: list[float] = []
+    while len(plain_us) < 3 or (time.perf_counter() < ends_at and len(plain_us) < most_runs):
+        profiled.run(outputs, plain.feed)
+        plain.run()  # the profiler's own work leaves its traces in the caches
+        began = time.perf_counter_ns()
+        plain.run()
+        plain_us.append((time.perf_counter_ns() - began) / 1e3)
+    return tuple(plain_us[2:])
+
+
+def _runs(events: list[dict[str, Any]]) -> Iterator[tuple[Kernel, ...]]:
+    """The kernels of each run; those inside of control flow are left to it."""
+    pending: list[dict[str, Any]] = []
+    for event in events:
+        if event.get("cat") == "Node" and str(event.get("name", "")).endswith(_KERNEL_TIME):
+            pending.append(event)
+        elif event.get("name") == "model_run":
+            yield tuple(_kernel(each) for each in _outermost(pending))
+            pending = []
+
+
+def _outermost(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    holders = [event for event in events if event["args"].get("op_name") in _CONTROL_FLOW]
+    if not holders:
+        return events
+    spans = [(holder, holder["ts"], holder["ts"] + holder["dur"]) for holder in holders]
+    kept = [
+        event
+        for event in events
+        if not any(begin <= event["ts"] < end for holder, begin, end in spans if holder is not event)
+    ]
+    return sorted(kept, key=lambda event: int(event["ts"]))
+
+
+def _kernel(event: dict[str, Any]) -> Kernel:
+    args = event["args"]
+    counted = args.get("mem_bytes_requested_in_use")
+    return Kernel(
+        name=str(event["name"]).removesuffix(_KERNEL_TIME),
+        op_type=str(args.get("op_name", "")),
+        duration_us=int(event["dur"]),
+        held_bytes=None if counted is None else int(counted),
+        held_delta=None if counted is None else int(args.get("mem_requested_in_use_delta", 0)),
+    )

@@ -1,0 +1,415 @@
+"""A cost model that learns what operators cost from the times of networks that are made of them.
+
+The time of a network is the sum of its operators' times. Each kind's time is a roofline-like line over its amounts of
+work (non-negative coefficients: more work never takes less time) times a smooth correction over its sizes, a Gaussian
+process. A sum of Gaussian processes that is only observed as sums is one again, so the posterior is exact, whatever
+was timed: one block between two convolutions, a chain of blocks or a whole network (additive kernels: Duvenaud et al.,
+Additive Gaussian processes, 2011; the regression: Rasmussen & Williams, Gaussian processes for machine learning, 2006,
+chapter 2).
+
+A whole network takes a little more than the sum of parts that were timed alone, because its weights don't stay in the
+inner caches: what whole networks have in common, a factor and how it grows with the time, is part of the process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import minimize, nnls
+
+from latency_models.predictors.operators import Operator
+from latency_models.predictors.prediction import Prediction, interval_width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_LEAST_MS = 1e-5
+_RIDGE = 1e-3
+_HYPER_ROWS = 200
+_SAME = 1e-9
+_FOLDS = 6
+_FEW = 150
+# Relative standard deviations of what whole networks have in common: the factor, and its growth with the logarithm of
+# the time.
+_FACTOR_SD = 0.1
+_GROWTH_SD = 0.03
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A network's operators and its measured time.
+
+    `noise` is the time's relative standard deviation; `whole` tells a network of the space from a part of one.
+    """
+
+    operators: tuple[Operator, ...]
+    ms: float
+    noise: float
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """Relative variances of an operator's time, and how far they reach.
+
+    `kind`: all operators of a kind are off together; `shape`: smoothly over the logarithms of the sizes, at the
+    length `reach`; `own`: each for itself. `misfit` is the relative standard deviation of a network that the sum
+    doesn't explain.
+    """
+
+    kind: float = 0.01
+    shape: float = 0.02
+    own: float = 0.002
+    reach: float = 1.0
+    misfit: float = 0.01
+
+    def logs(self) -> np.ndarray:
+        """Their logarithms, (5,)."""
+        return np.log([self.kind, self.shape, self.own, self.reach, self.misfit])
+
+
+@dataclass
+class _Basis:
+    """The line of each kind: kind → coefficients of its amounts of work and of being there at all."""
+
+    coefficients: dict[str, np.ndarray]
+
+    def ms(self, operator: Operator) -> float:
+        line = self.coefficients.get(operator.kind)
+        if line is None:
+            return _LEAST_MS
+        return max(float(line[:-1] @ np.array(operator.work, float)) + float(line[-1]), _LEAST_MS)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The observations as arrays: (n,) each; `whole` is 1 or 0, `prior_ms` the lines' sum."""
+
+    times: np.ndarray
+    noise: np.ndarray
+    whole: np.ndarray
+    prior_ms: np.ndarray
+
+    def in_common(self, ms: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """(n, m) covariances with networks of `ms` (m,) of what whole networks share."""
+        growth = _GROWTH_SD**2 * np.outer(np.log(self.prior_ms), np.log(ms))
+        return np.outer(self.whole * self.prior_ms, whole * ms) * (_FACTOR_SD**2 + growth)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An operator that was asked for.
+
+    `line_ms` is its line's time, `half` its covariances with the observations, halfway solved, and `learnt_ms` what
+    those add to the line's time.
+    """
+
+    kind: str
+    log_sizes: np.ndarray
+    line_ms: float
+    half: np.ndarray
+    learnt_ms: float
+
+
+class OperatorModel:
+    """Made by `fit`; `predict_ms` answers for any multiset of operators.
+
+    Predictions are memoised by operator: the first of an operator takes a fraction of a millisecond, a network of
+    known ones less than that.
+    """
+
+    def __init__(self, observations: Sequence[Observation], hyper: Hyper, basis: _Basis) -> None:
+        self.observations, self.hyper, self._basis = tuple(observations), hyper, basis
+        self._operators, self._counts = _counted(observations)
+        self._prior_ms = np.array([basis.ms(each) for each in self._operators])
+        self._rows = _Rows(
+            times=np.array([each.ms for each in observations]),
+            noise=np.array([each.noise for each in observations]),
+            whole=np.array([float(each.whole) for each in observations]),
+            prior_ms=self._counts @ self._prior_ms,
+        )
+        rows, prior = self._rows, self._prior_ms
+        gram = _gram(self._operators, self._counts, prior, hyper) + rows.in_common(rows.prior_ms, rows.whole)
+        gram[np.diag_indices(len(gram))] += rows.times**2 * (hyper.misfit**2 + rows.noise**2)
+        self._factor = cholesky(gram, lower=True)
+        # A column of covariances is only ever needed through the factor's inverse.
+        self._half_residual = self._half(rows.times - rows.prior_ms)
+        self._half_factor = self._half(rows.whole * rows.prior_ms)
+        self._half_growth = self._half(rows.whole * rows.prior_ms * np.log(rows.prior_ms))
+        self._learnt_factor = _FACTOR_SD**2 * float(self._half_factor @ self._half_residual)
+        self._learnt_growth = _GROWTH_SD**2 * float(self._half_growth @ self._half_residual)
+        self._known: dict[Operator, _Known] = {}
+        errors, deviations = self.leave_one_out(np.flatnonzero(rows.whole) if rows.whole.any() else None)
+        self._width = interval_width(errors / deviations)
+
+    @classmethod
+    def fit(cls, observations: Sequence[Observation], hyper: Hyper | None = None) -> OperatorModel:
+        """The posterior given measured networks; the hyperparameters by marginal likelihood unless they are given.
+
+        Raises:
+            ValueError: fewer than two observations, or a time that is not above 0.
+        """
+        if len(observations) < 2 or any(each.ms <= 0 for each in observations):
+            raise ValueError("a cost model needs two or more networks with times above 0")
+        basis = _lines(observations)
+        model = cls(observations, hyper or _most_likely(_spread(observations), basis), basis)
+        if _FOLDS <= len(observations) <= _FEW:
+            # Few networks are fitted by the lines alone: only those that the lines don't know tell how good they are.
+            _, scores = cls._cross_validated(model.observations, model.hyper)
+            model._width = interval_width(scores)
+        return model
+
+    def held_out_errors(self) -> np.ndarray | None:
+        """(n,) relative errors of each observation, predicted without it; None where they are too few to tell."""
+        if len(self.observations) > _FEW:
+            return self.leave_one_out()[0]
+        if len(self.observations) < 2 * _FOLDS:
+            return None
+        return self._cross_validated(self.observations, self.hyper)[0]
+
+    @classmethod
+    def _cross_validated(cls, observations: Sequence[Observation], hyper: Hyper) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals from models without a part of the networks: (n,) relative, (n,) in their standard deviations."""
+        errors, scores = np.zeros(len(observations)), np.zeros(len(observations))
+        for fold in range(_FOLDS):
+            known = [each for at, each in enumerate(observations) if at % _FOLDS != fold]
+            model = cls(known, hyper, _lines(known))
+            for at in range(fold, len(observations), _FOLDS):
+                each = observations[at]
+                ms, deviation = model.predict_ms(each.operators, whole=each.whole)
+                errors[at] = ms / each.ms - 1.0
+                scores[at] = (ms - each.ms) / math.hypot(deviation, each.noise * each.ms)
+        return errors, scores
+
+    def predict_ms(self, operators: Iterable[Operator], *, whole: bool = True) -> tuple[float, float]:
+        """A network's time and its standard deviation in ms, its own misfit to the sum included."""
+        amounts = Counter(operators)
+        known = [self._of(operator) for operator in amounts]
+        counts = np.array(list(amounts.values()), float)
+        total = float(counts @ [each.line_ms for each in known])
+        ms = self._expected(total, float(counts @ [each.learnt_ms for each in known]), whole=whole)
+        half = counts @ np.array([each.half for each in known])
+        variance = float(counts @ _covariance_of_known(known, self.hyper) @ counts)
+        if whole:
+            half = half + total * (
+                _FACTOR_SD**2 * self._half_factor + _GROWTH_SD**2 * math.log(total) * self._half_growth
+            )
+            variance += total**2 * (_FACTOR_SD**2 + _GROWTH_SD**2 * math.log(total) ** 2)
+        left = max(variance - float(half @ half), 0.0)
+        return ms, math.sqrt(left + (self.hyper.misfit * ms) ** 2)
+
+    def expected_ms(self, operators: Iterable[Operator], *, whole: bool = True) -> float:
+        """A network's time in ms as `predict_ms` tells it, without its uncertainty: for thousands of networks."""
+        known = [self._of(operator) for operator in operators]
+        return self._expected(sum(each.line_ms for each in known), sum(each.learnt_ms for each in known), whole=whole)
+
+    def _expected(self, line_ms: float, learnt_ms: float, *, whole: bool) -> float:
+        in_common = line_ms * (self._learnt_factor + self._learnt_growth * math.log(line_ms)) if whole else 0.0
+        return max(line_ms + learnt_ms + in_common, _LEAST_MS)
+
+    def predict(self, operators: Iterable[Operator], *, whole: bool = True) -> Prediction:
+        """A network's time with its 90 % interval."""
+        ms, deviation = self.predict_ms(operators, whole=whole)
+        reach = self._width * deviation
+        return Prediction(ms, max(ms - reach, 0.0), ms + reach)
+
+    def operator_ms(self, operator: Operator) -> float:
+        """One operator's share of a network's time in ms."""
+        known = self._of(operator)
+        return known.line_ms + known.learnt_ms
+
+    def leave_one_out(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Observations predicted from all others: (n,) relative errors and (n,) their standard deviations.
+
+        `rows` are those that are asked for; by default all. Rasmussen & Williams, section 5.4.2.
+        """
+        rows = np.arange(len(self._factor)) if rows is None else rows
+        halves = self._half(np.eye(len(self._factor))[:, rows])
+        precision = (halves**2).sum(axis=0)
+        times = self._rows.times[rows]
+        return halves.T @ self._half_residual / precision / times, 1.0 / np.sqrt(precision) / times
+
+    def _of(self, operator: Operator) -> _Known:
+        if operator not in self._known:
+            line_ms = self._basis.ms(operator)
+            own = _covariance(self._operators, [operator], self._prior_ms, np.array([line_ms]), self.hyper)[:, 0]
+            sizes = np.log(np.array(operator.sizes, float))
+            half = self._half(self._counts @ own)
+            learnt_ms = float(half @ self._half_residual)
+            self._known[operator] = _Known(operator.kind, sizes, line_ms, half, learnt_ms)
+        return self._known[operator]
+
+    def _half(self, column: np.ndarray) -> np.ndarray:
+        return np.asarray(solve_triangular(self._factor, column, lower=True, check_finite=False))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `from_dict` needs, as JSON takes it: the observations themselves, from which all else follows."""
+        operators, _ = _counted(self.observations)
+        index = {operator: at for at, operator in enumerate(operators)}
+        return {
+            "hyper": {name: float(value) for name, value in vars(self.hyper).items()},
+            "operators": [[each.kind, list(each.sizes), list(each.work)] for each in operators],
+            "observations": [
+                {
+                    "operators": [index[o] for o in each.operators],
+                    "ms": each.ms,
+                    "noise": each.noise,
+                    "whole": each.whole,
+                }
+                for each in self.observations
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> OperatorModel:
+        """The model that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError: the document is not one of `as_dict`.
+        """
+        operators = [
+            Operator(str(kind), tuple(_above_0(size) for size in sizes), tuple(float(amount) for amount in work))
+            for kind, sizes, work in document["operators"]
+        ]
+        observations = [
+            Observation(
+                tuple(operators[at] for at in row["operators"]),
+                float(row["ms"]),
+                float(row["noise"]),
+                bool(row["whole"]),
+            )
+            for row in document["observations"]
+        ]
+        return cls.fit(observations, Hyper(**{name: _above_0(document["hyper"][name]) for name in vars(Hyper())}))
+
+
+def _above_0(value: Any) -> float:
+    number = float(value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{number} is not a number above 0")
+    return number
+
+
+def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.ndarray]:
+    """The distinct operators, and how often each network has each: (networks, operators)."""
+    index: dict[Operator, int] = {}
+    for each in observations:
+        for operator in each.operators:
+            index.setdefault(operator, len(index))
+    counts = np.zeros((len(observations), len(index)))
+    for row, each in enumerate(observations):
+        for operator, count in Counter(each.operators).items():
+            counts[row, index[operator]] = count
+    return list(index), counts
+
+
+def _lines(observations: Sequence[Observation]) -> _Basis:
+    """Non-negative least squares of the relative errors (Lawson & Hanson, Solving least squares problems, 1974)."""
+    widths = {operator.kind: len(operator.work) + 1 for each in observations for operator in each.operators}
+    offsets = dict(zip(widths, np.cumsum([0, *widths.values()]), strict=False))
+    design = np.zeros((len(observations), sum(widths.values())))
+    for row, each in enumerate(observations):
+        for operator in each.operators:
+            at = offsets[operator.kind]
+            design[row, at : at + widths[operator.kind]] += (*operator.work, 1.0)
+    design /= np.array([each.ms for each in observations])[:, None]
+    scale = np.sqrt((design**2).mean(axis=0))
+    scale[scale == 0.0] = 1.0  # an amount that is 0 everywhere tells nothing
+    ridge = _RIDGE * math.sqrt(len(design)) * np.eye(design.shape[1])
+    rows = np.vstack([design / scale, ridge])
+    solution = nnls(rows, np.r_[np.ones(len(design)), np.zeros(design.shape[1])])[0] / scale
+    return _Basis({kind: solution[at : at + widths[kind]] for kind, at in offsets.items()})
+
+
+def _covariance_of_known(known: Sequence[_Known], hyper: Hyper) -> np.ndarray:
+    """As `_covariance`, of a few operators with each other: in one go, because a prediction waits for it."""
+    ids: dict[str, int] = {}
+    kinds = np.array([ids.setdefault(each.kind, len(ids)) for each in known])
+    sizes = np.zeros((len(known), max(len(each.log_sizes) for each in known)))
+    for row, each in zip(sizes, known, strict=True):
+        row[: len(each.log_sizes)] = each.log_sizes
+    times = np.array([each.line_ms for each in known])
+    distance = ((sizes[:, None] - sizes[None]) ** 2).sum(axis=2)
+    return np.asarray(_relative(distance, hyper) * (kinds[:, None] == kinds[None]) * np.outer(times, times))
+
+
+def _relative(distance: np.ndarray, hyper: Hyper) -> np.ndarray:
+    """Relative covariance of two operators of a kind at squared distances between their logarithmic sizes."""
+    smooth = hyper.kind + hyper.shape * np.exp(-distance / (2.0 * hyper.reach**2))
+    return np.asarray(smooth + hyper.own * (distance < _SAME))
+
+
+def _covariance(
+    some: Sequence[Operator], others: Sequence[Operator], some_ms: np.ndarray, others_ms: np.ndarray, hyper: Hyper
+) -> np.ndarray:
+    """Covariances of operators' times, (len(some), len(others)); `*_ms` are their lines' times."""
+    matrix = np.zeros((len(some), len(others)))
+    columns = _by_kind(others)
+    for kind, rows in _by_kind(some).items():
+        if kind not in columns:
+            continue
+        a, b = _log_sizes(some, rows), _log_sizes(others, columns[kind])
+        distance = ((a[:, None] - b[None]) ** 2).sum(axis=2)
+        matrix[np.ix_(rows, columns[kind])] = _relative(distance, hyper) * np.outer(
+            some_ms[rows], others_ms[columns[kind]]
+        )
+    return matrix
+
+
+def _gram(operators: Sequence[Operator], counts: np.ndarray, prior_ms: np.ndarray, hyper: Hyper) -> np.ndarray:
+    """(n, n) covariances of networks' sums; `counts` is (n, operators). Kinds are independent, so each adds its own."""
+    gram = np.zeros((len(counts), len(counts)))
+    for columns in map(np.array, _by_kind(operators).values()):
+        rows = np.flatnonzero(counts[:, columns].any(axis=1))
+        own, amounts = [operators[at] for at in columns], counts[np.ix_(rows, columns)]
+        covariance = _covariance(own, own, prior_ms[columns], prior_ms[columns], hyper)
+        gram[np.ix_(rows, rows)] += amounts @ covariance @ amounts.T
+    return gram
+
+
+def _by_kind(operators: Sequence[Operator]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for at, operator in enumerate(operators):
+        found.setdefault(operator.kind, []).append(at)
+    return found
+
+
+def _log_sizes(operators: Sequence[Operator], rows: Sequence[int]) -> np.ndarray:
+    sizes = np.array([operators[row].sizes for row in rows], float)
+    return np.asarray(np.log(sizes.reshape(len(rows), -1)))
+
+
+def _spread(observations: Sequence[Observation]) -> Sequence[Observation]:
+    """Few enough for many fits, spread over all."""
+    step = max(1, len(observations) // _HYPER_ROWS)
+    return observations[::step]
+
+
+def _most_likely(observations: Sequence[Observation], basis: _Basis) -> Hyper:
+    """Hyperparameters of the highest posterior density, with broad log-normal priors about the defaults."""
+    operators, counts = _counted(observations)
+    times = np.array([each.ms for each in observations])
+    prior_ms = np.array([basis.ms(each) for each in operators])
+    noise = np.array([each.noise for each in observations]) ** 2
+    scaled = counts / times[:, None]
+    residual = 1.0 - scaled @ prior_ms
+    whole = np.array([float(each.whole) for each in observations])
+    rows = _Rows(times, noise, whole, counts @ prior_ms)
+    in_common = rows.in_common(rows.prior_ms, whole) / np.outer(times, times)
+    start = Hyper().logs()
+
+    def loss(logs: np.ndarray) -> float:
+        hyper = Hyper(*np.exp(logs))
+        gram = _gram(operators, scaled, prior_ms, hyper) + in_common
+        gram[np.diag_indices(len(times))] += hyper.misfit**2 + noise
+        factor = cholesky(gram, lower=True)
+        half = solve_triangular(factor, residual, lower=True)
+        return float(0.5 * half @ half + np.log(np.diag(factor)).sum() + 0.5 * ((logs - start) ** 2).sum() / 1.5**2)
+
+    found = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 10})
+    return Hyper(*(float(value) for value in np.exp(found.x)))

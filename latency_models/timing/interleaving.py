@@ -1,0 +1,123 @@
+"""Rounds of a few models in turn under a timer's clock: warm-up, how many runs, and when it is enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from latency_models.timing.timers import Timer
+
+_BURST_NS = 2_000_000
+_FAST_NS = 5_000_000
+_SLOW_NS = 200_000_000
+_MOST_RUNS = 400
+_LEAST_ROUNDS = 5
+_FIRST_LOOK_ROUNDS = 16
+_REQUEST_S = 0.2
+_PATIENCE = 4.0
+
+_WARM_CHUNK_NS = 300_000
+_WARM_CHUNKS = 3
+_STILL_FASTER = 0.99
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Rounds of several models.
+
+    Attributes:
+        times_ns: one (rounds, 2, runs) array a model: by the wall, and without interruptions.
+        cpu_share: the timing thread's share of a core.
+    """
+
+    times_ns: tuple[np.ndarray, ...]
+    cpu_share: float
+
+    @property
+    def rounds(self) -> int:
+        """How many."""
+        return len(self.times_ns[0])
+
+
+@dataclass(frozen=True)
+class Taking:
+    """How long to go on.
+
+    Attributes:
+        budget_s: seconds of undisturbed running; by the wall it is over after four times as much, so that a busy
+            machine costs patience rather than exactness.
+        cycle_s: what one round takes, roughly.
+        least_rounds: so many in any case where the budget allows.
+        enough: asked after 16 rounds, 32, 64 and so on.
+    """
+
+    budget_s: float
+    cycle_s: float
+    least_rounds: int = 0
+    enough: Callable[[Taken], bool] = lambda taken: False
+
+
+def burst_runs(pilot_ns: float, burst_ns: float = _BURST_NS) -> int:
+    """How many runs in a row: about `burst_ns`, at least three; fewer of slow ones, which a cold start hardly moves."""
+    least = 3 if pilot_ns < _FAST_NS else 2 if pilot_ns < _SLOW_NS else 1
+    return min(_MOST_RUNS, max(least, math.ceil(burst_ns / pilot_ns)))
+
+
+def warm_up(timer: Timer, handle: int, budget_s: float) -> float:
+    """Run a model until it doesn't get faster any more, or `budget_s` is over; the undisturbed time of a run in ns."""
+    end = time.perf_counter() + budget_s
+    first = _fastest(timer, handle, runs=2)
+    runs = min(_MOST_RUNS, max(2, math.ceil(_WARM_CHUNK_NS / first)))
+    before = first
+    while time.perf_counter() < end:
+        rounds = min(_WARM_CHUNKS, max(1, int((end - time.perf_counter()) * 1e9 / (runs * before))))
+        now = _fastest(timer, handle, runs, rounds)
+        if now >= _STILL_FASTER * before:
+            return max(min(now, before), 1.0)
+        before = now
+    return max(before, 1.0)
+
+
+def _fastest(timer: Timer, handle: int, runs: int, rounds: int = 1) -> float:
+    (times,) = timer.alternate([handle], [runs], rounds).times_ns
+    return max(float(times[:, 1].min()), 1.0)
+
+
+def rotate(timer: Timer, handles: Sequence[int], runs: Sequence[int], taking: Taking) -> Taken:
+    """Rounds of the models' bursts in turn, until it is enough or time is up; a few are run in any case."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    shares: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    rounds, spent_s, next_look, cycle_s = 0, 0.0, _FIRST_LOOK_ROUNDS, max(taking.cycle_s, 1e-9)
+    while rounds < _LEAST_ROUNDS or not _over(taking, spent_s, start):
+        left_s = max(taking.budget_s - spent_s, 0.0)
+        asked = max(1, _LEAST_ROUNDS - rounds, min(int(min(left_s, _REQUEST_S) / cycle_s), next_look - rounds))
+        before = time.perf_counter()
+        got = timer.alternate(handles, runs, asked)
+        shares.append((time.perf_counter() - before, got.cpu_share))
+        parts.append(got.times_ns)
+        rounds += asked
+        spent_s += sum(float(times[:, 1].sum()) for times in got.times_ns) / 1e9
+        cycle_s = spent_s / rounds
+        if rounds >= next_look:
+            next_look = 2 * rounds
+            if rounds >= taking.least_rounds and taking.enough(_together(parts, shares)):
+                break
+    return _together(parts, shares)
+
+
+def _over(taking: Taking, spent_s: float, start: float) -> bool:
+    return spent_s >= taking.budget_s or time.perf_counter() - start >= _PATIENCE * taking.budget_s
+
+
+def _together(parts: Sequence[tuple[np.ndarray, ...]], shares: Sequence[tuple[float, float]]) -> Taken:
+    times = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+    seconds, cpu_shares = np.array(shares).T
+    return Taken(times, float(np.average(cpu_shares, weights=np.maximum(seconds, 1e-9))))

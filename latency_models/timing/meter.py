@@ -1,0 +1,282 @@
+"""Latency that repeats on a noisy machine: timed in alternation with references of about the same size.
+
+Whatever slows the machine slows both, so that the ratio of the two hardly moves. Milliseconds are that ratio times the
+references' own time, which was taken once in this environment.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latency_models.errors import MixedEnvironmentsError
+from latency_models.runners.closing import Closing
+from latency_models.runners.runner import check_readable
+from latency_models.timing.reference_clock import Bench
+from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, Yardstick
+from latency_models.timing.repetitions import Sittings, Subject, alone, walls
+from latency_models.timing.stability import Evidence, change_over_time, doubts
+from latency_models.timing.statistics import NORMAL_95, Estimate, Ratio, low_time, mean_of, ratio_of_repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from latency_models.devices.device import Device
+    from latency_models.devices.environment import Environment
+    from latency_models.timing.timers import Timer
+
+__all__ = ["Latency", "LatencyMeter", "Ratio"]
+
+_SITTINGS = 3
+_SEVERAL_SITTINGS_S = 0.5  # with less time than this, one sitting has to do
+_LOADING_SHARE = 0.1
+_COMPARING_SITTINGS = 6
+# Fresh sessions of a model differ by this much at least (relative, 1 sd), also where the few of a calibration happened
+# to agree better.
+_LEAST_SESSION_SD = 0.003
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One model's time on one device.
+
+    `latency_ms` is the time of an undisturbed call, `low_ms` to `high_ms` its 95 % interval; `p50_ms` and
+    `p99_ms` are percentiles of the calls as they came, disturbances included. `ratio` is the time over the
+    reference's; the reference may be a mixture of several. The samples are of all sessions, in the order they were
+    taken; the cold first run of each burst is not among them.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    p50_ms: float
+    p99_ms: float
+    ratio: float
+    reference: str
+    reference_ms: float
+    samples_ms: tuple[float, ...] = field(repr=False)
+    reference_samples_ms: tuple[float, ...] = field(repr=False)
+    warnings: tuple[str, ...]
+    environment: Environment
+
+    def as_dict(self, samples: bool = False) -> dict[str, object]:
+        """The fields as JSON takes them; the raw samples only where asked for."""
+        document: dict[str, object] = {
+            "latency_ms": self.latency_ms,
+            "latency_low_ms": self.low_ms,
+            "latency_high_ms": self.high_ms,
+            "latency_p50_ms": self.p50_ms,
+            "latency_p99_ms": self.p99_ms,
+            "ratio": self.ratio,
+            "reference": self.reference,
+            "reference_ms": self.reference_ms,
+            "n_samples": len(self.samples_ms),
+            "warnings": list(self.warnings),
+            "environment": self.environment.as_dict(),
+        }
+        if samples:
+            document["samples_ms"] = list(self.samples_ms)
+            document["reference_samples_ms"] = list(self.reference_samples_ms)
+        return document
+
+    def over(self, base: Latency) -> Ratio:
+        """The time over another measurement's, the two taken as independent.
+
+        Raises:
+            MixedEnvironmentsError: they were taken in different environments.
+        """
+        same_environment((self, base))
+        reach = math.hypot(*(math.log(each.high_ms / each.low_ms) / 2.0 for each in (self, base)))
+        ratio = self.latency_ms / base.latency_ms
+        return Ratio(ratio, ratio * math.exp(-reach), ratio * math.exp(reach))
+
+
+def same_environment(latencies: Sequence[Latency]) -> None:
+    """Raise MixedEnvironmentsError unless all were taken in the same environment."""
+    first, *others = (each.environment for each in latencies)
+    for other in others:
+        if other.fingerprint != first.fingerprint:
+            mine, theirs = first.as_dict(), other.as_dict()
+            apart = [
+                f"{name} is {mine[name]!r} in one and {theirs[name]!r} in the other"
+                for name in mine
+                if mine[name] != theirs[name] and name not in ("fingerprint", "load_at_start", "python")
+            ]
+            raise MixedEnvironmentsError(
+                f"the measurements are of different environments and can't be compared: {'; '.join(apart)}"
+            )
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several models' latencies from one rotation, and each one's ratio to the first (1 for the first itself)."""
+
+    latencies: tuple[Latency, ...]
+    ratios: tuple[Ratio, ...]
+
+
+class LatencyMeter(Closing):
+    """Times models on one device; holds the references' sessions, so that further measurements are cheap.
+
+    Args:
+        device: what to time on.
+        store: the file of the references' times; by default it lies in the user's data folder.
+        prepare: what is done to a model before `measure` times it, such as quantising it for an INT8 device.
+        timer: in place of the device's own.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        store: Path | None = None,
+        prepare: Callable[[bytes], bytes] | None = None,
+        timer: Timer | None = None,
+    ) -> None:
+        self.device = device
+        self._prepare = prepare
+        self._bench = Bench(device, store, timer)
+
+    def close(self) -> None:
+        """End what was started for the device; a meter that nobody holds any more does so by itself."""
+        self._bench.close()
+
+    def environment(self) -> Environment:
+        """What models are timed in, now.
+
+        Raises:
+            DeviceError, TimerError: the device can't be used.
+        """
+        return self._bench.environment()
+
+    def measure(
+        self,
+        model: bytes | Path,
+        *,
+        budget_s: float = 0.1,
+        target_half_width: float = 0.01,
+        min_runs: int = 0,
+        inputs: Mapping[str, np.ndarray] | None = None,
+    ) -> Latency:
+        """Time `model` until its interval is within ± `target_half_width` (relative), or `budget_s` is over.
+
+        `min_runs` are made in any case where the budget allows: a 99th percentile needs hundreds.
+
+        The budget includes the model's loading; a few rounds are run in any case, and the first use of a reference in
+        an environment takes about half a second more. With half a second or more the model is loaded up to three
+        times, since how fast a session runs depends a little on where its memory happens to lie.
+
+        Raises:
+            InvalidModelError: no loadable model, or one that can't be run with these inputs.
+            DeviceError, TimerError: the device can't be used, or was lost on the way.
+        """
+        check_readable(model)
+        if self._prepare is not None:
+            model = self._prepare(model if isinstance(model, bytes) else model.read_bytes())
+        environment = self._bench.environment()
+        sittings = Sittings(self._bench, [Subject(model, inputs)], environment, budget_s)
+        planned = _SITTINGS if budget_s >= _SEVERAL_SITTINGS_S else 1
+        wanted = target_half_width * math.sqrt(planned)
+        for at in range(planned):
+            sittings.sit(
+                1.0 / (planned - at),
+                lambda sitting: NORMAL_95 * sitting.over_yardstick(0, sittings.yardsticks[0]).sd < wanted,
+                math.ceil(min_runs / planned),
+            )
+            if sittings.longest_loading_s > _LOADING_SHARE * budget_s or sittings.left_s == 0.0:
+                break
+        return self._latency(sittings, 0, environment, target_half_width)
+
+    def compare(self, a: bytes | Path, b: bytes | Path, *, budget_s: float = 1.0) -> Ratio:
+        """The time of `a` over the time of `b`, the two in alternation, both as they are.
+
+        Raises:
+            InvalidModelError: no loadable model, or one that can't be run.
+        """
+        return self.together([b, a], budget_s=budget_s).ratios[1]
+
+    def together(
+        self, models: Sequence[bytes | Path], *, budget_s: float = 1.0, target_half_width: float = 0.01
+    ) -> Together:
+        """Time several models in one rotation with the references.
+
+        Each is loaded several times, since how fast a session runs depends a little on where its memory happens to lie:
+        a model differs from itself by that much, and the intervals have to say so.
+
+        Raises:
+            InvalidModelError: no loadable model, or one that can't be run.
+            DeviceError, TimerError: the device can't be used, or was lost on the way.
+        """
+        for model in models:
+            check_readable(model)
+        environment = self._bench.environment()
+        sittings = Sittings(self._bench, [Subject(model) for model in models], environment, budget_s)
+        for at in range(_COMPARING_SITTINGS):
+            sittings.sit(1.0 / (_COMPARING_SITTINGS - at))
+        ratios = [Ratio(1.0, 1.0, 1.0)]
+        for at in range(1, len(models)):
+            looks = [sitting.between(at, 0).ratio.ratio for sitting in sittings.done]
+            ratios.append(ratio_of_repeats(looks, math.sqrt(2.0) * _LEAST_SESSION_SD))
+        latencies = (self._latency(sittings, at, environment, target_half_width) for at in range(len(models)))
+        return Together(tuple(latencies), tuple(ratios))
+
+    def _latency(self, sittings: Sittings, at: int, environment: Environment, target_half_width: float) -> Latency:
+        yardstick = sittings.yardsticks[at]
+        runs_alone = mean_of([sitting.over_yardstick(at, yardstick) for sitting in sittings.done])
+        drift, crowding = _slowdown(sittings, yardstick)
+        ratio = _widened(runs_alone, yardstick, len(sittings.done), crowding).ratio
+        arrays = [sitting.models_ns[at] for sitting in sittings.done]
+        samples_ms = np.concatenate([walls(each).ravel() for each in arrays]) / 1e6
+        undisturbed_ns = np.concatenate([alone(each).ravel() for each in arrays])
+        nearest = max(yardstick.marks, key=lambda mark: mark.exponent).name
+        references = [sitting.references_ns[nearest] for sitting in sittings.done]
+        reference_samples_ms = np.concatenate([walls(each).ravel() for each in references]) / 1e6
+        p50_ms, p99_ms = np.percentile(samples_ms, [50, 99])
+        evidence = Evidence(
+            walls_ns=samples_ms * 1e6,
+            alone_ns=undisturbed_ns,
+            cpu_share=float(np.mean([sitting.cpu_share for sitting in sittings.done])),
+            half_width=runs_alone.ratio.half_width,
+            drift=math.exp(drift),
+            change=change_over_time(np.concatenate([alone(each).min(axis=1) for each in references])),
+            size=low_time(undisturbed_ns) / 1e6 / math.exp(drift) / yardstick.ms,
+            crowding=None if crowding is None else math.exp(crowding),
+        )
+        return Latency(
+            latency_ms=ratio.ratio * yardstick.ms,
+            low_ms=ratio.low * yardstick.ms,
+            high_ms=ratio.high * yardstick.ms,
+            p50_ms=float(p50_ms),
+            p99_ms=float(p99_ms),
+            ratio=ratio.ratio,
+            reference=yardstick.name,
+            reference_ms=yardstick.ms,
+            samples_ms=tuple(samples_ms.tolist()),
+            reference_samples_ms=tuple(reference_samples_ms.tolist()),
+            warnings=(*self._bench.warnings, *doubts(evidence, self.device, target_half_width)),
+            environment=environment,
+        )
+
+
+def _slowdown(sittings: Sittings, yardstick: Yardstick) -> tuple[float, float | None]:
+    """The means of `Sitting.slowdown`."""
+    drifts, crowdings = zip(*(sitting.slowdown(yardstick) for sitting in sittings.done), strict=True)
+    if crowdings[0] is None:
+        return float(np.mean(drifts)), None
+    return float(np.mean(drifts)), float(np.mean(crowdings))
+
+
+def _widened(estimate: Estimate, yardstick: Yardstick, sittings: int, crowding: float | None) -> Estimate:
+    """With the errors that more runs of the same sessions don't lessen.
+
+    A session is one draw, the model's and each reference's; and the memory probe's share is a rough guess, which
+    matters as far as the memory is more or less crowded than it was when the references were timed.
+    """
+    spreads = [(mark.exponent, max(mark.time.session_sd, _LEAST_SESSION_SD)) for mark in yardstick.marks]
+    drawn = math.hypot(_LEAST_SESSION_SD, *(share * sd for share, sd in spreads)) / math.sqrt(sittings)
+    probe = yardstick.marks[-1].exponent if crowding is not None else 0.0
+    return estimate.widened(drawn, MEMORY_SHARE_ERROR * probe * (crowding or 0.0))

@@ -1,0 +1,91 @@
+"""Which modules of a network are activations, and which of the architecture's decisions each belongs to."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from export.activations import table as activations
+from pipeline.winner.pick import activations_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+    from pipeline.spaces.base import Architecture, SearchSpace, Value
+
+# Different types, so that one of them differs from whatever a place has.
+_STAND_INS = ("relu", "tanh")
+
+
+def sites_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Path → module, of the table's activations in the network; of one within another the outer alone."""
+    found: dict[str, nn.Module] = {}
+    for path, module in network.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if activations.emitter_of(type(module)) is not None and not inside:
+            found[path] = module
+    return found
+
+
+def places_of(space: SearchSpace, architecture: Architecture) -> dict[str, str]:
+    """Path of an activation module → the place that decides it; modules that the space fixes are left out.
+
+    A place's modules are those that change when the place gets another activation. Where the space offers it no
+    other, a copy of the space with one more value is asked.
+    """
+    with torch.random.fork_rng(devices=[]):
+        before = _kinds(space.build(architecture))
+        found: dict[str, str] = {}
+        for place in activations_of(architecture):
+            for other in _others(space, architecture, label_of(architecture, place)):
+                after = _kinds(other)
+                changed = [path for path in before if path in after and before[path] != after[path]]
+                found.update(dict.fromkeys(changed, place))
+                if changed:
+                    break
+        return {path: found[path] for path in before if path in found}
+
+
+def label_of(architecture: Mapping[str, Value], place: str) -> str:
+    """The label of a place's decision."""
+    return next(label for label in architecture if activations_of({label: ""}) == {place: ""})
+
+
+def name_of(module: nn.Module, units: int) -> str:
+    """The activation's name in the table, else that of its type."""
+    rows = [(name, row.create(units)) for name, row in activations.ACTIVATIONS.items()]
+    same_type = [(name, made) for name, made in rows if type(made) is type(module)]
+    exact = [name for name, made in same_type if repr(made) == repr(module)]
+    return next(iter([*exact, *(name for name, _ in same_type), type(module).__name__]))
+
+
+def _others(space: SearchSpace, architecture: Architecture, label: str) -> Iterator[nn.Module]:
+    """The network with other activations in one place; a space that refuses one it doesn't list gives none."""
+    values = next(choice.values for choice in space.choices if choice.label == label)
+    for value in values:
+        if value != architecture[label]:
+            yield space.build({**architecture, label: value})
+    for value in _STAND_INS:
+        if value not in values:
+            try:
+                yield _with_value(space, label, value).build({**architecture, label: value})
+            except (KeyError, ValueError):
+                continue
+
+
+def _with_value(space: SearchSpace, label: str, value: Value) -> SearchSpace:
+    wider = copy.copy(space)
+    wider.choices = tuple(
+        replace(choice, values=(*choice.values, value)) if choice.label == label else choice for choice in space.choices
+    )
+    return wider
+
+
+def _kinds(network: nn.Module) -> dict[str, tuple[str, str]]:
+    """Path → what tells an activation from another: its type and how it describes itself."""
+    return {path: (type(module).__qualname__, repr(module)) for path, module in sites_of(network).items()}

@@ -1,0 +1,95 @@
+"""All about a finished run's activations, put into its `activations.json`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.activations.costs import costs_of
+from pipeline.activations.effects import effects_of
+from pipeline.activations.facts import FORMAT, ActivationFacts, Costs, Effects, Sites, write
+from pipeline.activations.places import places_of
+from pipeline.activations.sites import images_for, sites_facts
+from pipeline.winner.pick import activations_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
+
+    from torch import nn
+
+    from latency_models.timing.meter import LatencyMeter
+    from pipeline.cli.console import Reporter
+    from pipeline.data import DataSet
+    from pipeline.run import RunDirectory
+    from pipeline.spaces.base import SearchSpace
+    from pipeline.trials.journal import TrialRecord
+
+    Part = TypeVar("Part")
+
+
+def record_activations(
+    run: RunDirectory,
+    data: DataSet,
+    space: SearchSpace,
+    winner: TrialRecord,
+    network: nn.Module,
+    records: Sequence[TrialRecord],
+    meter: LatencyMeter,
+    prepare: Callable[[bytes], bytes],
+    forms: Mapping[str, str],
+    reporter: Reporter,
+) -> None:
+    """Write the run's `activations.json`; what can't be had becomes a note, because the bundle is whole without it.
+
+    Args:
+        run: held by the caller.
+        data: of the run's config.
+        space: of the run's config.
+        winner: the trial that became the bundle.
+        network: the winner's, trained; afterwards on the CPU, in eval mode.
+        records: all trials of the run.
+        meter: of the run's device.
+        prepare: what the device's precision does to a float graph.
+        forms: of the activations on that device, as `export.lowering.lower.lower` takes them.
+        reporter: hears what couldn't be had.
+    """
+    reporter.stage("Looking at the activations: what each costs, and what it does on validation images")
+    network.cpu().eval()
+    images = data.validation.images[(chosen := images_for(len(data.validation), *data.input_shape[1:]))]
+
+    def look_at_costs(places: dict[str, str]) -> Costs:
+        activations = activations_of(winner.architecture)
+        return costs_of(network, data.input_shape, activations, places, meter, prepare, forms)
+
+    def look_at_sites(places: dict[str, str]) -> Sites:
+        with torch.random.fork_rng(devices=[]):
+            start = space.build(winner.architecture)
+        inputs = torch.from_numpy(data.preprocessing.apply(images))
+        return sites_facts(network, start, places, inputs, torch.from_numpy(data.validation.labels[chosen]))
+
+    def part(what: str, look: Callable[[], Part], without: Callable[[str], Part]) -> Part:
+        try:
+            return look()
+        # Spaces, activations and devices of third parties may raise anything.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            reporter.note(f"activations: no {what}: {reason}")
+            return without(reason)
+
+    places = part("places", lambda: places_of(space, winner.architecture), lambda _: {})
+    facts = ActivationFacts(
+        format=FORMAT,
+        hwnas=version("hwnas"),
+        architecture_id=winner.id,
+        config_sha256=run.digest(),
+        effects=part("effects", lambda: effects_of(records), lambda why: Effects("", 0, 0, 0, (), (), why, why)),
+        costs=part("costs", lambda: look_at_costs(places), lambda why: Costs(None, (), missing=why)),
+        sites=part("sites", lambda: look_at_sites(places), lambda why: Sites(0, (), why)),
+    )
+    try:
+        write(run.path, facts)
+    except (OSError, ValueError) as error:
+        reporter.note(f"activations: they can't be written: {error}")

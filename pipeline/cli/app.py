@@ -1,0 +1,410 @@
+"""The command line: parse, call, print – nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
+
+app = typer.Typer(
+    name="hwnas",
+    help="Find the best network for a device: from a data set to a certified ONNX model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, logs on stderr.")]
+References = Annotated[
+    bool, typer.Option("--references", help="Train published networks the same way, to set the winner against.")
+]
+RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        _print(version("hwnas"))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False)
+    ] = None,
+    references: References = False,
+    as_json: Json = False,
+) -> None:
+    """The whole job: search, train the winner, export, check, pack."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    reporter = console.TerminalReporter()
+    result = commands.search(config, overrides or [], run_dir, reporter, references=references)
+    _show(result, as_json, views.outcome)
+
+
+@app.command()
+def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
+    """Go on after a crash or a stop; finished trials are never run again."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    result = commands.resume(run_dir, console.TerminalReporter(), references=references)
+    _show(result, as_json, views.outcome)
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    pick: Annotated[
+        str | None,
+        typer.Option(help="knee, fastest, most-accurate, or a trial's id; as configured.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Final training if needed, then a bundle of one trial."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    _show(commands.export(run_dir, pick, console.TerminalReporter()), as_json, views.outcome)
+
+
+@app.command()
+def trials(
+    run_dir: RunDir,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
+) -> None:
+    """The journal as a table."""
+    from pipeline.cli import run_commands as commands
+    from pipeline.cli import views
+
+    rows = commands.trials(run_dir)
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json exclude each other")
+    if as_csv:
+        _print(views.trials_csv(rows), end="")
+    else:
+        _show(rows, as_json, views.trials)
+
+
+@app.command()
+def verify(
+    bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
+) -> None:
+    """Check a bundle again: hashes, parity, accuracy, limits."""
+    from pipeline.cli import run_commands as commands
+    from pipeline.cli import views
+
+    result = commands.verify(bundle_dir)
+    _show(result, as_json, views.checks)
+    if not result["ok"]:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@app.command()
+def profile(
+    model: Model,
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on the latency.")] = 2.0,
+    per_node: Annotated[
+        bool, typer.Option("--per-node", help="Where the time goes: by module, activation and operator.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Latency, memory and energy of any ONNX file."""
+    from pipeline.cli import run_commands as commands
+    from pipeline.cli import views
+
+    result = commands.profile(
+        model,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        precision=precision,
+        budget_s=seconds,
+        per_node=per_node,
+    )
+    _show(result, as_json, views.profile)
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="A.onnx B.onnx …", help="Two ONNX files or more.", show_default=False)
+    ],
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the models have: fp32 or int8.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on all latencies together.")] = 4.0,
+    as_json: Json = False,
+) -> None:
+    """ONNX files against the first of them, timed in alternation."""
+    from pipeline.cli import run_commands as commands
+    from pipeline.cli import views
+
+    result = commands.compare(
+        models, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
+    )
+    _show(result, as_json, views.comparison)
+
+
+@app.command()
+def calibrate(
+    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    overrides: Overrides = None,
+    device: Annotated[
+        str | None, typer.Option(help="Another device than the config's; see `hwnas list devices`.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A .json file; by default it lies where searches find it.", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, max=3600, help="For the blocks: 60 s, or 180 s at INT8.", show_default=False)
+    ] = None,
+    nets: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Whole networks: 5, or 60 where blocks can't be timed.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build and save a cost model of a space on a device."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    result = commands.calibrate(
+        config,
+        overrides or [],
+        device=device,
+        output=output,
+        seconds=seconds,
+        nets=nets,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result, as_json, views.calibration)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="In place of a file: a run directory, with --architecture.", show_default=False)
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="A trial's id in that run.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="For a file; see `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about 90 s.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Latency without running it: of any ONNX file, or of a run's architecture."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    if (model is None) == (run is None) or (run is None) != (architecture is None):
+        raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
+    if run is not None and architecture is not None:
+        _show(commands.predict_trial(run, architecture), as_json, views.prediction)
+    elif model is not None:
+        result = commands.predict(
+            model,
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            precision=precision,
+            rebuild=rebuild,
+            reporter=console.TerminalReporter(),
+        )
+        _show(result, as_json, views.prediction)
+
+
+@app.command()
+def optimize(
+    model: Model,
+    output: Annotated[Path, typer.Option(help="The new ONNX file.", show_default=False)],
+    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", metavar="INPUT=SIZES", help="An input's sizes, where some are open: image=1,3,224,224."
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Time to spend on timing.")] = 6.0,
+    as_json: Json = False,
+) -> None:
+    """The cheapest exact form of a model's activations and pooling."""
+    from pipeline.cli import console, views
+    from pipeline.cli import run_commands as commands
+
+    result = commands.optimize(
+        model,
+        output,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        shapes=shapes or [],
+        seconds=seconds,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result, as_json, views.optimization)
+
+
+@app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(help="A YAML config of a benchmark.", show_default=False)],
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where results go and are gone on with.", show_default=False)
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Searches at a time: one a core.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Strategies against a published table, over seeds: hypervolume and regret."""
+    from pipeline.bench.command import bench as run
+    from pipeline.cli import console, views
+
+    _show(run(config, overrides or [], output, jobs, console.TerminalReporter()), as_json, views.bench)
+
+
+@app.command()
+def report(run_dir: RunDir, as_json: Json = False) -> None:
+    """Write the run's HTML page again."""
+    from pipeline.cli import run_commands as commands
+
+    _show({"report": str(commands.report(run_dir))}, as_json, lambda result: result["report"])
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="spaces, strategies, activations, data, devices, evaluators, engines or references.",
+            show_default=False,
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """What there is, one line each."""
+    from pipeline.cli import run_commands as commands
+    from pipeline.cli import views
+
+    _show(commands.listing(kind), as_json, views.listing)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, providers, NVML: what will and won't work here."""
+    from pipeline.cli import doctor as examination
+    from pipeline.cli import views
+
+    result = examination.examine()
+    _show(result, as_json, views.doctor)
+    if not result["ok"]:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def main() -> None:
+    """Run a command; turn what it raises into a message and an exit code."""
+    # OpenMP threads that wait by spinning take the cores that others need: on a busy machine training a small net
+    # was seen 10 times slower. Spinning briefly before they sleep costs nothing on an idle one
+    # (benchmarks/busy_training.py). It has to be said before torch is imported; child processes inherit it.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # NumPy's linear algebra does the same; its matrices here are too small for several threads to gain anything, and
+    # fitting a cost model was seen 60 times slower on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except SystemExit as ended:
+        # Wrong arguments were shown by typer itself, which ends while it handles its own error.
+        if said := getattr(ended.__context__, "format_message", None):
+            _tell_mistake(said())
+        raise
+    except KeyboardInterrupt:
+        _end("interrupted", EXIT_INTERRUPTED)
+    except OSError as error:
+        _end(_system_said(error), EXIT_USER_MISTAKE)
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            traceback.print_exc()
+            _end(f"internal error: {type(error).__name__}: {error}", EXIT_OWN_FAULT)
+        _end(str(error), error.exit_code)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(f"hwnas: {message}", file=sys.stderr)
+    if exit_code == EXIT_USER_MISTAKE:
+        _tell_mistake(message)
+    raise SystemExit(exit_code) from None
+
+
+def _tell_mistake(message: str) -> None:
+    """A user's mistake as the one document on stdout, where one was asked for."""
+    if "--json" in sys.argv[1:]:  # wrong arguments are not parsed, so their text has to do
+        with suppress(OSError, SystemExit):  # a stdout that nobody reads or that has no room changes no exit code
+            _print(json.dumps({"error": {"message": message, "exit_code": EXIT_USER_MISTAKE}}, indent=2))
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM stops like Ctrl-C: in good order."""
+    raise KeyboardInterrupt
+
+
+def _system_said(error: OSError) -> str:
+    """What the system refused: no room, no permission, a folder where a file should be."""
+    place = error.filename2 or error.filename  # of a renaming that failed, the place it was for
+    where = f"{place}: " if place else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _show(result: Any, as_json: bool, view: Any) -> None:
+    _print(json.dumps(result, indent=2, allow_nan=False) if as_json else view(result))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

@@ -1,0 +1,24 @@
+"""The config's section `engine`, for each name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.config.strict import Count, Positive, Strict
+
+
+class InlineOptions(Strict):
+    """One persistent child process, replaced when it dies, hangs or takes too much memory."""
+
+    name: Literal["inline"]
+    trial_minutes: Positive = 30.0
+    memory_gb: Positive | None = None
+
+
+class ProcessesOptions(Strict):
+    """Several persistent child processes that share cores and memory; as many as cores unless `workers` is given."""
+
+    name: Literal["processes"]
+    workers: Count | None = None
+    trial_minutes: Positive = 30.0
+    memory_gb: Positive | None = None

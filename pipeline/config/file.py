@@ -1,0 +1,234 @@
+"""From a YAML file to a checked config and back; an error names file, key, what was found and what is valid."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from latency_models.errors import DeviceError
+from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
+from pipeline.config.device import defined
+from pipeline.config.run import SECTIONS, RunConfig
+from pipeline.config.strict import ThirdParty
+from pipeline.errors import ConfigError, nearest
+from pipeline.registry import is_dotted, third_party
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+_Config = TypeVar("_Config", bound=RunConfig)
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a config file.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.path=value` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or wrong in a key, a type or a value.
+    """
+    return parse_config(read_values(path, overrides or []), str(path))
+
+
+def read_values(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """A config file's mapping, with `key.path=value` texts applied to it; nothing is checked yet.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, or a text hasn't that form.
+    """
+    values = _read_yaml(path)
+    for text in overrides:
+        _override(values, text)
+    return values
+
+
+def parse_config(values: dict[str, Any], source: str) -> RunConfig:
+    """Check a mapping against the models; `source` is named in errors.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    return parse_as(RunConfig, values, source)
+
+
+def parse_as(
+    model: type[_Config], values: dict[str, Any], source: str, problems: Sequence[str] = (), told: Sequence[str] = ()
+) -> _Config:
+    """Check a mapping against a kind of config.
+
+    Args:
+        model: the kind.
+        values: the mapping; a section may have been read by its own model already.
+        source: what errors name as the place of the mistake.
+        problems: what is known to be wrong already, to be told with the rest.
+        told: keys that those problems are about, and that are left out for that reason.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    problems = list(problems)
+    resolved = dict(values)
+    for kind in SECTIONS:
+        if kind in values and kind in model.model_fields:
+            try:
+                resolved[kind] = read_section(kind, values[kind], model.model_fields[kind].default)
+            except WrongSection as wrong:
+                problems += wrong.sentences
+                resolved.pop(kind)
+    if "device" in values:
+        try:
+            resolved["device"] = defined(values["device"])
+        except DeviceError as error:
+            problems.append(f"device.name: {error}")
+            resolved.pop("device")
+    try:
+        config = model.model_validate(resolved)
+    except ValidationError as error:
+        own = [_sentence(model, (), e) for e in error.errors() if not _answered(e, [*values, *told])]
+        raise ConfigError(source, problems + own) from None
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def parse_section(kind: str, value: Any, source: str) -> BaseModel:
+    """One section that is chosen by name, on its own; `source` is named in errors.
+
+    Raises:
+        ConfigError: with one sentence for each wrong key.
+    """
+    try:
+        return read_section(kind, value, RunConfig.model_fields[kind].default)
+    except WrongSection as wrong:
+        raise ConfigError(source, wrong.sentences) from None
+
+
+class WrongSection(Exception):  # noqa: N818 - carries sentences from a section to the message of the whole config
+    """What is wrong with a section, one sentence for each key."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        self.sentences = sentences
+
+
+def read_section(kind: str, value: Any, default: Any = None, place: str | None = None) -> BaseModel:
+    """A section by its `name`, so that its errors speak of that one's options only.
+
+    Args:
+        kind: of the section.
+        value: what stands there.
+        default: a section whose name holds where none is given.
+        place: the key path, where that isn't the kind.
+
+    Raises:
+        WrongSection: it has no name, an unknown one, or wrong options.
+    """
+    table, place = SECTIONS[kind], place or kind
+    if isinstance(value, dict) and "name" not in value and isinstance(default, BaseModel):
+        value = {"name": default.model_dump()["name"], **value}
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise WrongSection([f"{place}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
+    name = value["name"]
+    if name not in table and not is_dotted(name) and name not in third_party(kind):
+        raise WrongSection([f"{place}.name: unknown {kind} {name!r}{nearest(name, table)}"])
+    model = table.get(name, ThirdParty)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise WrongSection([_sentence(model, (place,), e) for e in error.errors()]) from None
+
+
+def _answered(error: ErrorDetails, given: Sequence[str]) -> bool:
+    """Whether a missing section is only missing because its own check failed before."""
+    return error["type"] == "missing" and error["loc"][0] in given
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config, every default written out, as YAML."""
+    return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = read_yaml(path, _Yaml)
+    except UnreadableYamlError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        raise ConfigError(str(path), ["no such file" + _near_file(path) if missing else str(error)]) from None
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise ConfigError(str(path), [f"needs a mapping of keys to values, found {found}"])
+    return values
+
+
+class _Yaml(StrictLoader):
+    """Also takes 1e-3 for a number, as YAML 1.2 does."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
+def _near_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    others = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
+    close = difflib.get_close_matches(str(path), others, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text}", ["needs the form key.path=value"])
+    try:
+        value = yaml.load(raw, _Yaml)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {text}", [f"the value is no valid YAML: {error}"]) from None
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {text}", [f"{parent} is a {type(child).__name__}, not a mapping"])
+        node = child
+    node[last] = value
+
+
+def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetails) -> str:
+    """One sentence: key path, what was found, what is valid, the nearest match."""
+    location = [part for part in error["loc"] if part != "[key]"]
+    path = ".".join(str(part) for part in (*prefix, *location)) or "the config"
+    found = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown key{nearest(str(location[-1]), _keys_at(model, location[:-1]))}"
+        case "missing":
+            names = SECTIONS.get(path)
+            return f"{path}: is required" + (f"; valid names: {', '.join(names)}" if names else "")
+        case "literal_error":
+            valid = [v.strip(" '") for v in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+            return f"{path}: found {found!r}{nearest(str(found), valid)}"
+        case "model_type":
+            return f"{path}: needs a mapping of keys to values, found {found!r}"
+        case _:
+            message = error["msg"][:1].lower() + error["msg"][1:]
+            return f"{path}: {message}" + ("" if isinstance(found, (dict, BaseModel)) else f", found {found!r}")
+
+
+def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    """The valid keys of the mapping at a place inside a model."""
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

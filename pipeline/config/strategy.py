@@ -1,0 +1,144 @@
+"""The config's section `strategy`, for each name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.config.strict import Count, Positive, Strict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RandomOptions(Strict):
+    """NNI's uniform random search."""
+
+    name: Literal["random"]
+
+
+class GridOptions(Strict):
+    """Every architecture once, in a shuffled order."""
+
+    name: Literal["grid"]
+    shuffle: bool = True
+
+
+class EvolutionOptions(Strict):
+    """NNI's regularized evolution; the population follows the budget unless it is given."""
+
+    name: Literal["evolution"]
+    population: Annotated[int, Field(ge=2)] | None = None
+    sample: Annotated[int, Field(ge=1)] | None = None
+    mutation: Annotated[float, Field(gt=0, le=1)] = 0.1
+    crossover: bool = False
+
+    @field_validator("sample")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        population = info.data.get("population")
+        if value is not None and population is not None and value > population:
+            raise PydanticCustomError("sample", "must not exceed the population, {of}", {"of": population})
+        return value
+
+    def resolved(self, trials: int) -> EvolutionOptions:
+        """With the population written out, so that a longer budget later changes nothing before.
+
+        A quarter of the trials within 8 to 50: with NNI's own 100 a short search would be a random one.
+        """
+        if self.population is not None:
+            return self
+        return self.model_copy(update={"population": max(8, min(50, trials // 4), self.sample or 0)})
+
+
+class LocalSearchOptions(Strict):
+    """Pareto local search; each climb begins with so many random architectures."""
+
+    name: Literal["local_search"]
+    starts: Count = 10
+
+
+class Nsga2Options(Strict):
+    """NSGA-II; `mutation` is the probability of each active choice, one over their number by default."""
+
+    name: Literal["nsga2"]
+    population: Annotated[int, Field(ge=2)] = 16
+    crossover: Share = 0.9
+    mutation: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class TpeOptions(Strict):
+    """NNI's Tree-structured Parzen Estimator, with NNI's own defaults."""
+
+    name: Literal["tpe"]
+    startup: Count = 20
+    candidates: Count = 24
+    gamma: Positive = 0.25
+    liar: Literal["best", "worst", "mean"] = "best"
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a key is left out where it is written: what was there before it stays valid."""
+    return not value
+
+
+class GuidedOptions(Strict):
+    """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked.
+
+    `proxies` are zero-cost scores that the model of the error sees, beside the architectures.
+    """
+
+    name: Literal["guided"]
+    initial: Annotated[int, Field(ge=2)] = 8
+    aim: Literal["auto", "front", "accuracy"] = "auto"
+    proxies: Annotated[list[str], Field(exclude_if=_is_empty)] = []
+
+    @field_validator("proxies")
+    @classmethod
+    def _distinct(cls, values: list[str]) -> list[str]:
+        if len(set(values)) != len(values):
+            raise PydanticCustomError("proxies", "lists a score twice")
+        return values
+
+    def resolved(self, pick: str) -> GuidedOptions:
+        """With the aim written out, so that another pick later changes no proposal."""
+        if self.aim != "auto":
+            return self
+        return self.model_copy(update={"aim": "accuracy" if pick == "most-accurate" else "front"})
+
+
+class BayesianOptions(Strict):
+    """A Gaussian process of the score; `kappa` standard deviations make the bound of `ucb`."""
+
+    name: Literal["bayesian"]
+    initial: Annotated[int, Field(ge=2)] = 8
+    acquisition: Literal["ei", "ucb"] = "ei"
+    kappa: Positive = 1.0
+
+
+class ControllerOptions(Strict):
+    """An LSTM policy that is trained by REINFORCE."""
+
+    name: Literal["controller"]
+    hidden_size: Count = 64
+    learning_rate: Positive = 0.005
+    entropy: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    batch_size: Count = 1
+    repeats: Annotated[int, Field(ge=0)] = 4
+
+
+def resolved(section: BaseModel, *, trials: int, pick: str) -> BaseModel:
+    """A section with what it takes from the rest of the config written out, so that a run keeps it.
+
+    Args:
+        section: of any strategy.
+        trials: the budget's.
+        pick: which trial is to win.
+    """
+    if isinstance(section, EvolutionOptions):
+        return section.resolved(trials)
+    if isinstance(section, GuidedOptions):
+        return section.resolved(pick)
+    return section

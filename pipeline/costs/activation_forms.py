@@ -1,0 +1,100 @@
+"""The form of each activation that is fastest on a device: timed when a space first asks for it, and kept.
+
+What is timed is a small network, convolution, activation, convolution, as the space's own are; the choice goes into
+the candidates' quick graphs and the winner's export alike. Most activations have one form only, and nothing to time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import platformdirs
+import torch
+from torch import nn
+
+from export.activations import table as activations
+from export.exporter.graph_builder import plain_graph
+from export.lowering.form_choice import alternatives, choose_forms
+from pipeline.winner.int8 import prepare_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import onnx
+
+    from latency_models.devices.device import Device
+    from latency_models.timing.meter import LatencyMeter
+    from pipeline.spaces.base import SearchSpace
+
+FORMAT = 1
+"""Of the file, and of the forms: where `export.lowering.forms` gets another form, another number."""
+_CHANNELS, _SIDE = 64, 16
+_SECONDS_EACH = 0.4
+
+
+def forms_of(space: SearchSpace, device: Device, meter: LatencyMeter) -> dict[str, str]:
+    """Activation family → form to prefer, for the activations that a space may choose.
+
+    Raises:
+        CostError: the device can't be used.
+    """
+    names = sorted({str(v) for c in space.choices if c.label.endswith("activation") for v in c.values})
+    models = {name: model for name in names if alternatives(model := _network(name))}
+    if not models:
+        return {}
+    path = _file(device, meter)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        known = _read(path)
+        missing = {name: model for name, model in models.items() if name not in known}
+        if missing:
+            known |= {name: choose_forms(m, _measure(device, meter)) for name, m in missing.items()}
+            _write(path, known)
+    return {family: form for name in models for family, form in known[name].items()}
+
+
+def _network(name: str) -> onnx.ModelProto:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(_CHANNELS, _CHANNELS, 1),
+            activations.create(name, _CHANNELS),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 1),
+        )
+        with activations.as_if_trained(network):
+            return plain_graph(network, (_CHANNELS, _SIDE, _SIDE))
+
+
+def _measure(device: Device, meter: LatencyMeter) -> Callable[[Sequence[bytes]], list[tuple[float, float]]]:
+    prepare = prepare_of(device.precision)
+
+    def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
+        found = meter.together([prepare(model) for model in models], budget_s=_SECONDS_EACH * len(models))
+        return [(ratio.ratio, ratio.high) for ratio in found.ratios]
+
+    return measure
+
+
+def _file(device: Device, meter: LatencyMeter) -> Path:
+    settings = f"{device.precision}-b{device.batch_size}"
+    name = f"{device.name}-{meter.environment().fingerprint[:16]}-{settings}.json"
+    return platformdirs.user_data_path("hwnas") / "activation_forms" / name
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    """What is stored; nothing where there is no file, or none of this format."""
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        return dict(document["forms"]) if document["format"] == FORMAT else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(path: Path, forms: Mapping[str, Mapping[str, str]]) -> None:
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps({"format": FORMAT, "forms": forms}, indent=1), encoding="utf-8")
+    unfinished.replace(path)

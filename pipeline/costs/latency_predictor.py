@@ -1,0 +1,360 @@
+"""The cost model of a space on a device: an architecture's latency without running it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import platformdirs
+
+from latency_models.predictors.feature_kernel import FeatureGroup
+from latency_models.predictors.feature_model import MINIMUM, FeatureModel
+from latency_models.predictors.herding import informative
+from latency_models.predictors.operator_model import Hyper, Observation, OperatorModel
+from latency_models.predictors.operators import constant
+from latency_models.predictors.prediction import Prediction
+from latency_models.timing.meter import LatencyMeter
+from pipeline.errors import HwnasError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from latency_models.devices.device import Device
+    from latency_models.devices.environment import Environment
+    from pipeline.config.run import RunConfig
+    from pipeline.data import DataSet
+    from pipeline.spaces.base import Architecture, SearchSpace, Value
+
+FORMAT = 1
+_COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
+_CALL = constant("call")
+# A few whole networks alone don't tell how far their operators' times reach: broad guesses until there are more.
+_FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
+_INTERVAL_95_SD = 1.96
+_NOT_DECIDING = ("load_at_start", "cores", "python", "fingerprint")
+
+
+class CostModelError(HwnasError):
+    """A cost model's file that can't be used here; tells why."""
+
+
+class SpaceCostModel(ABC):
+    """Predicts latencies of a space's architectures, and learns from each that is measured.
+
+    `predict` answers None until enough was observed. `counted` are the costs that need no clock, under the names that
+    configs use.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.nets = 0
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Which model, and from how many measurements."""
+
+    @abstractmethod
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+
+    @abstractmethod
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network; `noise` is the measurement's relative standard deviation."""
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+
+    @abstractmethod
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave; raises KeyError, TypeError or ValueError for what it didn't give."""
+
+
+class PieceCostModel(SpaceCostModel):
+    """For spaces that tell their pieces: the sum of the operators' times."""
+
+    kind = "operators"
+    least_nets = 12
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self._observations: list[Observation] = []
+        self._hyper = _FROM_NETS
+        self._fitted: OperatorModel | None = None
+        self._probes = 0
+
+    @property
+    def description(self) -> str:
+        """Probes and networks."""
+        return f"operators: {self._probes} timed probes, {self.nets} whole networks"
+
+    def operators(self, architecture: Mapping[str, Value]) -> tuple[Any, ...]:
+        """All operators of the network, and its call."""
+        found = self.space.pieces(architecture)
+        assert found is not None
+        return (_CALL, *(operator for piece in found for operator in piece.operators))
+
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+        if self._probes == 0 and self.nets < self.least_nets:
+            return None
+        return self._model().predict(self.operators(architecture))
+
+    def expected_ms(self, architecture: Mapping[str, Value]) -> float:
+        """The latency alone, from the architecture alone: for thousands of candidates. At least two observations."""
+        return self._model().expected_ms(self.operators(architecture))
+
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network."""
+        self._observations.append(Observation(self.operators(architecture), latency_ms, noise, whole=True))
+        self._fitted = None
+        self.nets += 1
+
+    def observe_probes(self, observations: Sequence[Observation]) -> None:
+        """Learn timed probes."""
+        self._observations += observations
+        self._fitted = OperatorModel.fit(self._observations)
+        self._probes += len(observations)
+        self._hyper = self._fitted.hyper
+
+    def held_out(self) -> np.ndarray | None:
+        """(n,) relative errors of the probes, each predicted without it; None where they are too few to tell."""
+        errors = self._model().held_out_errors()
+        return None if errors is None else errors[: self._probes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return self._model().as_dict()
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave."""
+        self._fitted = OperatorModel.from_dict(document)
+        self._observations = list(self._fitted.observations)
+        self.nets = sum(each.whole for each in self._observations)
+        self._probes = len(self._observations) - self.nets
+        self._hyper = self._fitted.hyper if self._probes else _FROM_NETS
+
+    def _model(self) -> OperatorModel:
+        """Fitted once to what was observed so far; probes settle the hyperparameters."""
+        if self._fitted is None:
+            self._fitted = OperatorModel.fit(self._observations, self._hyper)
+        return self._fitted
+
+
+class FeatureCostModel(SpaceCostModel):
+    """For any other space: a regression over choices and counted costs of whole networks."""
+
+    kind = "features"
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self._columns = [(choice.label, value) for choice in space.choices for value in choice.values]
+        # Few counts say more than many choices: a group of their own keeps them from drowning among those.
+        self._groups = (FeatureGroup("choices", len(self._columns)), FeatureGroup("counted", len(_COUNTED)))
+        self._features: list[np.ndarray] = []
+        self._ms: list[float] = []
+        self._model: FeatureModel | None = None
+
+    @property
+    def description(self) -> str:
+        """Networks."""
+        return f"features: {self.nets} whole networks"
+
+    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+        """The latency with its 90 % interval."""
+        if self.nets < MINIMUM:
+            return None
+        if self._model is None:
+            self._model = FeatureModel.fit(np.array(self._features), np.array(self._ms), self._groups)
+        found = self._model.predict(self._vector(architecture, counted)[None])
+        return Prediction(float(found.latency_ms[0]), float(found.low_ms[0]), float(found.high_ms[0]))
+
+    def observe(
+        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
+    ) -> None:
+        """Learn a measured network."""
+        self._features.append(self._vector(architecture, counted))
+        self._ms.append(latency_ms)
+        self.nets += 1
+        self._model = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `load` needs."""
+        return {"features": [each.tolist() for each in self._features], "latency_ms": self._ms}
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave."""
+        self._features = [np.array(each, float) for each in document["features"]]
+        width = len(self._columns) + len(_COUNTED)
+        if not all(each.shape == (width,) and np.isfinite(each).all() for each in self._features):
+            raise ValueError("other features")
+        self._ms = [float(each) for each in document["latency_ms"]]
+        if len(self._ms) != len(self._features) or not all(0 < ms < np.inf for ms in self._ms):
+            raise ValueError("no latency above 0 for each network")
+        self.nets, self._model = len(self._ms), None
+
+    def informative(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:
+        """Which `count` of the pool to measure: those whose choices together look most like it; any first part too."""
+        if count == 0:
+            return []
+        chosen = np.array([self._chosen(architecture) for architecture in pool])
+        return [pool[at] for at in informative(chosen, self._groups[:1], count, seed=seed)]
+
+    def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
+        return np.array([*self._chosen(architecture), *(counted[name] for name in _COUNTED)])
+
+    def _chosen(self, architecture: Mapping[str, Value]) -> list[float]:
+        return [float(architecture.get(label) == value) for label, value in self._columns]
+
+
+def cost_model_for(space: SearchSpace) -> SpaceCostModel:
+    """An empty cost model of the form that suits the space."""
+    tells_pieces = space.pieces(space.at(0)) is not None
+    return PieceCostModel(space) if tells_pieces else FeatureCostModel(space)
+
+
+def relative_noise(low_ms: float, latency_ms: float, high_ms: float) -> float:
+    """A measurement's relative standard deviation, from its 95 % interval."""
+    return (high_ms - low_ms) / (2.0 * _INTERVAL_95_SD * latency_ms)
+
+
+def identity_of(config: RunConfig, data: DataSet) -> dict[str, Any]:
+    """What a cost model is of: the space with its input."""
+    return {
+        "space": json.loads(config.space.model_dump_json()),
+        "input_shape": list(data.input_shape),
+        "classes": len(data.classes),
+    }
+
+
+def default_file(identity: Mapping[str, Any], device: Device, environment: Environment) -> Path:
+    """Where the cost model of a space on a device lies unless it is put elsewhere."""
+    key = json.dumps([identity, device.as_dict(), environment.fingerprint], sort_keys=True)
+    name = f"{identity['space']['name'].replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return platformdirs.user_data_path("hwnas") / "cost_models" / name
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work whether a cost model can be saved there.
+
+    Raises:
+        CostModelError: it can't, or searches would not take the name for a file's.
+    """
+    if path.suffix != ".json":
+        raise CostModelError(f"{path}: a cost model's name ends in .json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".unfinished").open("a"):
+            pass
+        path.with_suffix(".unfinished").unlink()
+    except OSError as error:
+        place = "--output names another place, and so does XDG_DATA_HOME"
+        raise CostModelError(f"{path} can't be written ({error.strerror or error}); {place}") from error
+
+
+def save(
+    path: Path, model: SpaceCostModel, identity: Mapping[str, Any], device: Device, environment: Environment
+) -> None:
+    """Write a cost model with all that says where it holds."""
+    document = {
+        "format": FORMAT,
+        "hwnas": version("hwnas"),
+        "kind": model.kind,
+        "identity": identity,
+        "device": device.as_dict(),
+        "environment": environment.as_dict(),
+        "model": model.as_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(document), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read(
+    path: Path, space: SearchSpace, identity: Mapping[str, Any], device: Device, environment: Environment
+) -> SpaceCostModel:
+    """The cost model in a file, for this space, device and environment.
+
+    Raises:
+        CostModelError: there is none, it is damaged, or it is another space's, device's or environment's.
+    """
+    document = _document(path, identity)
+    if document.get("device") != (wanted := device.as_dict()):
+        raise CostModelError(f"{path}: it is of another device: {_apart(document.get('device'), wanted)}")
+    found = document.get("environment")
+    if not isinstance(found, dict) or found.get("fingerprint") != environment.fingerprint:
+        told = _apart(found, environment.as_dict())
+        raise CostModelError(f"{path}: it was made in another environment ({told})")
+    return _loaded(path, space, document)
+
+
+def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -> SpaceCostModel:
+    """As `read`, wherever it was made: for what was decided by the model, not for what is measured now.
+
+    Raises:
+        CostModelError: there is none, it is damaged, or it is another space's.
+    """
+    return _loaded(path, space, _document(path, identity))
+
+
+def _document(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CostModelError(f"{path}: there is no cost model; make one with `hwnas calibrate`") from None
+    except (OSError, ValueError) as error:
+        raise CostModelError(f"{path}: no cost model, or a damaged one ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CostModelError(f"{path}: no cost model of format {FORMAT}; make one with `hwnas calibrate`")
+    if document.get("identity") != identity:
+        raise CostModelError(f"{path}: it is of another space or input: {_apart(document.get('identity'), identity)}")
+    return document
+
+
+def _loaded(path: Path, space: SearchSpace, document: Mapping[str, Any]) -> SpaceCostModel:
+    model = cost_model_for(space)
+    try:
+        if document["kind"] != model.kind:
+            raise ValueError(f"kind {document['kind']!r}")
+        model.load(document["model"])
+    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
+        raise CostModelError(f"{path}: a damaged cost model ({type(error).__name__}: {error})") from error
+    return model
+
+
+def check_cost_model(config: RunConfig, data: DataSet, space: SearchSpace, device: Device) -> None:
+    """Read the file that a config names, to see whether it can be used.
+
+    Raises:
+        CostModelError: it can't.
+        CostError: the device can't be used.
+    """
+    with LatencyMeter(device) as meter:
+        read(Path(config.cost_model), space, identity_of(config, data), device, meter.environment())
+
+
+def _apart(found: Any, wanted: Mapping[str, Any]) -> str:
+    """What differs between a file's facts and today's, in words."""
+    if not isinstance(found, dict):
+        return "it doesn't say which"
+    told = []
+    for key, here in wanted.items():
+        there = found.get(key)
+        if key in _NOT_DECIDING or there == here:
+            continue
+        both = isinstance(there, dict) and isinstance(here, dict)
+        told.append(_apart(there, here) if both else f"{key} {there!r} there, {here!r} here")
+    return "; ".join(told)

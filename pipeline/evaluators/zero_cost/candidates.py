@@ -1,0 +1,143 @@
+"""Zero-cost scores of a search's candidates, from networks that are built for that."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pipeline.config.evaluator import SCORE_NAMES
+from pipeline.engines.trial import trial_seed
+from pipeline.errors import UnknownNameError
+from pipeline.evaluators.threads import one_torch_thread
+from pipeline.evaluators.zero_cost.minibatch import minibatch
+from pipeline.evaluators.zero_cost.scores import score_of
+from pipeline.spaces.base import architecture_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pipeline.cli.console import Reporter
+    from pipeline.config.run import RunConfig
+    from pipeline.data import DataSet
+    from pipeline.spaces.base import Architecture, SearchSpace
+
+_IMAGES = 32
+_MANY = 50
+_LOG = logging.getLogger(__name__)
+
+
+class NetworkScores:
+    """Builds each architecture once, in this process, and scores it; see `pipeline.strategies.problem.KnownScores`.
+
+    Weights, minibatch and number of threads are fixed, and it is done on the CPU, so an architecture's scores are the
+    same whenever it is asked for. Another version of torch, or another CPU, may round otherwise: a run keeps its
+    scores.
+
+    Args:
+        space: of the architectures.
+        data: whose training images are shown.
+        names: of the scores.
+        seed: of the search.
+        reporter: hears how far it is.
+        kept: a file of scores, one architecture a line, which is read and added to.
+
+    Attributes:
+        names: of the scores.
+    """
+
+    dear: bool = True
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: DataSet,
+        names: Sequence[str],
+        seed: int,
+        reporter: Reporter,
+        kept: Path | None = None,
+    ) -> None:
+        self.names = tuple(names)
+        self._space, self._seed, self._reporter = space, seed, reporter
+        self._images, self._labels = minibatch(data, _IMAGES)
+        self._kept = kept
+        self._known = {} if kept is None else _read(kept, len(self.names))
+
+    def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(architectures, names); NaN where a network has no score, or can't be built."""
+        asked = {architecture_id(each): each for each in architectures}
+        missing = {identity: each for identity, each in asked.items() if identity not in self._known}
+        with one_torch_thread():
+            for number, (identity, architecture) in enumerate(missing.items()):
+                self._known[identity] = self._scored(identity, architecture)
+                self._keep(identity)
+                if len(missing) >= _MANY:  # of a few new ones nobody needs to hear
+                    self._reporter.progress(f"zero-cost scores of {len(missing)} candidates", number / len(missing))
+        rows = [self._known[architecture_id(each)] for each in architectures]
+        return np.array(rows, dtype=float).reshape(len(architectures), len(self.names))
+
+    def _keep(self, identity: str) -> None:
+        if self._kept is not None:
+            with self._kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([identity, *self._known[identity]]) + "\n")
+
+    def _scored(self, identity: str, architecture: Architecture) -> list[float]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(trial_seed(self._seed, identity))
+            found = []
+            try:
+                network = self._space.build(architecture)
+            except Exception:  # a candidate may raise anything; its trial will tell
+                _LOG.warning("%s can't be built", identity, exc_info=True)
+                return [math.nan] * len(self.names)
+            for name in self.names:
+                try:
+                    found.append(score_of(name, network, self._images, self._labels))
+                except Exception as error:  # likewise; without a score it may still be tried
+                    _LOG.warning("%s has no score: %s", identity, error)
+                    found.append(math.nan)
+        return found
+
+
+def _read(path: Path, count: int) -> dict[str, list[float]]:
+    """What was kept; a line that was cut off by a kill is as if it weren't there."""
+    found: dict[str, list[float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            identity, *scores = json.loads(line)
+            found[str(identity)] = [float(score) for score in scores]
+        except (ValueError, TypeError):
+            continue
+    return {identity: scores for identity, scores in found.items() if len(scores) == count}
+
+
+def check_proxies(config: RunConfig) -> None:
+    """Whether a strategy's proxies can be computed.
+
+    Raises:
+        UnknownNameError: one of them is no zero-cost score.
+    """
+    for name in _names(config):
+        if name not in SCORE_NAMES:
+            raise UnknownNameError("score", name, SCORE_NAMES)
+
+
+def proxies_of(
+    config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter, kept: Path | None = None
+) -> NetworkScores | None:
+    """What the config's strategy asks for, None where that is nothing; `kept` as for `NetworkScores`."""
+    names = _names(config)
+    return NetworkScores(space, data, names, config.seed, reporter, kept) if names else None
+
+
+def _names(config: RunConfig) -> list[str]:
+    """A third party's strategy may ask, too; what isn't a list of names is something else of its own."""
+    given = getattr(config.strategy, "proxies", None)
+    return given if isinstance(given, list) and all(isinstance(name, str) for name in given) else []

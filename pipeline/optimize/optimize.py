@@ -1,0 +1,295 @@
+"""`hwnas optimize`: any ONNX file with its activations and pools in the cheapest exact form for a device.
+
+What comes out is never slower, and the same to 1e-5: the new file's outputs are compared with the old one's, and both
+are timed in alternation; where nothing is gained, the file is written as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from export import onnx_file
+from export.errors import InvalidFileError
+from export.lowering.form_choice import choose_forms
+from export.lowering.lower import lower_and_tell
+from export.lowering.overlooked import overlooked
+from latency_models.devices.device import resolve_device
+from latency_models.errors import InvalidModelError
+from latency_models.runners.runner import session
+from latency_models.timer import RefusedError
+from latency_models.timing.meter import LatencyMeter
+from pipeline.costs.external_data import whole_model
+from pipeline.errors import HwnasError
+from pipeline.optimize.input_sizes import input_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from export.lowering.activations import Site
+    from export.lowering.lower import Lowered
+    from latency_models.devices.device import Device
+    from latency_models.timing.statistics import Ratio
+    from pipeline.cli.console import Reporter
+    from pipeline.optimize.input_sizes import InputSizes
+
+TOLERANCE = 1e-5
+"""Largest difference of an output, as a share of the largest value in it."""
+_VARIANT_SHARE = 0.5  # of the time given, for choosing forms
+_GELU_OPSET = 20  # of the first Gelu operator
+_NOTHING = "nothing in it has a cheaper form"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    content: bytes
+    lowered: Lowered
+    opset: int | None
+
+
+def optimize(
+    model: Path,
+    output: Path,
+    device: Device,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    seconds: float,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Write `output`, and tell what was changed and gained.
+
+    What the user got wrong is told before anything is timed.
+
+    Args:
+        model: an ONNX file.
+        output: a file, which may be there already; neither the model nor its weights.
+        device: what the model is timed on.
+        shapes: input → all its sizes, where some are open; see `pipeline.optimize.input_sizes`.
+        seconds: of timing.
+        reporter: hears what is done.
+
+    Raises:
+        HwnasError: the output can't be written there, or the shapes don't fit.
+        CostError: no model, one with sizes that nobody gave, or one that the device can't run.
+    """
+    original, weights = whole_model(model)
+    _check_place(model, output, weights)
+    with _unfinished(output) as place:
+        sizes = input_sizes(original, model, device.batch_size, shapes or {})
+        trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))
+        result, content = _optimized(original, trial, seconds, reporter)
+        place.write_bytes(content)
+    return {"model": str(model), "output": str(output), **result}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How the model of a file is run: with which sizes, on which device."""
+
+    path: Path
+    sizes: InputSizes
+    device: Device
+
+    def timed(self, content: bytes) -> bytes:
+        """The model with the sizes that a timer can't know written into it."""
+        if self.sizes.only_batch:
+            return content
+        model = onnx.load_model_from_string(content)
+        self.sizes.written_into(model)
+        fixed: bytes = model.SerializeToString()
+        return fixed
+
+    def feed(self, content: bytes) -> dict[str, np.ndarray]:
+        """Made-up inputs, on which the model was run.
+
+        Raises:
+            InvalidModelError: it can't be run with them.
+        """
+        cpu = resolve_device("cpu", 1, self.device.batch_size, "fp32")
+        try:
+            return session(self.timed(content), cpu, None).feed
+        except RefusedError as refused:
+            hint = f" (sizes were guessed: {'; '.join(self.sizes.notes)})" if self.sizes.notes else ""
+            raise InvalidModelError(str(self.path), refused.reason + hint) from refused
+
+
+def _optimized(
+    original: onnx.ModelProto, trial: _Trial, seconds: float, reporter: Reporter
+) -> tuple[dict[str, Any], bytes]:
+    """What was found out, and the file's content."""
+    before = original.SerializeToString()
+    feed = trial.feed(before)
+    reporter.stage("Looking for activations and pools")
+    unseen = overlooked(original)
+    with LatencyMeter(trial.device) as meter:
+        candidate = _best(original, trial, meter, seconds * _VARIANT_SHARE, reporter)
+        left = seconds * (1 - _VARIANT_SHARE)
+        reason, ratio, difference = _verdict(before, candidate, feed, trial, meter, left, reporter)
+    if reason is _NOTHING and unseen:
+        reason = "nothing that was looked at has a cheaper form"
+    kept = reason is None
+    result = {
+        "changed": kept,
+        "reason": reason or "faster, and the same",
+        "ratio": ratio.ratio if ratio else None,
+        "ratio_low": ratio.low if ratio else None,
+        "ratio_high": ratio.high if ratio else None,
+        "largest_difference": difference,
+        "activations": _told(candidate.lowered.sites),
+        "pools": candidate.lowered.pools,
+        "not_looked_at": [asdict(each) for each in unseen],
+        "opset": candidate.opset if kept else onnx_file.opset_of(original),
+        "device": trial.device.as_dict(),
+        "shapes": {name: list(shape) for name, shape in trial.sizes.shapes.items()},
+        "notes": list(trial.sizes.notes),
+    }
+    return result, candidate.content if kept else before
+
+
+def _best(
+    original: onnx.ModelProto, trial: _Trial, meter: LatencyMeter, seconds: float, reporter: Reporter
+) -> _Candidate:
+    source = _raised(original) or original
+
+    def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
+        reporter.stage(f"Timing {len(models)} ways to write its activations")
+        together = meter.together([trial.timed(each) for each in models], budget_s=seconds)
+        return [(each.ratio, each.high) for each in together.ratios]
+
+    lowered = lower_and_tell(source, choose_forms(source, measure))
+    return _Candidate(lowered.model.SerializeToString(), lowered, onnx_file.opset_of(source))
+
+
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """At the opset that has Gelu, where the model has one in another form and can be brought there."""
+    if not any(site.activation == "gelu_tanh" for site in lower_and_tell(model).sites):
+        return None
+    if (onnx_file.opset_of(model) or 0) >= _GELU_OPSET:
+        return None
+    try:
+        raised = onnx.version_converter.convert_version(model, _GELU_OPSET)
+        onnx_file.check_model(raised.SerializeToString())
+    except (RuntimeError, ValueError, onnx.checker.ValidationError, InvalidFileError):
+        return None
+    return raised
+
+
+def _verdict(
+    before: bytes,
+    candidate: _Candidate,
+    feed: dict[str, np.ndarray],
+    trial: _Trial,
+    meter: LatencyMeter,
+    seconds: float,
+    reporter: Reporter,
+) -> tuple[str | None, Ratio | None, float | None]:
+    """Why the file is left as it was (None where it isn't), the times' ratio, and the largest difference."""
+    changed = candidate.lowered.pools or any(site.before != site.after for site in candidate.lowered.sites)
+    if not changed:
+        return _NOTHING, None, None
+    try:
+        difference = _difference(before, candidate.content, feed)
+    except InvalidFileError as error:
+        return f"the new file can't be run: {error.reason}", None, None
+    if difference > TOLERANCE:
+        return f"its outputs would differ by {difference:.2g} of the largest", None, difference
+    reporter.stage("Timing the new file beside the old one")
+    ratio = meter.compare(trial.timed(candidate.content), trial.timed(before), budget_s=seconds)
+    if ratio.high >= 1.0:
+        return (
+            f"it wouldn't be faster: {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) of its time",
+            ratio,
+            difference,
+        )
+    return None, ratio, difference
+
+
+def _difference(before: bytes, after: bytes, feed: dict[str, np.ndarray]) -> float:
+    """The largest difference of an output on made-up inputs, as a share of the output's largest value."""
+    old, new = onnx_file.open_session(before), onnx_file.open_session(after)
+    largest = 0.0
+    for each in _feeds(feed):
+        pairs = zip(old.run(None, each), new.run(None, each), strict=True)
+        for expected, found in pairs:
+            if np.asarray(expected).dtype.kind != "f" or not np.size(expected):
+                largest = max(largest, 0.0 if np.array_equal(expected, found) else np.inf)
+                continue
+            if not np.array_equal(np.isfinite(expected), np.isfinite(found)):
+                return float("inf")
+            with np.errstate(invalid="ignore"):
+                apart = np.nanmax(np.abs(np.where(np.isfinite(expected), expected - found, 0.0)))
+                size = np.nanmax(np.abs(np.where(np.isfinite(expected), expected, 0.0)))
+            largest = max(largest, float(apart / size) if size else float(apart))
+    return largest
+
+
+def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs from 0 to 1, as the ones that are timed, and such as are spread around 0, some widely."""
+    random = np.random.default_rng(0)
+    yield feed
+    for spread in (1.0, 4.0):
+        yield {
+            name: (spread * random.standard_normal(array.shape)).astype(array.dtype)
+            if array.dtype.kind == "f"
+            else array
+            for name, array in feed.items()
+        }
+
+
+def _told(sites: Sequence[Site]) -> list[dict[str, Any]]:
+    """Alike sites as one row."""
+    rows = Counter(
+        (site.name, site.form, site.folded, " ".join(site.before), " ".join(site.after), site.deviations)
+        for site in sites
+    )
+    return [
+        {
+            "activation": activation,
+            "sites": count,
+            "before": before,
+            "after": after,
+            "form": form,
+            "scales_folded": folded,
+            "deviations": list(deviations),
+        }
+        for (activation, form, folded, before, after, deviations), count in rows.most_common()
+    ]
+
+
+def _check_place(model: Path, output: Path, weights: Iterable[Path]) -> None:
+    """The new file takes no other's place but that of an earlier one: what it was made of stays."""
+    if output.is_dir():
+        raise HwnasError(f"{output} is a directory; name a file in it")
+    if not output.parent.is_dir():
+        raise HwnasError(f"there is no directory {output.parent}")
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise HwnasError(f"{output} is no regular file; name another one")
+    if output.samefile(model):
+        raise HwnasError(f"{output} is the model itself; name another file")
+    if any(output.samefile(each) for each in weights):
+        raise HwnasError(f"{output} has the model's weights in it; name another file")
+
+
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    """A file beside the output, which takes its place in the end; that it can be written is known at the start."""
+    output = output.resolve()
+    unfinished = output.with_name(f".hwnas-{os.getpid()}.unfinished")
+    try:
+        unfinished.touch()
+    except OSError as error:
+        raise HwnasError(f"{output} can't be written: {error.strerror or error}") from error
+    try:
+        yield unfinished
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""The names of activations in a config: rows of the table, or a user's own by dotted path."""
+
+from __future__ import annotations
+
+from export.activations import table as activations
+from export.errors import UnknownActivationError
+from export.exporter import custom_activation as own_activation
+from pipeline.registry import is_dotted, load, third_party
+
+_KIND = "activation"
+
+
+def resolve_activation(name: str) -> str:
+    """The table's name for a config's; one's own activation joins the table first.
+
+    Args:
+        name: a row or an alias, an entry point of the group `hwnas.activation`, or `package.module:attribute`. What
+            is imported here must come from a config that the user wrote, never from a file that was handed to them.
+
+    Raises:
+        UnknownActivationError: no such activation; tells the nearest, and how one's own is named.
+        OwnActivationError: what was imported can't be an activation.
+        HwnasError: it can't be imported.
+    """
+    known = name in activations.ACTIVATIONS or name in activations.ALIASES
+    if not known and (is_dotted(name) or name in third_party(_KIND)):
+        own_activation.adopt(name, load(_KIND, name, {}))
+    elif not known:
+        module, _, attribute = name.rpartition(".")
+        own = f"{module}:{attribute}" if module and attribute else f"my_module:{name}"
+        more = f"; one's own is named as module:attribute, here perhaps {own!r}"
+        raise UnknownActivationError(name, (*activations.ACTIVATIONS, *activations.ALIASES), more)
+    return activations.resolve(name)
