@@ -23,8 +23,8 @@ import torch
 from common import Clock, at_least_one, convnet, heading, parameters, random_architecture, seeded, summary, table
 
 from export.exporter.graph_builder import quick_graph
-from latency_models.devices.device import resolve_device
-from latency_models.profile import static_costs
+from latency_models.devices.resolve import resolve_device
+from latency_models.graph.static_costs import static_costs
 from latency_models.timing.meter import LatencyMeter
 from pipeline.costs.costs import SEARCH_MEASURE_S, counted
 from pipeline.trials.objectives import excess

@@ -10,12 +10,16 @@ import argparse
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from common import at_least_one, heading, summary
 
-from latency_models.devices.device import Device, resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter, Ratio
 from latency_models.timing.reference_models import ReferenceSpec, built
+
+if TYPE_CHECKING:
+    from latency_models.devices.device import Device
 
 _SIZES = {"small": (16, 8), "large": (32, 14)}
 """Channels and side of the nets."""

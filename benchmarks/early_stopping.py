@@ -104,14 +104,14 @@ def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace)
 
 def run(config: RunConfig, epochs: int) -> Search:
     """One search that ends when it spent so many epochs."""
-    from pipeline.cli.console import Reporter
     from pipeline.engines.direct import DirectEngine
     from pipeline.engines.trial import TrialRunner
     from pipeline.nni_types import SimplifiedModelSpace
+    from pipeline.strategies.make import strategy_of
     from pipeline.strategies.problem import Problem
-    from pipeline.tables import strategy_of
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import TrialResult, is_stopped
 
     runner = TrialRunner(config)

@@ -22,17 +22,18 @@ import numpy as np
 import psutil
 from common import SHARED, at_least_one, heading, seeded, summary, table
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import STRATEGIES, strategy_of
+from pipeline.tables import STRATEGIES
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
+from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig

@@ -25,8 +25,8 @@ from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import strategy_of
 from pipeline.trials.journal import TrialRecord
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.activations import table as activations
-from export.bundle.verify import accuracy
+from export.checks import accuracy
 from export.exporter.onnx_export import export_model
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter

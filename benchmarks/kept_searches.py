@@ -145,7 +145,7 @@ def quick_graphs(run: Path, trials: Sequence[Mapping[str, Any]]) -> list[onnx.Mo
 
 def places(trial: Mapping[str, Any]) -> dict[str, str]:
     """Where → activation."""
-    from pipeline.winner.pick import activations_of
+    from pipeline.spaces.base import activations_of
 
     return activations_of(trial["architecture"])
 

@@ -22,7 +22,7 @@ from common import SHARED, at_least_one, convnet, distinct_architectures, headin
 
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError
 from latency_models.graph.memory import peak_bytes
 from latency_models.graph.shapes import infer

@@ -21,7 +21,7 @@ import torch
 from common import HWNAS, SHARED, heading, summary
 from torch import nn
 
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.runners.runner import session
 from pipeline.compat import import_torchvision
 

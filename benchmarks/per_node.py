@@ -25,7 +25,7 @@ from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
 from export.quantization.quantize import quantize_like
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError
 from latency_models.graph.shapes import infer
 from latency_models.node_profile import node_profile

@@ -35,7 +35,7 @@ from kept_searches import (
 from scipy import stats
 
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
-from export.bundle.verify import predictions
+from export.checks import predictions
 from export.quantization.quantize import quantize_like
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter, Ratio

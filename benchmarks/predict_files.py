@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import SHARED, heading, summary, table
 
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.file_predictor import FilePredictor, PredictorStore
 from latency_models.timing.meter import LatencyMeter
 

@@ -28,16 +28,16 @@ def main() -> None:
     heading(__doc__)
     import pipeline.compat  # noqa: F401 - before NNI
     from export.exporter.graph_builder import quick_graph
-    from latency_models.profile import static_costs
+    from latency_models.graph.static_costs import static_costs
     from latency_models.timing.meter import LatencyMeter
     from pipeline.cli.console import TerminalReporter
     from pipeline.config.device import device_of
     from pipeline.config.file import load_config
     from pipeline.costs.calibration import Calibrator
     from pipeline.costs.costs import counted
-    from pipeline.costs.latency_predictor import identity_of, read
+    from pipeline.costs.precision import prepare_of
+    from pipeline.costs.predictor_file import identity_of, read
     from pipeline.search import prepare
-    from pipeline.winner.int8 import prepare_of
 
     config = load_config(arguments.config, arguments.set)
     data, space = prepare(config, str(arguments.config))

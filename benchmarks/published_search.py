@@ -31,7 +31,6 @@ from common import SHARED, at_least_one, heading, summary, table
 
 from pipeline.bench.results import code_digest
 from pipeline.bench.summary import mean_with_interval
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.config.space import NasBench201Options
 from pipeline.config.strategy import resolved
@@ -39,10 +38,11 @@ from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import read_table
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import strategy_of
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
+from pipeline.trials.reporter import Reporter
 from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from export import onnx_file
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter
 from pipeline.spaces.base import architecture_id
 

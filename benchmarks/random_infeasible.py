@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from common import at_least_one, distinct_architectures, heading, percentile, seeded, summary, table
 
 from export.exporter.graph_builder import quick_graph
-from latency_models.devices.device import resolve_device
-from latency_models.profile import static_costs
+from latency_models.devices.resolve import resolve_device
+from latency_models.graph.static_costs import static_costs
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.file import load_config
 from pipeline.costs.costs import SEARCH_MEASURE_S, counted

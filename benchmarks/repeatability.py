@@ -86,7 +86,7 @@ def _make_nets(folder: Path, seed: int) -> None:
     if all((folder / f"{name}.onnx").exists() for name in NETS):
         return
     from export.exporter.graph_builder import quick_graph
-    from latency_models.devices.device import resolve_device
+    from latency_models.devices.resolve import resolve_device
     from latency_models.timing.meter import LatencyMeter
     from latency_models.timing.reference_mix import working_set_bytes
 
@@ -129,7 +129,7 @@ def _process(condition: str, net: str, seconds: str, short: str) -> None:
     """A fresh process: one measurement, plain runs, short measurements; JSON on standard output."""
     if condition == "pinned":
         os.sched_setaffinity(0, {0})
-    from latency_models.devices.device import resolve_device
+    from latency_models.devices.resolve import resolve_device
     from latency_models.timing.meter import LatencyMeter
 
     path = Path(net)

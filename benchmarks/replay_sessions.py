@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from common import BENCHMARKS, convnet
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.config.space import NasBench201Options
 from pipeline.config.strategy import resolved
@@ -31,10 +30,11 @@ from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import strategy_of
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
+from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -37,8 +37,8 @@ from pipeline.bench.config import load_bench
 from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import Summary
-from pipeline.cli.console import Reporter
 from pipeline.files import locked
+from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,10 +13,12 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.evaluators.base import CandidateEvaluator, Progress
+from pipeline.evaluators.base import CandidateEvaluator
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pipeline.trials.result import Progress
 
 
 class HashEvaluator(CandidateEvaluator):

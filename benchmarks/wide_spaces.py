@@ -28,16 +28,17 @@ from common import at_least_one, heading, summary, table
 from made_up import SPACES, MadeUp, Space
 
 from pipeline.bench.summary import mean_with_interval
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.nni_types import SimplifiedModelSpace
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import STRATEGIES, strategy_of
+from pipeline.tables import STRATEGIES
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
 from pipeline.trials.objectives import hypervolume
+from pipeline.trials.reporter import Reporter
 from pipeline.trials.result import TrialResult
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from export.bundle.manifest import read_manifest
-    from export.bundle.verify import Check, accuracy, parity, verify_bundle
+    from export.bundle.verify import verify_bundle
     from export.bundle.write import write_bundle
+    from export.checks import Check, accuracy, parity
     from export.errors import ExportError
     from export.exporter.image_model import with_preprocessing
     from export.exporter.onnx_export import export_model

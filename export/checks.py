@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export import onnx_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Interval = tuple[float, float, float]
+    Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, Interval | str]]
+    Samples = Mapping[str, npt.NDArray[Any]]
+    Evaluate = Callable[[Path, Mapping[str, Any]], float | str]
 
 
 @dataclass(frozen=True)
@@ -12,3 +28,77 @@ class Check:
     name: str
     ok: bool | None
     detail: str
+
+
+def parity(
+    model: bytes | Path,
+    inputs: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    atol: float = 1e-4,
+    rtol: float = 1e-5,
+) -> Check:
+    """Compare ONNX Runtime's outputs with the trained network's.
+
+    The largest difference must be within `atol`, or within `rtol` of the largest expected output where that is more:
+    float32 has no more digits than that. Each input is also run alone: what is deployed sees one image at a time, and a
+    network whose answer depends on what stands beside it isn't the one that was tested.
+
+    Args:
+        model: takes `inputs`, returns one tensor.
+        inputs: (N, C, H, W).
+        expected: (N, classes).
+        atol: largest |difference| in any case.
+        rtol: largest |difference| as a share of the largest |expected|.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these inputs.
+    """
+    session = onnx_file.open_session(model)
+    found = onnx_file.run(session, inputs)
+    if found.shape != expected.shape:
+        return Check("parity", False, f"outputs have shape {found.shape}, the network's {expected.shape}")
+    difference = float(np.max(np.abs(found - expected), initial=0.0))
+    tolerance = max(atol, rtol * float(np.max(np.abs(expected), initial=0.0)))
+    alone = np.concatenate([onnx_file.run(session, inputs[at : at + 1]) for at in range(len(inputs))])
+    apart = float(np.max(np.abs(alone - expected), initial=0.0))
+    if difference <= tolerance and not apart <= tolerance:
+        what = f"an input run alone gives something else than in a batch (largest difference {apart:.3g})"
+        return Check("parity", False, what)
+    agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
+    detail = (
+        f"largest difference {difference:.3g} (tolerance {tolerance:.3g}), "
+        f"same first class for {agreement:.2%} of {len(inputs)} inputs"
+    )
+    return Check("parity", bool(difference <= tolerance), detail)  # NaN is not within any tolerance
+
+
+def accuracy(
+    model: bytes | Path,
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.integer[Any]],
+    batch_size: int = 256,
+    threads: int = 1,
+) -> float:
+    """Share of images (preprocessed float32, (N, C, H, W)) that ONNX Runtime classifies as labelled, 0 to 1.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these images.
+        ValueError: no images, or not one label for each.
+    """
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels: one label for each image is needed")
+    return int((predictions(model, images, batch_size, threads) == labels).sum()) / len(images)
+
+
+def predictions(
+    model: bytes | Path, images: npt.NDArray[np.float32], batch_size: int = 256, threads: int = 1
+) -> npt.NDArray[np.int64]:
+    """The class that ONNX Runtime takes each image (preprocessed float32, (N, C, H, W)) for.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these images.
+    """
+    session = onnx_file.open_session(model, threads=threads)
+    starts = range(0, len(images), batch_size)
+    found = [onnx_file.run(session, images[start : start + batch_size]).argmax(axis=-1) for start in starts]
+    return np.concatenate(found).astype(np.int64) if found else np.zeros(0, np.int64)

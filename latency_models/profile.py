@@ -5,40 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
 from latency_models.counters.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
 from latency_models.counters.footprint import Footprint, footprint_of, smallest_model
 from latency_models.counters.nvml import memory_taken_bytes
 from latency_models.counters.unavailable import Unavailable
-from latency_models.devices.device import CPU_PROVIDER, TORCH
+from latency_models.devices.device import TORCH
 from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.graph import graph_cost
 from latency_models.graph.memory import peak_bytes
-from latency_models.graph.runtime_graph import BLOCK
-from latency_models.graph.shapes import Shapes, infer, one_line
-from latency_models.runners.runner import OnnxRuntimeRunner, Runner, check_readable, model_label
+from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.shapes import Shapes, infer
+from latency_models.graph.static_costs import _layout_block
+from latency_models.runners.runner import OnnxRuntimeRunner, Runner
 from latency_models.timing.meter import Latency, LatencyMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import onnx
+
     from latency_models.devices.device import Device
 
 _PROFILE_HALF_WIDTH = 0.005
 _PROFILE_RUNS = 1000
-
-
-@dataclass(frozen=True)
-class StaticCosts:
-    """The exact costs that need no clock, for one inference of a whole batch."""
-
-    macs: int
-    params: int
-    size_bytes: int
-    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -85,24 +75,6 @@ class Profile:
         return document
 
 
-def static_costs(model: bytes, device: Device) -> StaticCosts:
-    """The costs of a serialised model that need no clock: for a limit that can be checked before any timing.
-
-    Raises:
-        InvalidModelError: no ONNX model, an open dimension beside the batch, or a batch fixed at another
-            size.
-        UnknownShapeError: a shape that a cost hangs on can't be inferred.
-    """
-    proto = parse(model)
-    shapes = infer(proto, device.batch_size)
-    return StaticCosts(
-        macs=graph_cost.macs(shapes),
-        params=graph_cost.params(proto, shapes),
-        size_bytes=len(model) + graph_cost.external_bytes(proto),
-        peak_memory_bytes=peak_bytes(shapes, _layout_block(device)),
-    )
-
-
 def profile(
     model: Path | bytes,
     device: Device,
@@ -139,31 +111,6 @@ def profile(
         gpu_memory_bytes=gpu_memory_of(model, device),
         footprint=footprint_of(model, device) if footprint else None,
     )
-
-
-def _layout_block(device: Device) -> int:
-    """Only ONNX Runtime's CPU provider lays channels out in blocks."""
-    return BLOCK if device.provider == CPU_PROVIDER else 1
-
-
-def parse(model: Path | bytes) -> onnx.ModelProto:
-    """The model without its external data.
-
-    Raises:
-        InvalidModelError: not found, empty, truncated, or not ONNX at all.
-    """
-    check_readable(model)
-    label = model_label(model)
-    try:
-        if isinstance(model, bytes):
-            proto = onnx.load_model_from_string(model)
-        else:
-            proto = onnx.load_model(model, load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise InvalidModelError(label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}") from error
-    if not proto.graph.output:
-        raise InvalidModelError(label, "not a loadable ONNX model: it holds no graph with an output")
-    return proto
 
 
 def _shapes(proto: onnx.ModelProto, batch_size: int, label: str) -> Shapes | Unavailable:

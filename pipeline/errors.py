@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from export.errors import OwnActivationError, UnknownActivationError
+from latency_models.errors import CostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 EXIT_OWN_FAULT = 1
 EXIT_USER_MISTAKE = 2
@@ -118,3 +127,16 @@ def nearest(found: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} valid: {', '.join(names)}"
+
+
+@contextmanager
+def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
+    """Errors of other packages, told with the place and the key that they come from."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (UnknownActivationError, OwnActivationError) as error:
+        raise ConfigError(source, [f"{key}.activations: {error}"]) from error
+    except (CostError, HwnasError) as error:
+        raise ConfigError(source, [f"{key}: {error}{more}"]) from error

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from export.errors import OwnActivationError, UnknownActivationError
 from latency_models.counters.energy import require_energy
-from latency_models.errors import CostError
 from pipeline.config.device import device_of
 from pipeline.costs.known_costs import known_costs
-from pipeline.costs.latency_predictor import check_cost_model
+from pipeline.costs.precision import INT8
+from pipeline.costs.predictor_file import check_cost_model
 from pipeline.data import load_data
-from pipeline.engines.trial import make_space
-from pipeline.errors import ConfigError, EvaluatorError, HwnasError
+from pipeline.errors import ConfigError, EvaluatorError, told_as
 from pipeline.evaluators.stopping import stopping_of
 from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
+from pipeline.spaces.make import make_space
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import ENGINES, EVALUATORS, STRATEGIES, strategy_of
+from pipeline.tables import ENGINES, EVALUATORS, STRATEGIES
 from pipeline.trials.budget import Budget
-from pipeline.winner.int8 import INT8
 from pipeline.winner.pick import check_pick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.run import RunDirectory
     from pipeline.spaces.base import SearchSpace
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
 
 
 def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
@@ -87,19 +83,6 @@ def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: st
     if config.cost_model.endswith(".json"):
         with told_as(source, "cost_model"):
             check_cost_model(config, data, space, device_of(config.device))
-
-
-@contextmanager
-def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
-    """Errors of other packages, told with the place and the key that they come from."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (UnknownActivationError, OwnActivationError) as error:
-        raise ConfigError(source, [f"{key}.activations: {error}"]) from error
-    except (CostError, HwnasError) as error:
-        raise ConfigError(source, [f"{key}: {error}{more}"]) from error
 
 
 def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: SearchSpace, reporter: Reporter) -> str:

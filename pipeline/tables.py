@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
-from pipeline.registry import Entry, make
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from pipeline.nni_types import Strategy
-    from pipeline.strategies.problem import Problem
-
+from pipeline.registry import Entry
 
 REFERENCES = {
     "mobilenet_v3_small": Entry(
@@ -53,15 +44,6 @@ STRATEGIES = {
     "bayesian": Entry("pipeline.strategies.bayesian:bayesian", "a Gaussian process of the reward"),
     "controller": Entry("pipeline.strategies.controller:controller", "an LSTM policy, reinforced by the reward"),
 }
-
-
-def strategy_of(section: BaseModel, problem: Problem) -> Strategy:
-    """The strategy of a config's section, of the table's or a third party's.
-
-    Raises:
-        HwnasError: a third party's can't be made.
-    """
-    return make("strategy", cast("Any", section).name, STRATEGIES, section, problem)
 
 
 DATA = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from latency_models import timer
 from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import ONNXRUNTIME
-from latency_models.runners.runner import model_label
+from latency_models.graph.model_file import model_label
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device

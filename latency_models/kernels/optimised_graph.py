@@ -14,9 +14,9 @@ from onnx import checker, defs, helper, shape_inference
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError, UnknownShapeError
+from latency_models.graph.model_file import check_readable, model_label
 from latency_models.graph.shapes import Shapes, declared_shape, infer, one_line, real_inputs
 from latency_models.kernels.shapes import OWN_DOMAINS, own_output_shapes
-from latency_models.runners.runner import check_readable, model_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from latency_models import timer
 from latency_models.devices.device import ONNXRUNTIME, Device
 from latency_models.errors import DeviceError, InvalidModelError
-from latency_models.runners.runner import check_readable, in_words, model_label, providers, session, session_options
+from latency_models.graph.model_file import check_readable, model_label
+from latency_models.runners.runner import in_words, providers, session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

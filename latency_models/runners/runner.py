@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from latency_models import timer
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
+from latency_models.graph.model_file import check_readable, model_label
 from latency_models.runners.closing import Closing
 
 if TYPE_CHECKING:
@@ -80,29 +81,6 @@ def in_words(refused: timer.RefusedError, model: bytes | Path, device: Device) -
     if refused.kind == "device":
         return DeviceError(f"{place}: {refused.reason}")
     return TimerError(f"{place}: the timer failed: {refused.reason}")
-
-
-def model_label(model: bytes | Path) -> str:
-    """What messages call the model: its path, or "model" for bytes."""
-    return "model" if isinstance(model, bytes) else str(model)
-
-
-def check_readable(model: bytes | Path) -> None:
-    """Raise InvalidModelError for what can be told without loading: not found, a folder, empty."""
-    label = model_label(model)
-    if isinstance(model, bytes):
-        if not model:
-            raise InvalidModelError(label, "not a loadable ONNX model: it is empty (0 bytes)")
-        return
-    if model.exists() and not model.is_file():
-        raise InvalidModelError(label, "can't be read: it is no regular file")
-    try:
-        with model.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise InvalidModelError(label, f"can't be read: {error.strerror or error}") from error
-    if empty:
-        raise InvalidModelError(label, "not a loadable ONNX model: the file is empty (0 bytes)")
 
 
 def session(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None) -> timer.Session:

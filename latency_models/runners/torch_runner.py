@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, inliner, numpy_helper
 
 from latency_models.errors import InvalidModelError
+from latency_models.graph.model_file import check_readable, model_label
 from latency_models.graph.shapes import batch_sizes, declared_shape, one_line, real_inputs
-from latency_models.runners.runner import Runner, check_readable, model_label
+from latency_models.runners.runner import Runner
 from latency_models.runners.torch_ops import OPERATORS, READ_ON_THE_HOST
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latency_models.errors import MixedEnvironmentsError
+from latency_models.graph.model_file import check_readable
 from latency_models.runners.closing import Closing
-from latency_models.runners.runner import check_readable
 from latency_models.timing.reference_clock import Bench
 from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, Yardstick
 from latency_models.timing.repetitions import Sittings, Subject, alone, walls

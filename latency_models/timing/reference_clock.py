@@ -10,7 +10,7 @@ from latency_models.timing.interleaving import burst_runs, warm_up
 from latency_models.timing.reference_mix import Mark, Yardstick, memory_share, on_the_ladder, with_probe
 from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, reference_model, spec_of
 from latency_models.timing.reference_store import ReferenceStore, ReferenceTime, calibrate
-from latency_models.timing.timers import timer_for
+from latency_models.timing.timer_for import timer_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from latency_models.devices.device import TORCH
 from latency_models.runners.closing import Closing
 from latency_models.runners.runner import OnnxRuntimeRunner
 
@@ -121,21 +120,6 @@ class InProcessTimer(Timer):
         """Free all models."""
         for handle in list(self._runners):
             self.unload(handle)
-
-
-def timer_for(device: Device) -> Timer:
-    """The timer of a device: a worker process here, or one on `device.host`; torch runs in this process."""
-    if device.runtime == TORCH:
-        from latency_models.runners.torch_runner import TorchRunner
-
-        return InProcessTimer(device, TorchRunner)
-    if device.host is not None:
-        from latency_models.timing.remote import SshTimer
-
-        return SshTimer(device)
-    from latency_models.timing.worker import WorkerTimer
-
-    return WorkerTimer(device)
 
 
 def as_load(load: float | None) -> float:

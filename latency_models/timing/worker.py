@@ -17,7 +17,8 @@ import numpy as np
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError, TimerError
-from latency_models.runners.runner import check_readable, in_words, model_label
+from latency_models.graph.model_file import check_readable, model_label
+from latency_models.runners.runner import in_words
 from latency_models.timing.timers import Alternation, Timer, as_load
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.activations.facts import EVERYWHERE, Effect, Effects
+from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, scored_by
-from pipeline.winner.pick import activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from export.activations import table as activations
-from pipeline.winner.pick import activations_of
+from export.activations.modules import sites_of
+from pipeline.spaces.base import activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
 
 # Different types, so that one of them differs from whatever a place has.
 _STAND_INS = ("relu", "tanh")
-
-
-def sites_of(network: nn.Module) -> dict[str, nn.Module]:
-    """Path → module, of the table's activations in the network; of one within another the outer alone."""
-    found: dict[str, nn.Module] = {}
-    for path, module in network.named_modules():
-        inside = any(path.startswith(f"{outer}.") for outer in found)
-        if activations.emitter_of(type(module)) is not None and not inside:
-            found[path] = module
-    return found
 
 
 def places_of(space: SearchSpace, architecture: Architecture) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pipeline.activations.effects import effects_of
 from pipeline.activations.facts import FORMAT, ActivationFacts, Costs, Effects, Sites, write
 from pipeline.activations.places import places_of
 from pipeline.activations.sites import images_for, sites_facts
-from pipeline.winner.pick import activations_of
+from pipeline.spaces.base import activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from latency_models.timing.meter import LatencyMeter
-    from pipeline.cli.console import Reporter
     from pipeline.data import DataSet
     from pipeline.run import RunDirectory
     from pipeline.spaces.base import SearchSpace
     from pipeline.trials.journal import TrialRecord
+    from pipeline.trials.reporter import Reporter
 
     Part = TypeVar("Part")
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.activations.modules import sites_of
 from pipeline.activations.facts import Curve, Learnt, Site, Sites
-from pipeline.activations.places import name_of, sites_of
+from pipeline.activations.places import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,10 +13,10 @@ from pipeline.bench.pool import run_all
 from pipeline.bench.results import PAGE, KeptResults
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import Summary, told_truth
-from pipeline.cli.console import duration
 from pipeline.errors import Interrupted
 from pipeline.files import locked
 from pipeline.run import default_path
+from pipeline.trials.reporter import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pipeline.bench.config import BenchConfig
     from pipeline.bench.run import Result
-    from pipeline.cli.console import Reporter
+    from pipeline.trials.reporter import Reporter
 
 
 def bench(

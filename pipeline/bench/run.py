@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pipeline.bench.curves import Steps, Truth
-from pipeline.cli.console import Reporter
 from pipeline.engines.direct import DirectEngine
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, told_as
 from pipeline.evaluators.lookup import Lookup, PublishedTable, TableError, read_table
 from pipeline.evaluators.published_scores import PublishedScores
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
-from pipeline.search import told_as
 from pipeline.spaces.base import ArchitectureError
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import SPACES, STRATEGIES, strategy_of
+from pipeline.tables import SPACES, STRATEGIES
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
+from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -63,21 +63,19 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The whole job: search, train the winner, export, check, pack."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, run_commands, views
 
     reporter = console.TerminalReporter()
-    result = commands.search(config, overrides or [], run_dir, reporter, references=references)
+    result = run_commands.search(config, overrides or [], run_dir, reporter, references=references)
     _show(result, as_json, views.outcome)
 
 
 @app.command()
 def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
     """Go on after a crash or a stop; finished trials are never run again."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, run_commands, views
 
-    result = commands.resume(run_dir, console.TerminalReporter(), references=references)
+    result = run_commands.resume(run_dir, console.TerminalReporter(), references=references)
     _show(result, as_json, views.outcome)
 
 
@@ -91,10 +89,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Final training if needed, then a bundle of one trial."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, run_commands, views
 
-    _show(commands.export(run_dir, pick, console.TerminalReporter()), as_json, views.outcome)
+    _show(run_commands.export(run_dir, pick, console.TerminalReporter()), as_json, views.outcome)
 
 
 @app.command()
@@ -104,10 +101,9 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
 ) -> None:
     """The journal as a table."""
-    from pipeline.cli import run_commands as commands
-    from pipeline.cli import views
+    from pipeline.cli import run_commands, views
 
-    rows = commands.trials(run_dir)
+    rows = run_commands.trials(run_dir)
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
     if as_csv:
@@ -121,10 +117,9 @@ def verify(
     bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
 ) -> None:
     """Check a bundle again: hashes, parity, accuracy, limits."""
-    from pipeline.cli import run_commands as commands
-    from pipeline.cli import views
+    from pipeline.cli import file_commands, views
 
-    result = commands.verify(bundle_dir)
+    result = file_commands.verify(bundle_dir)
     _show(result, as_json, views.checks)
     if not result["ok"]:
         raise typer.Exit(EXIT_CHECK_FAILED)
@@ -144,10 +139,9 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Latency, memory and energy of any ONNX file."""
-    from pipeline.cli import run_commands as commands
-    from pipeline.cli import views
+    from pipeline.cli import file_commands, views
 
-    result = commands.profile(
+    result = file_commands.profile(
         model,
         device=device,
         threads=threads,
@@ -172,10 +166,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """ONNX files against the first of them, timed in alternation."""
-    from pipeline.cli import run_commands as commands
-    from pipeline.cli import views
+    from pipeline.cli import file_commands, views
 
-    result = commands.compare(
+    result = file_commands.compare(
         models, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
     )
     _show(result, as_json, views.comparison)
@@ -201,10 +194,9 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Build and save a cost model of a space on a device."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, run_commands, views
 
-    result = commands.calibrate(
+    result = run_commands.calibrate(
         config,
         overrides or [],
         device=device,
@@ -233,15 +225,14 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Latency without running it: of any ONNX file, or of a run's architecture."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, file_commands, run_commands, views
 
     if (model is None) == (run is None) or (run is None) != (architecture is None):
         raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
     if run is not None and architecture is not None:
-        _show(commands.predict_trial(run, architecture), as_json, views.prediction)
+        _show(run_commands.predict_trial(run, architecture), as_json, views.prediction)
     elif model is not None:
-        result = commands.predict(
+        result = file_commands.predict(
             model,
             device=device,
             threads=threads,
@@ -270,10 +261,9 @@ def optimize(
     as_json: Json = False,
 ) -> None:
     """The cheapest exact form of a model's activations and pooling."""
-    from pipeline.cli import console, views
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import console, file_commands, views
 
-    result = commands.optimize(
+    result = file_commands.optimize(
         model,
         output,
         device=device,
@@ -306,9 +296,9 @@ def bench(
 @app.command()
 def report(run_dir: RunDir, as_json: Json = False) -> None:
     """Write the run's HTML page again."""
-    from pipeline.cli import run_commands as commands
+    from pipeline.cli import run_commands
 
-    _show({"report": str(commands.report(run_dir))}, as_json, lambda result: result["report"])
+    _show({"report": str(run_commands.report(run_dir))}, as_json, lambda result: result["report"])
 
 
 @app.command("list")
@@ -323,10 +313,9 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What there is, one line each."""
-    from pipeline.cli import run_commands as commands
-    from pipeline.cli import views
+    from pipeline.cli import file_commands, views
 
-    _show(commands.listing(kind), as_json, views.listing)
+    _show(file_commands.listing(kind), as_json, views.listing)
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.trials.result import is_stopped, scored_by, stop_told
+from pipeline.report.text import number, remark
+from pipeline.trials.result import is_stopped, scored_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -295,22 +296,6 @@ def doctor(result: dict[str, Any]) -> str:
     for row in result["checks"]:
         table.add_row(row["name"], {True: "ok", False: "FAILED", None: "–"}[row["ok"]], row["detail"])
     return _render(table) + ("ready" if result["ok"] else "something that every search needs is missing")
-
-
-def number(value: float) -> str:
-    """A number for a table: thousands grouped, four significant digits below that."""
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
-        return f"{int(value):,}"
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
-def remark(row: dict[str, Any]) -> str:
-    """Why a trial can't win: its error, or the limits that it breaks; and that its training was stopped early."""
-    if row["error"]:
-        return str(row["error"])
-    over = [f"{name} {share:.0%} over" for name, share in row["details"].get("excess", {}).items()]
-    stopped = stop_told(row["details"])
-    return ", ".join([*over, stopped] if stopped else over)
 
 
 def _table(*columns: str) -> Table:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from latency_models.devices.device import DEVICES, Device, resolve_device
+from latency_models.devices.device import DEVICES, Device
 from latency_models.devices.device_file import DeviceDefinition, defined_device, files, users_devices
+from latency_models.devices.resolve import resolve_device
 from latency_models.errors import DeviceError, unknown_name
 
 if TYPE_CHECKING:

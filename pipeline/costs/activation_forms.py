@@ -18,7 +18,7 @@ from torch import nn
 from export.activations import table as activations
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives, choose_forms
-from pipeline.winner.int8 import prepare_of
+from pipeline.costs.precision import prepare_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

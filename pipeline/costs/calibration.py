@@ -17,29 +17,19 @@ from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import counted_as_run
-from pipeline.costs.latency_predictor import (
-    CostModelError,
-    FeatureCostModel,
-    PieceCostModel,
-    check_writable,
-    cost_model_for,
-    default_file,
-    identity_of,
-    read,
-    relative_noise,
-    save,
-)
-from pipeline.winner.int8 import prepare_of
+from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel, cost_model_for, relative_noise
+from pipeline.costs.precision import prepare_of
+from pipeline.costs.predictor_file import CostModelError, check_writable, default_file, identity_of, read, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from latency_models.timing.meter import Latency
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.spaces.base import Architecture, Piece, SearchSpace
+    from pipeline.trials.reporter import Reporter
 
 BLOCK_SECONDS = {"fp32": 60.0, "int8": 180.0}
 """Time for the blocks; an INT8 one also has to be quantised."""

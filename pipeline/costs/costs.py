@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latency_models.counters.energy import Unavailable, read_gpu
-from latency_models.profile import static_costs
+from latency_models.graph.static_costs import static_costs
 from pipeline.errors import ReadingError
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device
-    from latency_models.profile import Profile, StaticCosts
+    from latency_models.graph.static_costs import StaticCosts
+    from latency_models.profile import Profile
     from latency_models.timing.meter import Latency
 
 MEGABYTE = 10**6

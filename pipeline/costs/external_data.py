@@ -10,7 +10,7 @@ import onnx
 from export.onnx_file import all_tensors
 from latency_models.errors import InvalidModelError
 from latency_models.graph.graph_cost import external_length
-from latency_models.profile import parse
+from latency_models.graph.model_file import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,8 @@ import numpy as np
 
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
-from pipeline.costs.latency_predictor import (
-    CostModelError,
-    PieceCostModel,
-    default_file,
-    identity_of,
-    read,
-    read_anywhere,
-)
+from pipeline.costs.latency_predictor import PieceCostModel
+from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read, read_anywhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

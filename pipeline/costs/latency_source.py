@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.costs.costs import SEARCH_MEASURE_S, interval
-from pipeline.costs.latency_predictor import (
-    CostModelError,
-    cost_model_for,
-    default_file,
-    identity_of,
-    read,
-    relative_noise,
-)
+from pipeline.costs.latency_predictor import cost_model_for, relative_noise
+from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read
 from pipeline.trials.objectives import as_losses
 
 if TYPE_CHECKING:

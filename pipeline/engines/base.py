@@ -17,11 +17,11 @@ from pipeline.trials.score import Score
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.spaces.base import SearchSpace
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import TrialResult
 
 

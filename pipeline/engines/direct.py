@@ -10,11 +10,11 @@ from pipeline.engines.base import JournaledEngine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal, TrialRecord
+    from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import TrialResult
 
 

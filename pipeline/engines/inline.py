@@ -13,11 +13,11 @@ from pipeline.evaluators.stopping import peers_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import TrialResult
 
 

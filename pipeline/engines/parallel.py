@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.nni_types import ExecutableModelSpace
     from pipeline.spaces.base import Architecture, SearchSpace
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal, TrialRecord
+    from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import TrialResult
 
 

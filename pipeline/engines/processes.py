@@ -19,12 +19,12 @@ from pipeline.evaluators.stopping import peers_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.engine import ProcessesOptions
     from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
 
 _LOOK_EVERY_S = 0.2  # a wait without end couldn't be interrupted on every platform
 

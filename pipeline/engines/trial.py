@@ -6,7 +6,6 @@ on training images after the training.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
@@ -21,17 +20,18 @@ from pipeline.config.device import device_of
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import available, counted_as_run
 from pipeline.costs.latency_source import LatencySource
+from pipeline.costs.precision import INT8, calibration, prepare_of, quantized_accuracy
 from pipeline.data import load_data
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.learning_curve import Watch, curves_of
 from pipeline.evaluators.stopping import stopping_of
 from pipeline.evaluators.stopping_rules import Curve, verdict
 from pipeline.registry import make
-from pipeline.spaces.base import architecture_id
-from pipeline.tables import EVALUATORS, SPACES
+from pipeline.spaces.base import architecture_id, trial_seed
+from pipeline.spaces.make import make_space
+from pipeline.tables import EVALUATORS
 from pipeline.trials.objectives import excess
 from pipeline.trials.result import TrialResult
-from pipeline.winner.int8 import INT8, calibration, prepare_of, quantized_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.config.run import RunConfig
-    from pipeline.data import DataSet
-    from pipeline.evaluators.base import CandidateEvaluator, Progress
-    from pipeline.spaces.base import SearchSpace, Value
+    from pipeline.evaluators.base import CandidateEvaluator
+    from pipeline.spaces.base import Value
+    from pipeline.trials.result import Progress
 
 
 class TrialRunner:
@@ -158,14 +158,3 @@ def checked_accuracy(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise EvaluatorError(f"the evaluator returned {value!r}, not an accuracy from 0 to 1")
     return float(value)
-
-
-def make_space(config: RunConfig, data: DataSet) -> SearchSpace:
-    """The search space that a config names, for its data."""
-    name = cast("Any", config.space).name
-    return cast("SearchSpace", make("space", name, SPACES, config.space, data.input_shape, len(data.classes)))
-
-
-def trial_seed(run_seed: int, identity: str) -> int:
-    """The training seed: a function of the run's seed and the architecture alone."""
-    return int.from_bytes(hashlib.sha256(f"{run_seed}:{identity}".encode()).digest()[:4], "big")

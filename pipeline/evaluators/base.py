@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.nni_types import Evaluator
@@ -14,10 +13,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet
-
-Progress = Callable[[int, int, float], bool | None]
-"""Called after each epoch with its number (from 1), the number of epochs and the validation accuracy. True asks to end
-the training here; see `CandidateEvaluator.stops`."""
+    from pipeline.trials.result import Progress
 
 
 class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types

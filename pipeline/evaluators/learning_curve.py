@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.evaluators.base import Progress
     from pipeline.trials.journal import TrialRecord
+    from pipeline.trials.result import Progress
 
 LEAST_COMPLETE = 3
 """So many trials have to have gone to the end before they say how much a stopped one would have gained."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pipeline.evaluators.base import CandidateEvaluator, Progress
+from pipeline.evaluators.base import CandidateEvaluator
 from pipeline.evaluators.training import DeviceData, train
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet
+    from pipeline.trials.result import Progress
 
 
 class TrainEvaluator(CandidateEvaluator):

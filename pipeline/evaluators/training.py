@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet, Split
-    from pipeline.evaluators.base import Progress
+    from pipeline.trials.result import Progress
 
 _WARM_UP_SHARE = 0.1
 _EVALUATION_BATCH = 512

@@ -20,7 +20,7 @@ from export.errors import InvalidFileError
 from export.lowering.form_choice import choose_forms
 from export.lowering.lower import lower_and_tell
 from export.lowering.overlooked import overlooked
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.errors import InvalidModelError
 from latency_models.runners.runner import session
 from latency_models.timer import RefusedError
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from export.lowering.lower import Lowered
     from latency_models.devices.device import Device
     from latency_models.timing.statistics import Ratio
-    from pipeline.cli.console import Reporter
     from pipeline.optimize.input_sizes import InputSizes
+    from pipeline.trials.reporter import Reporter
 
 TOLERANCE = 1e-5
 """Largest difference of an output, as a share of the largest value in it."""

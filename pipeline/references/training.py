@@ -10,15 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from export.bundle.manifest import MODEL_FILE
-from export.bundle.verify import accuracy, parity
+from export.checks import accuracy, parity
 from latency_models.errors import DeviceError, TimerError
-from pipeline.cli.console import duration
-from pipeline.engines.trial import trial_seed
+from pipeline.costs.precision import INT8, quantized_accuracy
 from pipeline.errors import CheckpointError, EvaluatorError
 from pipeline.references.records import AgainstWinner, Reference, References, read, write
 from pipeline.registry import load
+from pipeline.spaces.base import trial_seed
 from pipeline.tables import REFERENCES
-from pipeline.winner.int8 import INT8, quantized_accuracy
+from pipeline.trials.reporter import duration
 from pipeline.winner.realise import Realised, Realiser, outputs_of
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
-    from pipeline.evaluators.base import Progress
     from pipeline.run import RunDirectory
+    from pipeline.trials.reporter import Reporter
+    from pipeline.trials.result import Progress
 
 _SAMPLES = 64
 _COMPARE_S = 2.0

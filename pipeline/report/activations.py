@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.activations.effects import effects_of
 from pipeline.activations.facts import EVERYWHERE, ActivationFacts, ActivationFileError, read
 from pipeline.report.activation_plots import MOST_PANELS, effects_plot, sites_plot
-from pipeline.winner.pick import activations_of
+from pipeline.spaces.base import activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

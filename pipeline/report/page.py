@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from export.bundle.manifest import read_manifest
 from export.errors import BundleError
-from pipeline.cli.views import number, remark
 from pipeline.config.file import dump_config
 from pipeline.report.activations import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.report.references import finished_points, references_section
+from pipeline.report.text import number, remark
+from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, scored_by
-from pipeline.winner.pick import activations_of, front_of
+from pipeline.winner.pick import front_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

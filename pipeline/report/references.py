@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.views import number
 from pipeline.errors import ReferencesError
 from pipeline.references.records import read
 from pipeline.references.verdict import costs_of, rows, verdict
+from pipeline.report.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
     from latency_models.predictors.operators import Operator
     from pipeline.nni_types import ModelSpace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
+from typing import TYPE_CHECKING
 
 Value = str | int | float | bool
 Architecture = dict[str, Value]
@@ -234,3 +244,17 @@ def _value(choice: Choice, sample: Mapping[str, Any]) -> Value:
 
 def _listed(values: Sequence[Value]) -> str:
     return ", ".join(str(value) for value in values)
+
+
+def trial_seed(run_seed: int, identity: str) -> int:
+    """The training seed: a function of the run's seed and the architecture alone."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed}:{identity}".encode()).digest()[:4], "big")
+
+
+def activations_of(architecture: Mapping[str, Any]) -> dict[str, str]:
+    """Where → activation: the architecture's choices of activations alone."""
+    return {
+        label.removesuffix("activation").rstrip("_") or "network": str(value)
+        for label, value in architecture.items()
+        if label.endswith("activation")
+    }

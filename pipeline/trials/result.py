@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,8 @@ def scored_by(details: Mapping[str, Any]) -> str:
 def stop_told(details: Mapping[str, Any]) -> str:
     """As in: stopped after 3 of 9 epochs; empty where it wasn't."""
     return f"stopped after {details['stopped_after']} of {details['epochs']} epochs" if is_stopped(details) else ""
+
+
+Progress = Callable[[int, int, float], bool | None]
+"""Called after each epoch with its number (from 1), the number of epochs and the validation accuracy. True asks to end
+the training here; see `CandidateEvaluator.stops`."""

@@ -9,28 +9,31 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
-from export.bundle.verify import accuracy, parity, verify_bundle
+from export.bundle.verify import verify_bundle
 from export.bundle.write import write_bundle
+from export.checks import accuracy, parity
 from export.errors import BundleError
 from export.exporter.graph_builder import cost_graph
 from pipeline.activations.record import record_activations
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import gpu_facts, measured_metrics
+from pipeline.costs.precision import prepare_of
 from pipeline.errors import NothingFeasibleError
+from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, stop_told
-from pipeline.winner.int8 import Int8, of_device, prepare_of, try_int8
+from pipeline.winner.int8 import Int8, of_device, try_int8
 from pipeline.winner.model_card import card_facts, image_model, model_metadata
-from pipeline.winner.pick import activations_of, front_of, ranked
+from pipeline.winner.pick import front_of, ranked
 from pipeline.winner.realise import Realised, Realiser, outputs_of
 
 if TYPE_CHECKING:
     from latency_models.timing.meter import Latency
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet, Split
     from pipeline.run import RunDirectory
     from pipeline.spaces.base import SearchSpace
     from pipeline.trials.journal import TrialRecord
+    from pipeline.trials.reporter import Reporter
 
 SAMPLES = 64
 _REMEASURED = 3

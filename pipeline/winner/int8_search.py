@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export import onnx_file
-from export.bundle.verify import accuracy
+from export.checks import accuracy
 from export.quantization.float_groups import FloatGroup
 from export.quantization.quantize import QuantizationError, Quantizer
 from export.quantization.ranges import METHODS, MIN_MAX

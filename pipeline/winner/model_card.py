@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from export.bundle.verify import predictions
+from export.checks import predictions
 from export.exporter.image_model import with_preprocessing
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.errors import NothingFeasibleError, UnknownTrialError, nearest
 from pipeline.trials.objectives import as_losses, knee, pareto_front
@@ -62,15 +62,6 @@ def check_pick(pick: str) -> None:
     is_id = 4 <= len(pick) <= 12 and all(c in "0123456789abcdef" for c in pick)
     if pick not in RULES and not is_id:
         raise UnknownTrialError(f"found {pick!r}{nearest(pick, RULES)}, or a trial's id")
-
-
-def activations_of(architecture: Mapping[str, Any]) -> dict[str, str]:
-    """Where → activation: the architecture's choices of activations alone."""
-    return {
-        label.removesuffix("activation").rstrip("_") or "network": str(value)
-        for label, value in architecture.items()
-        if label.endswith("activation")
-    }
 
 
 def _knee(records: list[TrialRecord], config: RunConfig) -> list[TrialRecord]:

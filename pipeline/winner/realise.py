@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from export.exporter.onnx_export import export_model
-from latency_models.profile import profile, static_costs
+from latency_models.graph.static_costs import static_costs
+from latency_models.profile import profile
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.costs import measured_metrics
-from pipeline.engines.trial import trial_seed
+from pipeline.costs.precision import INT8
 from pipeline.evaluators.training import DeviceData, train
+from pipeline.spaces.base import trial_seed
 from pipeline.winner import checkpoint
-from pipeline.winner.int8 import INT8, search_int8
+from pipeline.winner.int8 import search_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from latency_models.profile import Profile
-    from pipeline.cli.console import Reporter
     from pipeline.data import DataSet
-    from pipeline.evaluators.base import Progress
     from pipeline.run import RunDirectory
+    from pipeline.trials.reporter import Reporter
+    from pipeline.trials.result import Progress
     from pipeline.winner.int8_search import Found
 
 _FINAL_MEASURE_S = 3.0

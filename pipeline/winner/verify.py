@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
 from latency_models.errors import DeviceError
-from latency_models.profile import profile, static_costs
+from latency_models.graph.static_costs import static_costs
+from latency_models.profile import profile
 from pipeline.config.device import device_on_a_word
 from pipeline.config.file import parse_section
 from pipeline.config.run import DeviceOptions
@@ -27,7 +28,7 @@ _BUDGET_S = 2.0
 
 def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
     """Accuracy on the whole test split of the data that the manifest names, or why it isn't at hand."""
-    from export.bundle.verify import accuracy
+    from export.checks import accuracy
 
     section = manifest.get("data")
     if isinstance(section, dict) and is_dotted(str(section.get("name"))):

@@ -16,8 +16,9 @@ from export_nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_
 from torch import nn
 
 from export.bundle.manifest import file_record, manifest_sha256, read_manifest, stays_inside
-from export.bundle.verify import accuracy, parity, verify_bundle
+from export.bundle.verify import verify_bundle
 from export.bundle.write import write_bundle
+from export.checks import accuracy, parity
 from export.errors import BundleError, InvalidFileError
 from export.exporter.graph_builder import build_graph
 from export.preprocessing import Preprocessing

@@ -8,9 +8,10 @@ import pytest
 
 from latency_models.devices import device as module
 from latency_models.devices import device_file
-from latency_models.devices.device import DEVICES, Device, resolve_device
+from latency_models.devices.device import DEVICES, Device
 from latency_models.devices.device_file import DeviceDefinition
 from latency_models.devices.environment import capture
+from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError, DeviceError
 
 

@@ -17,7 +17,9 @@ from onnx import TensorProto, helper
 from latency_models.counters.energy import EnergyCounter, Unavailable, energy_per_run_mj
 from latency_models.devices.device import Device
 from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
-from latency_models.profile import StaticCosts, energy_of, gpu_memory_of, parse, profile, static_costs
+from latency_models.graph.model_file import parse
+from latency_models.graph.static_costs import StaticCosts, static_costs
+from latency_models.profile import energy_of, gpu_memory_of, profile
 from latency_models.runners.runner import OnnxRuntimeRunner
 from latency_models.timing.meter import LatencyMeter
 

@@ -24,7 +24,8 @@ from latency_models.devices.device import Device
 from latency_models.devices.environment import capture, environment_of
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
 from latency_models.timing import worker
-from latency_models.timing.timers import InProcessTimer, Timer, stays_in_thread, timer_for
+from latency_models.timing.timer_for import timer_for
+from latency_models.timing.timers import InProcessTimer, Timer, stays_in_thread
 from latency_models.timing.worker import WorkerTimer
 
 NET = small_net().SerializeToString()

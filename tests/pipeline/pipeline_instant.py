@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.strategy import EvolutionOptions
@@ -17,10 +16,11 @@ from pipeline.engines.parallel import Ended, ParallelEngine
 from pipeline.engines.trial import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import strategy_of
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal, TrialRecord
+from pipeline.trials.reporter import Reporter
 
 Judge = Callable[[Architecture], TrialResult]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pipeline.evaluators.base import CandidateEvaluator, Progress
+from pipeline.evaluators.base import CandidateEvaluator
+from pipeline.trials.result import Progress
 
 
 def structure_accuracy(model: nn.Module) -> float:

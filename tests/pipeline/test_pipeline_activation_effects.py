@@ -13,9 +13,8 @@ from pipeline_instant import config_of, space_of
 
 from pipeline.activations.effects import LEAST_TRIALS, effects_of
 from pipeline.activations.facts import EVERYWHERE, Effect
-from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
+from pipeline.spaces.base import Architecture, SearchSpace, activations_of, architecture_id
 from pipeline.trials.journal import TrialRecord
-from pipeline.winner.pick import activations_of
 
 NAMES = ["relu", "hardswish", "silu", "leaky_relu"]
 TRUE = {"relu": 0.0, "hardswish": 0.01, "silu": 0.02, "leaky_relu": -0.02}

@@ -15,11 +15,11 @@ from pipeline_cli import Finished, journal_ids, records
 from pipeline.activations import record as activation_report
 from pipeline.activations.facts import EVERYWHERE, FILE, Costs, Curve, Effect, Effects, Learnt, PlaceCost, Site, read
 from pipeline.activations.record import record_activations
-from pipeline.cli.console import Reporter
 from pipeline.cli.run_commands import report
 from pipeline.report.activations import activation_section, grouped
 from pipeline.run import RunDirectory
 from pipeline.trials.journal import TrialRecord
+from pipeline.trials.reporter import Reporter
 
 CURVE = Curve((-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.5, 1.0))
 SITE = Site(

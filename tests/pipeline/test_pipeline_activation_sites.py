@@ -14,6 +14,7 @@ import torch
 from pipeline_instant import config_of, space_of
 from torch import Tensor, nn
 
+from export.activations.modules import sites_of
 from export.exporter.graph_builder import quick_graph
 from latency_models.timing.statistics import Ratio
 from pipeline.activations.costs import costs_of, with_relu
@@ -31,10 +32,9 @@ from pipeline.activations.facts import (
     read,
     write,
 )
-from pipeline.activations.places import name_of, places_of, sites_of
+from pipeline.activations.places import name_of, places_of
 from pipeline.activations.sites import images_for, sites_facts
-from pipeline.spaces.base import Architecture, SearchSpace
-from pipeline.winner.pick import activations_of
+from pipeline.spaces.base import Architecture, SearchSpace, activations_of
 
 
 def space(**options: Any) -> SearchSpace:

@@ -136,7 +136,7 @@ class TestFigures:
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from pipeline.bench.command import bench
-    from pipeline.cli.console import Reporter
+    from pipeline.trials.reporter import Reporter
 
     folder = tmp_path_factory.mktemp("bench")
     return bench(bench_config(folder), [], folder / "out", 1, Reporter())

@@ -15,18 +15,19 @@ from export.exporter.graph_builder import quick_graph
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
 from pipeline.cli import run_commands as commands
-from pipeline.cli.console import Reporter
 from pipeline.config.file import load_config
 from pipeline.config.run import DigitsOptions
 from pipeline.config.space import ConvNetOptions
 from pipeline.costs import calibration
 from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel
 from pipeline.data import load_data
-from pipeline.engines.trial import TrialRunner, make_space
+from pipeline.engines.trial import TrialRunner
 from pipeline.report import page
 from pipeline.run import RunDirectory
 from pipeline.spaces.base import SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
+from pipeline.spaces.make import make_space
+from pipeline.trials.reporter import Reporter
 
 FIELDS = {
     "file",

@@ -118,7 +118,7 @@ def test_a_section_on_its_own() -> None:
 def test_every_name_of_a_section_is_a_row_of_its_table(kind: str) -> None:
     import importlib
 
-    from pipeline.cli.run_commands import LISTED
+    from pipeline.cli.file_commands import LISTED
 
     plural = {
         "data": "data",

@@ -13,19 +13,20 @@ import pytest
 from pipeline_cli import Finished, check_message, command, records, small_config
 
 from export.bundle.manifest import read_manifest
-from export.bundle.verify import accuracy, verify_bundle
+from export.bundle.verify import verify_bundle
 from export.bundle.write import write_bundle
+from export.checks import accuracy
 from export.exporter.graph_builder import quick_graph
 from export.quantization.quantize import is_quantized, quantize_int8, quantize_like
 from export.quantization.ranges import METHODS
 from latency_models.devices.device import Device
-from latency_models.profile import static_costs
+from latency_models.graph.static_costs import static_costs
 from pipeline.config.file import parse_config
+from pipeline.costs.precision import calibration, prepare_of
 from pipeline.data import load_data
 from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
 from pipeline.run import RunDirectory
-from pipeline.winner.int8 import calibration, prepare_of
 
 INT8 = {"device": {"precision": "int8"}}
 

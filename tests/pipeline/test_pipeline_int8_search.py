@@ -18,9 +18,10 @@ from export.quantization.quantize import Quantizer
 from export.quantization.ranges import METHODS
 from latency_models.timing.meter import Ratio
 from pipeline.config.file import parse_config
+from pipeline.costs.precision import calibration
 from pipeline.data import load_data
 from pipeline.winner import int8_search
-from pipeline.winner.int8 import calibration, of_device, search_int8, try_int8
+from pipeline.winner.int8 import of_device, search_int8, try_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,17 +14,11 @@ from latency_models.devices.environment import capture
 from latency_models.predictors.operator_model import Observation
 from pipeline.config.file import parse_config
 from pipeline.costs.known_costs import known_costs
-from pipeline.costs.latency_predictor import (
-    CostModelError,
-    FeatureCostModel,
-    PieceCostModel,
-    default_file,
-    identity_of,
-    save,
-)
+from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel
+from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
 from pipeline.data import load_data
-from pipeline.engines.trial import make_space
 from pipeline.run import RunDirectory
+from pipeline.spaces.make import make_space
 from pipeline.strategies.guided import Guided
 from pipeline.strategies.problem import Problem
 

@@ -16,12 +16,14 @@ from latency_models.predictors.operator_model import Observation
 from latency_models.predictors.operators import Operator
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
-from pipeline.costs.latency_predictor import CostModelError, PieceCostModel, default_file, identity_of, save
+from pipeline.costs.latency_predictor import PieceCostModel
 from pipeline.costs.latency_source import LatencySource
+from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
 from pipeline.engines import trial
-from pipeline.engines.trial import TrialRunner, make_space
+from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
 from pipeline.spaces.base import Architecture, SearchSpace
+from pipeline.spaces.make import make_space
 
 HALF_WIDTH = 0.01
 # Not the space of any search in other tests, whose cost model would be found there.

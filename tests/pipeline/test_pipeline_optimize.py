@@ -16,7 +16,7 @@ from torch import nn
 
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives
-from latency_models.devices.device import resolve_device
+from latency_models.devices.resolve import resolve_device
 from latency_models.timing.statistics import Ratio
 from pipeline.costs.activation_forms import forms_of
 from pipeline.optimize import optimize as optimizing

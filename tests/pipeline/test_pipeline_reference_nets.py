@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.bundle.verify import parity
+from export.checks import parity
 from export.exporter.onnx_export import export_model
 from pipeline.references.fitting import halvings
 from pipeline.registry import load

@@ -15,13 +15,13 @@ import pytest
 import yaml
 from pipeline_cli import Finished, command, journal_ids, small_config
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import load_config
 from pipeline.data import load_data
 from pipeline.errors import ConfigError
 from pipeline.references import records
 from pipeline.references.training import ReferencePoints
 from pipeline.run import RunDirectory
+from pipeline.trials.reporter import Reporter
 
 STUBS = "stub_references"
 
@@ -249,8 +249,8 @@ class TestOneReference:
 
     def test_an_int8_device_runs_the_quantised_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from export.quantization.quantize import is_quantized, quantize_int8
-        from latency_models.profile import parse
-        from pipeline.winner.int8 import calibration
+        from latency_models.graph.model_file import parse
+        from pipeline.costs.precision import calibration
 
         def quantised(graph: Any, data: Any, *_: Any) -> Any:
             """Without a search for the fastest form, which goes by the clock."""

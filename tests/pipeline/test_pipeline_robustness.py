@@ -28,13 +28,13 @@ UNHARMED = 2
 
 def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
     """The records of a search whose first candidates meet these mishaps; the others are unharmed."""
-    from pipeline.cli.console import Reporter
     from pipeline.config.file import parse_config
     from pipeline.engines.inline import InlineEngine
     from pipeline.nni_types import Random, SimplifiedModelSpace
     from pipeline.search import prepare
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
+    from pipeline.trials.reporter import Reporter
 
     values = merged(
         _config(), {"evaluator": {"name": "stub_evaluators:Mishaps", "mishaps": list(mishaps)}, "engine": engine}

@@ -21,17 +21,13 @@ from latency_models.predictors.prediction import Prediction
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.costs.latency_predictor import (
-    CostModelError,
     FeatureCostModel,
     PieceCostModel,
     SpaceCostModel,
     cost_model_for,
-    default_file,
-    identity_of,
-    read,
     relative_noise,
-    save,
 )
+from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read, save
 from pipeline.data import DataSet, load_data
 from pipeline.spaces.base import Architecture, Value, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace

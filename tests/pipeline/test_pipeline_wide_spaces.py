@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from pipeline_instant import InstantEngine, KilledError, config_of, space_of
 
-from pipeline.cli.console import Reporter
 from pipeline.nni_types import ModelSpace, SimplifiedModelSpace, choice
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, Value, architecture_id
+from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
-from pipeline.tables import STRATEGIES, strategy_of
+from pipeline.tables import STRATEGIES
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal, TrialRecord
+from pipeline.trials.reporter import Reporter
 from pipeline.trials.result import TrialResult
 
 TRIALS = 24

@@ -17,7 +17,6 @@ from pipeline_tables import EVALUATOR, SPACE, bench_config, write_table
 from pipeline.bench.config import load_bench
 from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
-from pipeline.cli.console import Reporter
 from pipeline.config.strategy import GuidedOptions
 from pipeline.engines.trial import TrialResult
 from pipeline.errors import ConfigError
@@ -29,6 +28,7 @@ from pipeline.strategies.integer_codes import Coding
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import FAILED_SCORE
+from pipeline.trials.reporter import Reporter
 
 
 class TestEncoder:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import parse_config
 from pipeline.data import load_data
-from pipeline.engines.trial import make_space
 from pipeline.evaluators.zero_cost import candidates as networks
 from pipeline.evaluators.zero_cost.candidates import NetworkScores, check_proxies, proxies_of
+from pipeline.spaces.make import make_space
+from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from pathlib import Path

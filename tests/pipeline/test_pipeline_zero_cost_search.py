@@ -11,12 +11,12 @@ import torch
 from pipeline_cli import check_message, records, small_config
 from pipeline_scores import DIGITS, Counting
 
-from pipeline.cli.console import Reporter
 from pipeline.config.file import load_config
 from pipeline.engines.trial import TrialResult, TrialRunner
 from pipeline.errors import ConfigError, UnknownNameError
 from pipeline.evaluators.zero_cost.candidates import NetworkScores, check_proxies
 from pipeline.evaluators.zero_cost.minibatch import minibatch
+from pipeline.trials.reporter import Reporter
 
 
 class TestEvaluator:

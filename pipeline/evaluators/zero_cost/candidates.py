@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from pipeline.config.evaluator import SCORE_NAMES
-from pipeline.engines.trial import trial_seed
 from pipeline.errors import UnknownNameError
 from pipeline.evaluators.threads import one_torch_thread
 from pipeline.evaluators.zero_cost.minibatch import minibatch
 from pipeline.evaluators.zero_cost.scores import score_of
-from pipeline.spaces.base import architecture_id
+from pipeline.spaces.base import architecture_id, trial_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.cli.console import Reporter
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.reporter import Reporter
 
 _IMAGES = 32
 _MANY = 50

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pipeline.activations.places import sites_of
+from export.activations.modules import sites_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

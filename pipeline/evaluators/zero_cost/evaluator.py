@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
-from pipeline.evaluators.base import CandidateEvaluator, Progress
+from pipeline.evaluators.base import CandidateEvaluator
 from pipeline.evaluators.zero_cost.minibatch import minibatch
 from pipeline.evaluators.zero_cost.scores import SCORES, score_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.config.evaluator import ZeroCostOptions
     from pipeline.config.run import TrainOptions
     from pipeline.data import DataSet
+    from pipeline.trials.result import Progress
 
 
 class ZeroCostEvaluator(CandidateEvaluator):

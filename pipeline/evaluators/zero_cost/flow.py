@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.activations.places import sites_of
+from export.activations.modules import sites_of
 
 _GATES = (nn.Sigmoid, nn.Hardsigmoid)
 _JITTER = 1e-5  # the paper's

@@ -1,0 +1,62 @@
+"""ONNX files as they are handed in: readable, parsed, named in messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from latency_models.errors import InvalidModelError
+from latency_models.graph.shapes import one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def parse(model: Path | bytes) -> onnx.ModelProto:
+    """The model without its external data.
+
+    Raises:
+        InvalidModelError: not found, empty, truncated, or not ONNX at all.
+    """
+    check_readable(model)
+    label = model_label(model)
+    try:
+        if isinstance(model, bytes):
+            proto = onnx.load_model_from_string(model)
+        else:
+            proto = onnx.load_model(model, load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise InvalidModelError(label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}") from error
+    if not proto.graph.output:
+        raise InvalidModelError(label, "not a loadable ONNX model: it holds no graph with an output")
+    return proto
+
+
+def model_label(model: bytes | Path) -> str:
+    """What messages call the model: its path, or "model" for bytes."""
+    return "model" if isinstance(model, bytes) else str(model)
+
+
+def check_readable(model: bytes | Path) -> None:
+    """Raise InvalidModelError for what can be told without loading: not found, a folder, empty."""
+    label = model_label(model)
+    if isinstance(model, bytes):
+        if not model:
+            raise InvalidModelError(label, "not a loadable ONNX model: it is empty (0 bytes)")
+        return
+    if model.exists() and not model.is_file():
+        raise InvalidModelError(label, "can't be read: it is no regular file")
+    try:
+        with model.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InvalidModelError(label, f"can't be read: {error.strerror or error}") from error
+    if empty:
+        raise InvalidModelError(label, "not a loadable ONNX model: the file is empty (0 bytes)")

@@ -1,0 +1,19 @@
+"""Made by its name in the config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.registry import make
+from pipeline.tables import SPACES
+
+if TYPE_CHECKING:
+    from pipeline.config.run import RunConfig
+    from pipeline.data import DataSet
+    from pipeline.spaces.base import SearchSpace
+
+
+def make_space(config: RunConfig, data: DataSet) -> SearchSpace:
+    """The search space that a config names, for its data."""
+    name = cast("Any", config.space).name
+    return cast("SearchSpace", make("space", name, SPACES, config.space, data.input_shape, len(data.classes)))
