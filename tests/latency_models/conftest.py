@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from helpers.places import shared_data
 from latency_models.timing import reference_store
 
 
@@ -19,8 +19,4 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def onnx_models() -> Path:
     """The folder of real models, where the checkout has one beside it."""
-    default = Path(__file__).parents[2].parent / "shared"
-    folder = Path(os.environ.get("HWNAS_SHARED", default)) / "data" / "onnx_models"
-    if not folder.is_dir():
-        pytest.skip(f"no real models at {folder}; HWNAS_SHARED tells where they are")
-    return folder
+    return shared_data("onnx_models")

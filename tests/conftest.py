@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import Finished, Outcome, command, in_process, small_config
+from helpers.places import REPOSITORY, shared_data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Calibrations of this session go to a folder of their own, for its child processes too."""
+    home = tmp_path_factory.mktemp("xdg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home))
+        patch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "stubs"))
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")  # two threads that wait for each other are slow on a busy machine
+        yield home
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One small search through the real command; the tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = small_config(folder / "small.yaml", strategy={"name": "evolution", "population": 4, "sample": 2})
+    run = folder / "run"
+    result = command("search", str(config), "--run-dir", str(run), "--json", cwd=folder)
+    assert result.code == 0, result.stderr
+    return Finished(run, config, result)
+
+
+@pytest.fixture
+def run_copy(finished: Finished, tmp_path: Path) -> Path:
+    """The finished run, free to be damaged."""
+    return Path(shutil.copytree(finished.run, tmp_path / "copy"))
+
+
+@pytest.fixture
+def quiet_logging() -> Iterator[None]:
+    """A command sends the root logger to its run's log; afterwards it is as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in [h for h in root.handlers if h not in handlers]:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.fixture
+def hwnas(quiet_logging: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Call the command line within this process: `hwnas("search", …)` gives code, stdout and stderr."""
+
+    def call(*arguments: object) -> Outcome:
+        return in_process(capfd, monkeypatch, *arguments)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def shared_fashion_mnist() -> Path:
+    """The folder of the packed Fashion-MNIST files, where the checkout has one beside it."""
+    return shared_data("FashionMNIST/raw")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_root(shared_fashion_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of Fashion-MNIST's own files that may be unpacked into."""
+    root = tmp_path_factory.mktemp("fashion")
+    shutil.copytree(shared_fashion_mnist, root / "FashionMNIST" / "raw")
+    return root
+
+
+def pytest_report_header() -> str:
+    return f"hwnas: {Path(sys.executable).with_name('hwnas')} ({json.dumps(os.cpu_count())} cores)"

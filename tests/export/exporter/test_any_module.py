@@ -1,0 +1,138 @@
+"""`export.export_model` as a plain call: networks of other people's making, and modules that can't be exported."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import export
+from export.errors import ExportError
+from helpers.nets import histogram, onnx_outputs, randomise, torch_outputs
+from pipeline.compat import import_torchvision
+
+NETWORKS = ("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_torchvisions_networks(name: str) -> None:
+    torch.manual_seed(0)
+    network = randomise(getattr(import_torchvision().models, name)(weights=None, num_classes=7)).train()
+    graph = export.export_model(network, torch.randn(1, 3, 64, 64), metadata={"classes": json.dumps(["a"] * 7)})
+    assert network.training
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 64, 64)
+        expected = torch_outputs(network, images)
+        assert np.abs(onnx_outputs(graph, images) - expected).max() <= 1e-5 * np.abs(expected).max()
+    operators = histogram(graph)
+    assert operators["BatchNormalization"] == operators["ReduceMean"] == 0
+    assert operators["GlobalAveragePool"] >= 1
+    assert {entry.key: json.loads(entry.value) for entry in graph.metadata_props} == {"classes": ["a"] * 7}
+    assert_readable(graph, network)
+
+
+def assert_readable(graph: object, network: nn.Module) -> None:
+    """Every name tells a module or a parameter; none is one of the exporter's counters."""
+    nodes = graph.graph.node  # type: ignore[attr-defined]
+    modules = {path for path, _ in network.named_modules()}
+    assert all(node.name.rpartition("/")[0] in modules for node in nodes)
+    values = {value for node in nodes for value in node.output} - {"logits"}
+    assert all(re.fullmatch(r"(.+/)?[A-Z]\w+_output(_\d+)?", value) for value in values)
+    stored = {tensor.name for tensor in graph.graph.initializer}  # type: ignore[attr-defined]
+    parameters = {name for name, _ in network.named_parameters()}
+    others = {name for name in stored - parameters if not re.search(r"_constant_\d+$", name)}
+    # Folded batch norms leave a bias to convolutions that have none of their own.
+    assert {name.removesuffix(".bias") for name in others} <= modules
+
+
+class Plain(nn.Module):
+    """What it does is given."""
+
+    def __init__(self, forward: Callable[..., object]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self._forward = forward
+
+    def forward(self, *inputs: torch.Tensor) -> object:
+        return self._forward(self, *inputs)
+
+
+def _loops(self: Plain, x: torch.Tensor) -> torch.Tensor:
+    for _ in range(3):
+        x = self.linear(x)
+    return x
+
+
+def _looks(self: Plain, x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x.sum() > 0 else x
+
+
+def _needs_two(self: Plain, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return x + y
+
+
+def test_a_loop_with_shared_weights() -> None:
+    model = Plain(_loops)
+    graph = export.export_model(model, torch.randn(1, 4))
+    assert [node.name for node in graph.graph.node] == ["linear/Gemm", "linear/Gemm_1", "linear/Gemm_2"]
+    x = torch.randn(5, 4)
+    np.testing.assert_allclose(onnx_outputs(graph, x), torch_outputs(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda self, x: (x, x + 1), "a tuple of 2 tensors, not one tensor"),
+        (lambda self, x: {"a": x, "b": x}, "a dict of 2 tensors, not one tensor"),
+        (lambda self, x: 3, "a int, not one tensor"),
+        (lambda self, x: x.mean(), "its first dimension isn't the batch"),
+        (_needs_two, "missing 1 required positional argument"),
+        (lambda self, x: self.linear(x[:, :3]), r"can't be run on an input of shape \(2, 4\): mat1"),
+        (_looks, "torch can't export Plain: Could not guard on data-dependent expression"),
+    ],
+    ids=["tuple", "dict", "number", "loss", "two inputs", "shapes", "control flow"],
+)
+def test_what_cannot_be_exported_is_told(
+    forward: Callable[..., object], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Plain(forward).train()
+    with pytest.raises(ExportError, match=words) as info:
+        export.export_model(model, torch.randn(2, 4))
+    assert "\n" not in str(info.value)
+    assert model.training
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("example", [None, [1.0], torch.tensor(1.0), torch.zeros(0, 4)], ids=str)
+def test_examples_that_are_none(example: object) -> None:
+    with pytest.raises(ExportError, match="the example input must be one tensor"):
+        export.export_model(nn.Linear(4, 4), example)  # type: ignore[arg-type]
+
+
+def test_the_package_loads_what_is_asked_for() -> None:
+    code = (
+        "import sys, export\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "export.verify_bundle, export.with_preprocessing, export.write_bundle, export.lower\n"
+        "print('torch' in sys.modules)\n"
+        "export.export_model\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:3] == ["[]", "False", "True"]
+
+
+def test_the_packages_face_is_whole() -> None:
+    assert set(export.__all__) <= set(dir(export))
+    assert all(getattr(export, name) is not None for name in export.__all__)
+    assert set(export._MODULES) == set(export.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'exprot_model'"):
+        export.exprot_model  # noqa: B018

@@ -1,0 +1,63 @@
+"""`hwnas predict`: any ONNX file, from its operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.cli import check_message, in_process
+from latency_models import file_predictor
+from latency_models.microbench.benchmarks import FAMILIES, observe
+from latency_models.timing.reference_models import ReferenceSpec, built
+
+
+@pytest.fixture
+def hwnas(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The command, with one micro-benchmark of each family and a data folder of its own."""
+    few = tuple((family, 1) for family, _ in FAMILIES)
+    monkeypatch.setattr(file_predictor, "observe", lambda device, progress: observe(device, progress, families=few))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return lambda *arguments: in_process(capfd, monkeypatch, *arguments)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(built(ReferenceSpec("net", 8, 8, 2, 1.0)))
+    return path
+
+
+def test_the_first_time_operators_are_timed_and_kept(hwnas: Any, model: Path, tmp_path: Path) -> None:
+    result = hwnas("predict", model, "--json")
+    assert result.code == 0, result.stderr
+    document = result.document()
+    assert 0 < document["latency_low_ms"] <= document["latency_ms"] <= document["latency_high_ms"]
+    assert document["measurements"] == len(FAMILIES)
+    assert str(len(FAMILIES)) in document["model"]
+    assert "micro-benchmarks" in result.stderr
+    assert len(list((tmp_path / "data" / "hwnas" / "operator_costs").iterdir())) == 1
+    again = hwnas("predict", model, "--json")
+    assert "Timing" not in again.stderr
+    assert again.document()["latency_ms"] == pytest.approx(document["latency_ms"])
+
+
+def test_the_text_has_the_interval_and_the_source(hwnas: Any, model: Path) -> None:
+    result = hwnas("predict", model)
+    assert result.code == 0, result.stderr
+    assert "90 %" in result.stdout
+    assert f"from {len(FAMILIES)} micro-benchmarks" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("--run", "somewhere"), ("--architecture", "abc")])
+def test_either_a_file_or_an_architecture_of_a_run(hwnas: Any, arguments: tuple[str, ...]) -> None:
+    result = hwnas("predict", *arguments)
+    assert result.code == 2
+    assert "--architecture" in result.stderr
+
+
+def test_a_missing_file_is_told_before_anything_is_timed(hwnas: Any, tmp_path: Path) -> None:
+    result = hwnas("predict", tmp_path / "none.onnx")
+    check_message(result, 2, "none.onnx")
+    assert "Timing" not in result.stderr

@@ -1,0 +1,208 @@
+"""The sizes that `hwnas optimize` runs a model with: the file's, the user's, or a guess that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from export.exporter.graph_builder import plain_graph
+from helpers.cli import check_message
+from latency_models.errors import InvalidModelError
+from pipeline.errors import HwnasError
+from pipeline.optimize.input_sizes import InputSizes, input_sizes, parse_shapes
+
+Shape = Sequence[int | str | None] | None
+FILE = Path("net.onnx")
+
+
+def model_of(shapes: dict[str, Shape], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    inputs = [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
+    nodes = [helper.make_node("Shape", [name], [f"{name}_sizes"]) for name in shapes]
+    outputs = [helper.make_tensor_value_info(f"{name}_sizes", TensorProto.INT64, None) for name in shapes]
+    return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs))
+
+
+def found(shapes: dict[str, Shape], batch_size: int = 1, *given: str, kind: int = TensorProto.FLOAT) -> InputSizes:
+    return input_sizes(model_of(shapes, kind), FILE, batch_size, parse_shapes(given))
+
+
+class TestSizes:
+    def test_the_batch_alone_is_nobodys_guess(self):
+        sizes = found({"a": ["n", 3, 32, 32], "b": ["n", "n"]}, 4)
+        assert sizes.shapes == {"a": (4, 3, 32, 32), "b": (4, 4)}
+        assert sizes.only_batch
+        assert not sizes.notes
+
+    @pytest.mark.parametrize(
+        ("shape", "expected"),
+        [
+            (["n", 3, "h", "w"], (2, 3, 224, 224)),
+            ([None, 1, None, None], (2, 1, 224, 224)),
+            (["n", "h", "w", 3], (2, 224, 224, 3)),
+            (["n", 3, 320, "w"], (2, 3, 320, 320)),
+            ([2, 4, "h", 96], (2, 4, 96, 96)),
+        ],
+        ids=str,
+    )
+    def test_an_image_is_guessed_and_that_is_told(self, shape, expected):
+        sizes = found({"x": shape}, 2)
+        assert sizes.shapes == {"x": expected}
+        assert not sizes.only_batch
+        (note,) = sizes.notes
+        assert "taken as" in note
+        assert "--shape x=2," in note
+
+    def test_a_guess_holds_for_all_of_its_name(self):
+        assert found({"x": ["n", 3, "h", "w"], "y": ["n", "h", "w"]}).shapes["y"] == (1, 224, 224)
+
+    @pytest.mark.parametrize(
+        ("shape", "kind"),
+        [
+            (["n", "c", "h", "w"], TensorProto.FLOAT),
+            (["n", 64, "h", "w"], TensorProto.FLOAT),
+            (["n", 3, "h"], TensorProto.FLOAT),
+            (["n", 3, "h", "w"], TensorProto.INT64),
+            (["n", "words"], TensorProto.INT64),
+            (None, TensorProto.FLOAT),
+        ],
+        ids=str,
+    )
+    def test_nothing_else_is(self, shape, kind):
+        with pytest.raises(InvalidModelError, match=r"net.onnx: it has open sizes, .* input 'x'.*--shape x="):
+            found({"x": shape}, kind=kind)
+
+    def test_the_message_names_every_one(self):
+        with pytest.raises(InvalidModelError) as caught:
+            found({"x": ["n", 3, "words", None], "y": ["n", "more"]}, 2, kind=TensorProto.INT64)
+        assert "'words' (axis 2), axis 3 of input 'x' (--shape x=2,3,WORDS,SIZE3)" in str(caught.value)
+        assert "'more' (axis 1) of input 'y' (--shape y=2,MORE)" in str(caught.value)
+
+
+class TestGiven:
+    def test_they_come_first_and_the_batch_with_them(self):
+        sizes = found({"x": ["n", 3, "h", "w"], "y": ["n", "h"]}, 1, "x=8,3,64,32")
+        assert sizes.shapes == {"x": (8, 3, 64, 32), "y": (8, 64)}
+        assert sizes.batch_size == 8
+        assert not sizes.only_batch
+        assert not sizes.notes
+
+    def test_an_input_without_a_shape(self):
+        model = model_of({"x": None})
+        sizes = input_sizes(model, FILE, 1, {"x": (1, 3)})
+        sizes.written_into(model)
+        assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3]
+
+    @pytest.mark.parametrize("given", ["x=1,3,64", "x=1,4,64,64", "x=1,3,64,32,1", "y=2,5", "y=1"])
+    def test_what_does_not_fit(self, given):
+        with pytest.raises(HwnasError, match=r"--shape .* doesn't fit net.onnx, which has (n,3,s,s|n,n) there"):
+            found({"x": ["n", 3, "s", "s"], "y": ["n", "n"]}, 1, given)
+
+    def test_an_input_that_is_not_there(self):
+        with pytest.raises(HwnasError, match=r"unknown input of net.onnx 'imagf'; did you mean 'image'\?"):
+            found({"image": ["n", 3]}, 1, "imagf=1,3")
+
+    @pytest.mark.parametrize("text", ["1,3,224,224", "x=", "x=1,a", "=1,2", "x=0,3", "x=1;3", "x=-1"])
+    def test_another_form(self, text):
+        with pytest.raises(HwnasError, match="must be INPUT=SIZES"):
+            parse_shapes([text])
+
+    def test_twice(self):
+        with pytest.raises(HwnasError, match="'x' twice"):
+            parse_shapes(["x=1,2", "x=1,3"])
+
+    def test_another_batch_than_asked_for(self):
+        with pytest.raises(HwnasError, match="a batch of 2, the batch size is 4"):
+            found({"x": ["n", 3]}, 4, "x=2,3")
+
+    @pytest.mark.parametrize("given", [(), ("x=1,3",)])
+    def test_a_fixed_batch(self, given):
+        with pytest.raises(InvalidModelError, match=r"net\.onnx: its batch is fixed at 1; it can't be run with 4"):
+            found({"x": [1, 3]}, 4, *given)
+
+    def test_a_fixed_batch_that_is_meant(self):
+        assert found({"x": [4, 3]}, 4).shapes == {"x": (4, 3)}
+
+
+def saved(path: Path, *sizes: str | int) -> Path:
+    """A net with Mish for images of any size."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.Mish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
+    )
+    model = plain_graph(network.eval(), (3, 8, 8))
+    model.graph.ClearField("value_info")
+    for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, sizes, strict=True):
+        dim.dim_param, dim.dim_value = ("", size) if isinstance(size, int) else (size, 0)
+        if isinstance(size, str):
+            dim.dim_param = size
+    onnx.save(model, path)
+    return path
+
+
+class TestTheCommand:
+    @staticmethod
+    def asked(hwnas: Any, model: Path, *more: object) -> Any:
+        return hwnas("optimize", model, "--output", model.with_name("out.onnx"), "--seconds", "0.5", *more)
+
+    def test_open_sizes_stay_open_in_what_is_written(self, hwnas, tmp_path):
+        model = saved(tmp_path / "net.onnx", "batch", 3, "height", "width")
+        result = self.asked(hwnas, model, "--shape", "input=1,3,16,24", "--json")
+        document = result.document()
+        assert document["shapes"] == {"input": [1, 3, 16, 24]}
+        assert document["notes"] == []
+        assert document["largest_difference"] <= 1e-5
+        new = onnx.load(document["output"]).graph.input[0].type.tensor_type.shape
+        assert [dim.dim_param or dim.dim_value for dim in new.dim] == ["batch", 3, "height", "width"]
+        x = np.random.default_rng(0).standard_normal((2, 3, 9, 31)).astype(np.float32)
+        old, found = (
+            ort.InferenceSession(str(each), providers=["CPUExecutionProvider"]).run(None, {"input": x})[0]
+            for each in (model, document["output"])
+        )
+        assert np.abs(old - found).max() <= 1e-5 * np.abs(old).max()
+
+    def test_a_guess_is_told(self, hwnas, tmp_path):
+        result = self.asked(hwnas, saved(tmp_path / "net.onnx", "batch", 3, "height", "width"))
+        assert result.code == 0, result.stderr
+        assert "note: 'height' (axis 2), 'width' (axis 3) of input 'input': taken as 224 and 224" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("sizes", "more", "said"),
+        [
+            (("batch", "c", "h", "w"), (), "--shape input=1,C,H,W"),
+            ((1, 3, 8, 8), ("--batch-size", "8"), "its batch is fixed at 1"),
+            (("batch", "c", 8, 8), ("--shape", "input=1,5,8,8"), "the model can't be run"),
+        ],
+        ids=["open", "batch", "wrong"],
+    )
+    def test_a_mistake_is_told_before_the_work(self, hwnas, tmp_path, sizes, more, said):
+        model = saved(tmp_path / "net.onnx", *sizes)
+        result = self.asked(hwnas, model, *more)
+        check_message(result, 2, f"{model}: ", said)
+        assert "Looking for" not in result.stderr
+        assert not model.with_name("out.onnx").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+    def test_a_guess_that_cannot_be_run_is_part_of_the_message(self, hwnas, tmp_path):
+        nodes = [helper.make_node("Reshape", ["x", "s"], ["y"]), helper.make_node("Mish", ["y"], ["z"])]
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+            [helper.make_tensor("s", TensorProto.INT64, [2], [-1, 3 * 7 * 11])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+        onnx.save(model, tmp_path / "net.onnx")
+        result = self.asked(hwnas, tmp_path / "net.onnx")
+        assert result.code == 2
+        assert "sizes were guessed" in result.stderr
+        assert "--shape x=1,3,H,W" in result.stderr

@@ -1,0 +1,222 @@
+"""The Gaussian process, its posterior over a pool that changes, and what learners make of both."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from scipy.stats import norm
+from threadpoolctl import threadpool_info
+
+from helpers.driven import flat
+from pipeline.strategies.features import Encoder, Points
+from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.pool_model import (
+    Learner,
+    Scale,
+    distances_to_best,
+    distances_without_outliers,
+    one_blas_thread,
+    ratios,
+)
+from pipeline.strategies.surrogate import Posterior, Surrogate
+
+SPACE = flat(5, 3)
+CODING = Coding(SPACE.choices)
+CODES = CODING.every()
+ENCODER = Encoder(SPACE, CODING, CODES)
+POOL = ENCODER.points(CODES)
+
+
+def truth(rows: np.ndarray) -> np.ndarray:
+    """Smooth in the choices, of mean about 0 and variance about 1."""
+    effects = CODES[rows] @ np.array([1.0, -0.7, 0.5, 0.2, 0.1]) + 0.4 * (CODES[rows, 0] == CODES[rows, 1])
+    return np.asarray((effects - 1.2) / 1.2)
+
+
+def model_of(rows: np.ndarray, y: np.ndarray) -> Surrogate:
+    model = Surrogate(ENCODER.sizes)
+    model.fit(POOL.take(rows), y)
+    return model
+
+
+def exact(model: Surrogate, seen: Points, y: np.ndarray, at: Points) -> tuple[np.ndarray, np.ndarray]:
+    """The textbook's formulas, without any factor that grows."""
+    seen, scaled = model.scaled(seen), model.scaled(at)
+    k = model.covariance(seen, seen).astype(float) + model.noise * np.eye(len(y))
+    cross = model.covariance(seen, scaled).astype(float)
+    solved = np.linalg.solve(k, cross)
+    return solved.T @ y, model.prior_variance(at) - (cross * solved).sum(axis=0)
+
+
+class TestSurrogate:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_gradient_of_the_marginal_likelihood(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        model = Surrogate((3, 2))
+        x, linear, y = rng.normal(size=(20, 5)), rng.normal(size=(20, 4)), rng.normal(size=20)
+        parts = (x[:, :3], x[:, 3:])
+        distances = np.array([((p[:, None] - p[None]) ** 2).sum(axis=2) for p in parts])
+        told = (distances, linear @ linear.T, y)
+        at = model.values + rng.normal(0, 0.5, 5)
+        off = check_grad(lambda v: model.loss(v, *told)[0], lambda v: model.loss(v, *told)[1], at)
+        assert off < 1e-4 * np.linalg.norm(model.loss(at, *told)[1])
+
+    def test_the_loss_is_the_density_of_a_normal_distribution(self) -> None:
+        model = Surrogate((2,))
+        x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+        points, y = Points(x, x), np.array([0.3, -1.0, 0.5, 0.9])
+        scaled = model.scaled(points)
+        k = model.covariance(scaled, scaled).astype(float) + model.noise * np.eye(4)
+        expected = 0.5 * y @ np.linalg.solve(k, y) + 0.5 * np.linalg.slogdet(k)[1]
+        distances = ((x[:, None] - x[None]) ** 2).sum(axis=2)[None].astype(float)
+        assert model.loss(model.values, distances, (x @ x.T).astype(float), y)[0] == pytest.approx(expected, rel=1e-5)
+
+    def test_a_fit_predicts_what_was_not_seen(self) -> None:
+        rows = np.random.default_rng(0).choice(len(CODES), 60, replace=False)
+        rest = np.setdiff1d(np.arange(len(CODES)), rows)
+        posterior = Posterior(model_of(rows, truth(rows)), POOL, POOL.take(rows), truth(rows))
+        errors = posterior.mean[rest] - truth(rest)
+        assert np.sqrt((errors**2).mean()) < 0.2 * truth(rest).std()
+        sd = np.sqrt(posterior.variance[rest])
+        assert (np.abs(errors) < 3 * sd).mean() > 0.95
+
+    def test_a_fit_of_many_uses_some(self) -> None:
+        """1,000 observations are fitted within the time and memory of 400, and come to similar values."""
+        rng = np.random.default_rng(0)
+        rows = rng.integers(0, len(CODES), 1000)
+        many, few = model_of(rows, truth(rows)), model_of(rows[:400], truth(rows[:400]))
+        assert np.abs(many.values - few.values).max() < 1.0
+
+
+class TestPosterior:
+    rows = np.random.default_rng(1).choice(len(CODES), 150, replace=False)
+    y = truth(rows) + np.random.default_rng(2).normal(0, 0.1, 150)
+    model = model_of(rows[:10], y[:10])
+
+    def begun(self, count: int = 10) -> Posterior:
+        return Posterior(self.model, POOL, POOL.take(self.rows[:count]), self.y[:count])
+
+    def check(self, posterior: Posterior, count: int, pool: Points = POOL) -> None:
+        mean, variance = exact(self.model, POOL.take(self.rows[:count]), self.y[:count], pool)
+        assert posterior.mean == pytest.approx(mean, abs=2e-4)
+        assert posterior.variance == pytest.approx(variance, abs=2e-4)
+
+    def test_is_the_textbooks(self) -> None:
+        self.check(self.begun(), 10)
+        assert self.begun().at(POOL.take(np.arange(7))) == pytest.approx(self.begun().mean[:7], abs=1e-5)
+
+    def test_grows_far_beyond_its_first_room(self) -> None:
+        posterior = self.begun()
+        for row, y in zip(self.rows[10:], self.y[10:], strict=True):
+            posterior.add(POOL.take(np.array([row])), y)
+        self.check(posterior, 150)
+
+    def test_a_point_outside_of_the_pool(self) -> None:
+        half = POOL.take(np.arange(0, len(CODES), 2))
+        posterior = Posterior(self.model, half, POOL.take(self.rows[:10]), self.y[:10])
+        for place in range(10, 40):
+            posterior.add(POOL.take(self.rows[place : place + 1]), self.y[place])
+        self.check(posterior, 40, half)
+
+    def test_pools_come_and_go(self) -> None:
+        posterior = self.begun(30)
+        kept, fresh = np.arange(5, 50, 3), POOL.take(np.arange(100, 160))
+        posterior.replace(kept, fresh)
+        self.check(posterior, 30, POOL.take(kept).joined(fresh))
+        posterior.add(POOL.take(self.rows[30:31]), self.y[30])
+        self.check(posterior, 31, POOL.take(kept).joined(fresh))
+
+    def test_beliefs_keep_the_mean_and_are_forgotten(self) -> None:
+        posterior = self.begun(30)
+        mean, variance = posterior.mean, posterior.variance
+        other = np.setdiff1d(np.arange(len(CODES)), self.rows)[:3]
+        believed = [posterior.believe(POOL.take(np.array([row]))) for row in other]
+        assert believed == pytest.approx(mean[other], abs=1e-4)
+        assert posterior.mean == pytest.approx(mean, abs=1e-4)
+        assert (posterior.variance[other] < 0.6 * variance[other]).all()
+        posterior.forget()
+        self.check(posterior, 30)
+        posterior.add(POOL.take(self.rows[30:31]), self.y[30])
+        self.check(posterior, 31)
+
+    def test_the_same_point_again_and_again(self) -> None:
+        """Twins make a covariance singular but for the noise."""
+        posterior = self.begun(10)
+        for _ in range(80):
+            posterior.add(POOL.take(self.rows[:1]), 0.7)
+        assert np.isfinite(posterior.mean).all()
+        assert posterior.mean[self.rows[0]] == pytest.approx(0.7, abs=0.05)
+        assert (posterior.variance > -1e-3).all()
+
+
+class TestScale:
+    def test_there_and_back(self) -> None:
+        errors = np.array([0.05, 0.07, 0.1, 0.3])
+        scale = distances_to_best(errors)
+        assert scale.shift == pytest.approx(0.05 - 0.035)
+        assert scale.values(scale(errors)) == pytest.approx(errors)
+        assert scale(errors).mean() == pytest.approx(0)
+        assert scale(errors).std() == pytest.approx(1)
+
+    @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e4])
+    def test_units_make_no_difference(self, factor: float) -> None:
+        errors = np.array([0.05, 0.07, 0.1, 0.3])
+        for of in (distances_to_best, ratios):
+            assert of(factor * errors)(factor * errors) == pytest.approx(of(errors)(errors), abs=1e-6)
+
+    def test_values_that_are_all_alike_and_one_that_is_not(self) -> None:
+        for of in (distances_to_best, distances_without_outliers, ratios):
+            scale = of(np.full(5, 0.25))
+            assert scale(np.full(5, 0.25)) == pytest.approx(np.zeros(5), abs=1e-6)
+            assert np.isfinite(scale(np.array([0.0, 0.24, 0.26, 9.0]))).all()
+
+    def test_a_record_far_below_is_finite(self) -> None:
+        scale = distances_to_best(np.array([0.3, 0.31, 0.33]))
+        assert np.isfinite(scale(np.array([0.01]))).all()
+        assert scale(np.array([0.01])) < scale(np.array([0.3]))
+
+    def test_failures_do_not_press_the_others_together(self) -> None:
+        losses = np.array([-0.9, -0.91, -0.92, -0.93, -0.94, 2.0, 2.0])
+        capped, plain = distances_without_outliers(losses), distances_to_best(losses)
+        assert np.ptp(capped(losses[:5])) > 1.2 * np.ptp(plain(losses[:5]))
+        assert capped(losses)[-1] > capped(losses[:5]).max()
+
+
+def test_linear_algebra_in_one_thread() -> None:
+    with one_blas_thread():
+        used = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    assert used
+    assert set(used) == {1}
+
+
+class TestLearner:
+    def test_extends_and_refits(self) -> None:
+        rows = np.random.default_rng(3).permutation(len(CODES))[:40]
+        values = np.exp(truth(rows))
+        learner = Learner(ENCODER.sizes, ratios)
+        assert not learner.ready
+        refits = [n for n in range(8, 41) if learner.learn(POOL, POOL.take(rows[:n]), values[:n])]
+        assert refits == [8, 10, 13, 17, 22, 28, 35]
+        rest = np.setdiff1d(np.arange(len(CODES)), rows)
+        assert np.corrcoef(np.log(learner.medians()[rest]), truth(rest))[0, 1] > 0.9
+
+    def test_restarts(self) -> None:
+        learner = Learner(ENCODER.sizes, ratios)
+        learner.learn(POOL, POOL.take(np.arange(10)), np.arange(1.0, 11.0))
+        learner.restart()
+        assert learner.learn(POOL, POOL.take(np.arange(5)), np.arange(5.0, 10.0))
+
+    def test_probability_below(self) -> None:
+        learner = Learner(ENCODER.sizes, ratios)
+        rows = np.arange(0, len(CODES), 9)
+        learner.learn(POOL, POOL.take(rows), np.exp(truth(rows)))
+        mean, sd = learner.logs()
+        expected = norm.cdf((math.log(1.5 - learner.scale.shift) - mean) / sd)
+        assert learner.probability_below(1.5) == pytest.approx(expected)
+        assert learner.probability_below(0.0) == pytest.approx(np.zeros(len(CODES)), abs=1e-6)
+
+    def test_a_scale_without_spread(self) -> None:
+        assert Scale.of(np.full(3, 2.0), 0.0).spread > 0

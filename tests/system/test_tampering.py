@@ -1,0 +1,74 @@
+"""Every case of `benchmarks/tampering.py` through the real command: exit 3, and the check that tells what was done."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.cli import Finished
+from helpers.places import REPOSITORY
+
+_SCRIPT = REPOSITORY / "benchmarks" / "tampering.py"
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("tampering", _SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tampering"] = module  # dataclasses look their module up
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])  # the script adds its own folder
+        spec.loader.exec_module(module)
+    return module
+
+
+tampering = _load()
+
+
+@pytest.fixture(scope="module")
+def sound(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's bundle with every kind of model in it."""
+    return Path(tampering.completed(finished.run / "bundle", tmp_path_factory.mktemp("sound") / "bundle"))
+
+
+@pytest.fixture
+def bundle(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("pipeline.winner.verify._BUDGET_S", 0.1)
+    return Path(shutil.copytree(sound, tmp_path / "bundle"))
+
+
+def test_as_it_was_made_it_is_sound(hwnas: Any, bundle: Path) -> None:
+    result = hwnas("verify", bundle, "--json")
+    assert result.code == 0, result.stdout
+    passed = {check["name"] for check in result.document()["checks"] if check["ok"]}
+    assert {"parity", "accuracy", "evaluation", "classes", "int8 parity", "image parity", "limit macs"} <= passed
+
+
+@pytest.mark.parametrize("case", tampering.CASES, ids=lambda case: case.name)
+def test_it_is_found(hwnas: Any, bundle: Path, case: Any) -> None:
+    case.damage(bundle)
+    result = hwnas("verify", bundle, "--json")
+    assert result.code == 3, result.stderr
+    assert "Traceback" not in result.stderr
+    failed = {check["name"]: check["detail"] for check in result.document()["checks"] if check["ok"] is False}
+    assert case.words in failed[case.check]
+
+
+def test_verifying_needs_no_torch(sound: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pipeline import cli\n"
+        f"sys.argv = ['hwnas', 'verify', {str(sound)!r}]\n"
+        "try:\n    cli.main()\n"
+        "except SystemExit as end:\n    print('exit', end.code)\n"
+        "print([name for name in ('torch', 'torchvision', 'nni') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["exit 0", "[]"]
