@@ -31,7 +31,7 @@ from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
 
 from latency_models.predictors.feature_model import FeatureModel
-from latency_models.predictors.herding import informative
+from latency_models.predictors.herding import representative_subset
 from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Table:
 
 def _one_seed(data: _Table, seed: int) -> _Found:
     found = _Found()
-    chosen = informative(data.columns, FEATURE_GROUPS, max(_COUNTS), seed=seed)
+    chosen = representative_subset(data.columns, FEATURE_GROUPS, max(_COUNTS), seed=seed)
     drawn = np.random.default_rng(seed).permutation(len(data.columns))[: max(_COUNTS)]
     for device, latency_ms in data.latency_ms.items():
         for count in _COUNTS:

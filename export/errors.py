@@ -62,7 +62,7 @@ class UnknownActivationError(ExportError):
         super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}{more}")
 
 
-class OwnActivationError(ExportError):
+class CustomActivationError(ExportError):
     """A user's own activation that can't be one."""
 
     exit_code = 2

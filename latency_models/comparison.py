@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonRow:
     """One file's costs, and the ratio of its latency to the first file's (1 for the first itself)."""
 
     profile: Profile
@@ -35,7 +35,7 @@ class Compared:
 
 def compare(
     models: Sequence[bytes | Path], device: Device, *, budget_s: float = 4.0, meter: LatencyMeter | None = None
-) -> tuple[Compared, ...]:
+) -> tuple[ComparisonRow, ...]:
     """Time `models` together on `device`, within about `budget_s`, and count their other costs.
 
     `meter` is one for the same device, where the caller has it.
@@ -47,4 +47,4 @@ def compare(
     together = meter.together(models, budget_s=budget_s)
     same_environment(together.latencies)
     profiles = (profile(model, device, latency=each) for model, each in zip(models, together.latencies, strict=True))
-    return tuple(Compared(each, ratio) for each, ratio in zip(profiles, together.ratios, strict=True))
+    return tuple(ComparisonRow(each, ratio) for each, ratio in zip(profiles, together.ratios, strict=True))

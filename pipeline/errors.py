@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from export.errors import OwnActivationError, UnknownActivationError
+from export.errors import CustomActivationError, UnknownActivationError
 from latency_models.errors import CostError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (UnknownActivationError, OwnActivationError) as error:
+    except (UnknownActivationError, CustomActivationError) as error:
         raise ConfigError(source, [f"{key}.activations: {error}"]) from error
     except (CostError, HwnasError) as error:
         raise ConfigError(source, [f"{key}: {error}{more}"]) from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from export.activations import table as activations
-from export.errors import OwnActivationError
+from export.errors import CustomActivationError
 from export.exporter import module_template
 from export.module_state import evaluating
 
@@ -24,7 +24,7 @@ _WRAP_IT = (
 _PROBES = ((2, 8, 5, 7), (3, 6, 4, 4), (2, 8, 1, 1))
 
 
-def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
+def register_custom(name: str, factory: Callable[..., Any]) -> activations.Activation:
     """Put an activation into the table, in the place of what the name stood for.
 
     Args:
@@ -33,7 +33,7 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
             the module will see on axis 1) where it takes a parameter of that name, else with nothing.
 
     Raises:
-        OwnActivationError: it is a function of tensors or can't be made, is no module, works in place, keeps not its
+        CustomActivationError: it is a function of tensors or can't be made, is no module, works in place, keeps not its
             input's shape and type, gives no numbers, lets no gradient through, or does what depends on chance or on
             the others in the batch.
     """
@@ -45,9 +45,9 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
             module = factory(channels=channels) if takes_channels else factory()
         except Exception as error:  # somebody else's code may raise anything
             reason = f"it can't be made: {type(error).__name__}: {error}"
-            raise OwnActivationError(name, _WRAP_IT if _maps_tensors(factory) else reason) from error
+            raise CustomActivationError(name, _WRAP_IT if _maps_tensors(factory) else reason) from error
         if not isinstance(module, nn.Module):
-            raise OwnActivationError(name, f"it gives {_of_type(module)}, not a torch.nn.Module")
+            raise CustomActivationError(name, f"it gives {_of_type(module)}, not a torch.nn.Module")
         return module
 
     for shape in _PROBES:
@@ -68,12 +68,12 @@ def adopt(name: str, factory: Callable[..., Any]) -> activations.Activation:
 
 def _check_factory(name: str, factory: Any) -> None:
     if isinstance(factory, nn.Module):
-        raise OwnActivationError(
+        raise CustomActivationError(
             name, "it is a module that is made already; each place needs its own: give its class, or a function that"
             " makes one"
         )  # fmt: skip
     if not callable(factory):
-        raise OwnActivationError(name, f"it is {_of_type(factory)}, not a class or function that makes modules")
+        raise CustomActivationError(name, f"it is {_of_type(factory)}, not a class or function that makes modules")
 
 
 def _maps_tensors(factory: Callable[..., Any]) -> bool:
@@ -104,19 +104,19 @@ def _check_form(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
         with torch.no_grad(), evaluating(module):
             y = module(x)
     except Exception as error:  # somebody else's code may raise anything
-        raise OwnActivationError(
+        raise CustomActivationError(
             name, f"on an input of shape {shape} it raises {type(error).__name__}: {error}"
         ) from error
     if not isinstance(y, torch.Tensor):
-        raise OwnActivationError(name, f"it returns {_of_type(y)}, not a tensor")
+        raise CustomActivationError(name, f"it returns {_of_type(y)}, not a tensor")
     if y.shape != x.shape:
-        raise OwnActivationError(
+        raise CustomActivationError(
             name, f"for an input of shape {shape} it returns {tuple(y.shape)}; an activation keeps the shape"
         )
     if not torch.equal(x, before):
-        raise OwnActivationError(name, "it changes its input in place, which residual paths share")
+        raise CustomActivationError(name, "it changes its input in place, which residual paths share")
     if y.dtype != x.dtype:
-        raise OwnActivationError(name, f"for float32 it returns {str(y.dtype).removeprefix('torch.')}")
+        raise CustomActivationError(name, f"for float32 it returns {str(y.dtype).removeprefix('torch.')}")
 
 
 def _check_conduct(name: str, module: nn.Module) -> None:
@@ -125,15 +125,17 @@ def _check_conduct(name: str, module: nn.Module) -> None:
     with evaluating(module):
         y, again, alone = module(x), module(x), module(x[:1])
     if not torch.isfinite(y).all():
-        raise OwnActivationError(name, "for inputs from −3 to 3 it gives NaN or infinity")
+        raise CustomActivationError(name, "for inputs from −3 to 3 it gives NaN or infinity")
     if not torch.equal(y, again):
-        raise OwnActivationError(
+        raise CustomActivationError(
             name, "it gives something else each time; what is deployed can't leave things to chance"
         )
     if not torch.allclose(alone, y[:1], rtol=1e-4, atol=1e-5):
-        raise OwnActivationError(name, "what it gives for an image depends on the others in the batch")
+        raise CustomActivationError(name, "what it gives for an image depends on the others in the batch")
     if not y.requires_grad or torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is None:
-        raise OwnActivationError(name, "no gradient reaches its input, so that what comes before it can't be trained")
+        raise CustomActivationError(
+            name, "no gradient reaches its input, so that what comes before it can't be trained"
+        )
 
 
 def _first_line(factory: Callable[..., Any]) -> str:

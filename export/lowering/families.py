@@ -62,7 +62,7 @@ class Family:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class RecognisedActivation:
     """A function that was recognised."""
 
     family: str
@@ -123,7 +123,7 @@ def same(x: Array, values: Array, others: Array, tolerance: float = TOLERANCE) -
     return bool(np.all(np.abs(values - others) <= tolerance * size))  # NaN is never within it
 
 
-def recognise(function: Function) -> Known | None:
+def recognise(function: Function) -> RecognisedActivation | None:
     """The family and the parameters of a function, None where it is none of the table's.
 
     Args:
@@ -143,14 +143,14 @@ def recognise(function: Function) -> Known | None:
             parameters = family.fit(function)
             if parameters is None or not all(np.isfinite(each).all() for each in parameters.values()):
                 continue
-            known = Known(family.name, parameters)
+            known = RecognisedActivation(family.name, parameters)
         if same(points, values, known(points), _IDENTICAL):
             return known
     return None
 
 
-def value_of(known: Known, x: Array) -> Array:
-    """See `Known.__call__`."""
+def value_of(known: RecognisedActivation, x: Array) -> Array:
+    """See `RecognisedActivation.__call__`."""
     shaped = {name: values.astype(np.float64)[:, None] for name, values in known.parameters.items()}
     if known.family == "piecewise_linear":  # its parameters have an axis of pieces
         shaped = {name: values.astype(np.float64) for name, values in known.parameters.items()}

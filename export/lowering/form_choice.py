@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from export.lowering.lower import lower_and_tell
+from export.lowering.lower import lower_with_report
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +19,7 @@ _WORTH = 0.98  # a form that gains less is not worth another graph
 def alternatives(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     """Families of the model's activations that several forms fit → names of those forms, the default first."""
     found: dict[str, dict[str, None]] = {}
-    for site in lower_and_tell(model).sites:
+    for site in lower_with_report(model).sites:
         found.setdefault(site.activation, {}).update(dict.fromkeys(site.forms))
     return {family: tuple(forms) for family, forms in found.items() if len(forms) > 1}
 
@@ -36,8 +36,8 @@ def choose_forms(model: onnx.ModelProto, measure: MeasureRatios) -> dict[str, st
     variants = [(family, form) for family, forms in alternatives(model).items() for form in forms[1:]]
     if not variants:
         return {}
-    lowered = [lower_and_tell(model, dict([variant])).model.SerializeToString() for variant in variants]
-    ratios = measure([lower_and_tell(model).model.SerializeToString(), *lowered])[1:]
+    lowered = [lower_with_report(model, dict([variant])).model.SerializeToString() for variant in variants]
+    ratios = measure([lower_with_report(model).model.SerializeToString(), *lowered])[1:]
     best: dict[str, tuple[float, str]] = {}
     for (family, form), (ratio, high) in zip(variants, ratios, strict=True):
         if ratio < _WORTH and high < 1.0 and ratio < best.get(family, (1.0, ""))[0]:

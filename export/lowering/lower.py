@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering.activations import lower_activations
-from export.lowering.constants import gather_constants, initializers_of
+from export.lowering.activation_sites import lower_activations
+from export.lowering.initializers import gather_constants, initializers_of
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from export.lowering.activations import Site
+    from export.lowering.activation_sites import LoweredSite
 
 # ONNX Runtime's CPU provider has GlobalAveragePool for these only.
 _POOLED_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
-class Lowered:
+class LoweringResult:
     """A model in its cheapest exact form.
 
     Attributes:
@@ -32,7 +32,7 @@ class Lowered:
     """
 
     model: onnx.ModelProto
-    sites: tuple[Site, ...]
+    sites: tuple[LoweredSite, ...]
     pools: int
 
 
@@ -46,16 +46,16 @@ def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onn
     Raises:
         TypeError: no model.
     """
-    return lower_and_tell(model, forms).model
+    return lower_with_report(model, forms).model
 
 
-def lower_and_tell(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> Lowered:
+def lower_with_report(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> LoweringResult:
     """See `lower`; also what was changed."""
     lowered = tidied_copy(model)
     pools = _restore_global_average_pool(lowered)
     sites = lower_activations(lowered, forms)
     _drop_dead(lowered.graph)
-    return Lowered(lowered, tuple(sites), pools)
+    return LoweringResult(lowered, tuple(sites), pools)
 
 
 def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from export.lowering.constants import initializers_of
 from export.lowering.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
+from export.lowering.initializers import initializers_of
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def regions(graph: onnx.GraphProto, accepts: Callable[[Region], bool]) -> list[R
     """Disjoint regions that are accepted; where one holds another, the larger one is asked about first.
 
     Args:
-        graph: in topological order, its constants gathered (`export.lowering.constants`); its nested graphs are not
+        graph: in topological order, its constants gathered (`export.lowering.initializers`); its nested graphs are not
             looked into.
         accepts: whether a region is one that the caller looks for.
     """

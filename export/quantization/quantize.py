@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from export import onnx_file
 from export.errors import QuantizationError
-from export.quantization import float_groups, qdq, qdq_plan
+from export.quantization import mixed_precision, qdq, qdq_plan
 from export.quantization.ranges import MIN_MAX, Statistics
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Quantizer:
         self._source = _prepared(model)
         _planned(self._source)
         self._statistics = Statistics(self._source, calibration, threads=threads)
-        self.groups = float_groups.groups_of(self._source)
+        self.groups = mixed_precision.groups_of(self._source)
         """What may be left in float together: a product and what follows it, in order of execution."""
-        self.activations = float_groups.activations_of(self._source)
+        self.activations = mixed_precision.activations_of(self._source)
         """The values whose nodes are activations that cost an integer operator of their own."""
 
     def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:

@@ -42,7 +42,7 @@ class FeatureModelError(CostError):
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedLatency:
     """Arrays (n,) in milliseconds; the intervals hold 90 % of what would be measured."""
 
     latency_ms: np.ndarray
@@ -113,7 +113,7 @@ class FeatureModel:
         """How many whole nets the model knows."""
         return len(self._measured_ms)
 
-    def predict(self, features: np.ndarray) -> Predicted:
+    def predict(self, features: np.ndarray) -> PredictedLatency:
         """Latencies of (n, d) with their 90 % intervals.
 
         Raises:
@@ -123,7 +123,7 @@ class FeatureModel:
         _check_features(features, len(self._scaling.mean), "the features")
         mean, deviation = self._standard(features)
         reach, to_ms = self.width * deviation, self._units.milliseconds
-        return Predicted(to_ms(mean), to_ms(mean - reach), to_ms(mean + reach))
+        return PredictedLatency(to_ms(mean), to_ms(mean - reach), to_ms(mean + reach))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` gives the same model back."""

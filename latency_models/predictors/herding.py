@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _CANDIDATES = 2000
 
 
-def informative(features: np.ndarray, groups: Sequence[FeatureGroup], count: int, *, seed: int = 0) -> np.ndarray:
+def representative_subset(
+    features: np.ndarray, groups: Sequence[FeatureGroup], count: int, *, seed: int = 0
+) -> np.ndarray:
     """Indices (count,) of architectures that together look like the space; any first part of them does too.
 
     Kernel herding (Chen, Welling and Smola 2010, "Super-samples from kernel herding"): each next one lies where

@@ -29,7 +29,7 @@ _STILL_FASTER = 0.99
 
 
 @dataclass(frozen=True)
-class Taken:
+class Rounds:
     """Rounds of several models.
 
     Attributes:
@@ -47,7 +47,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Taking:
+class StopRule:
     """How long to go on.
 
     Attributes:
@@ -61,7 +61,7 @@ class Taking:
     budget_s: float
     cycle_s: float
     least_rounds: int = 0
-    enough: Callable[[Taken], bool] = lambda taken: False
+    enough: Callable[[Rounds], bool] = lambda taken: False
 
 
 def burst_runs(pilot_ns: float, burst_ns: float = _BURST_NS) -> int:
@@ -90,14 +90,14 @@ def _fastest(timer: Timer, handle: int, runs: int, rounds: int = 1) -> float:
     return max(float(times[:, 1].min()), 1.0)
 
 
-def rotate(timer: Timer, handles: Sequence[int], runs: Sequence[int], taking: Taking) -> Taken:
+def interleave(timer: Timer, handles: Sequence[int], runs: Sequence[int], stop_rule: StopRule) -> Rounds:
     """Rounds of the models' bursts in turn, until it is enough or time is up; a few are run in any case."""
     parts: list[tuple[np.ndarray, ...]] = []
     shares: list[tuple[float, float]] = []
     start = time.perf_counter()
-    rounds, spent_s, next_look, cycle_s = 0, 0.0, _FIRST_LOOK_ROUNDS, max(taking.cycle_s, 1e-9)
-    while rounds < _LEAST_ROUNDS or not _over(taking, spent_s, start):
-        left_s = max(taking.budget_s - spent_s, 0.0)
+    rounds, spent_s, next_look, cycle_s = 0, 0.0, _FIRST_LOOK_ROUNDS, max(stop_rule.cycle_s, 1e-9)
+    while rounds < _LEAST_ROUNDS or not _over(stop_rule, spent_s, start):
+        left_s = max(stop_rule.budget_s - spent_s, 0.0)
         asked = max(1, _LEAST_ROUNDS - rounds, min(int(min(left_s, _REQUEST_S) / cycle_s), next_look - rounds))
         before = time.perf_counter()
         got = timer.alternate(handles, runs, asked)
@@ -108,16 +108,16 @@ def rotate(timer: Timer, handles: Sequence[int], runs: Sequence[int], taking: Ta
         cycle_s = spent_s / rounds
         if rounds >= next_look:
             next_look = 2 * rounds
-            if rounds >= taking.least_rounds and taking.enough(_together(parts, shares)):
+            if rounds >= stop_rule.least_rounds and stop_rule.enough(_together(parts, shares)):
                 break
     return _together(parts, shares)
 
 
-def _over(taking: Taking, spent_s: float, start: float) -> bool:
-    return spent_s >= taking.budget_s or time.perf_counter() - start >= _PATIENCE * taking.budget_s
+def _over(stop_rule: StopRule, spent_s: float, start: float) -> bool:
+    return spent_s >= stop_rule.budget_s or time.perf_counter() - start >= _PATIENCE * stop_rule.budget_s
 
 
-def _together(parts: Sequence[tuple[np.ndarray, ...]], shares: Sequence[tuple[float, float]]) -> Taken:
+def _together(parts: Sequence[tuple[np.ndarray, ...]], shares: Sequence[tuple[float, float]]) -> Rounds:
     times = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
     seconds, cpu_shares = np.array(shares).T
-    return Taken(times, float(np.average(cpu_shares, weights=np.maximum(seconds, 1e-9))))
+    return Rounds(times, float(np.average(cpu_shares, weights=np.maximum(seconds, 1e-9))))

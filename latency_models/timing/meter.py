@@ -15,10 +15,10 @@ import numpy as np
 from latency_models.errors import MixedEnvironmentsError
 from latency_models.graph.model_file import check_readable
 from latency_models.runners.closing import Closing
-from latency_models.timing.reference_clock import Bench
-from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, Yardstick
-from latency_models.timing.repetitions import Sittings, Subject, alone, walls
-from latency_models.timing.stability import Evidence, change_over_time, doubts
+from latency_models.timing.reference_clock import ReferenceClock
+from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, ReferenceMix
+from latency_models.timing.repetitions import Repetitions, Subject, alone, walls
+from latency_models.timing.stability import Evidence, change_over_time, warnings_of
 from latency_models.timing.statistics import NORMAL_95, Estimate, Ratio, low_time, mean_of, ratio_of_repeats
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Latency", "LatencyMeter", "Ratio"]
 
-_SITTINGS = 3
-_SEVERAL_SITTINGS_S = 0.5  # with less time than this, one sitting has to do
+_REPETITIONS = 3
+_SEVERAL_REPETITIONS_S = 0.5  # with less time than this, one repetition has to do
 _LOADING_SHARE = 0.1
-_COMPARING_SITTINGS = 6
+_COMPARING_REPETITIONS = 6
 # Fresh sessions of a model differ by this much at least (relative, 1 sd), also where the few of a calibration happened
 # to agree better.
 _LEAST_SESSION_SD = 0.003
@@ -112,7 +112,7 @@ def same_environment(latencies: Sequence[Latency]) -> None:
 
 
 @dataclass(frozen=True)
-class Together:
+class JointLatencies:
     """Several models' latencies from one rotation, and each one's ratio to the first (1 for the first itself)."""
 
     latencies: tuple[Latency, ...]
@@ -139,11 +139,11 @@ class LatencyMeter(Closing):
     ) -> None:
         self.device = device
         self._prepare = prepare
-        self._bench = Bench(device, store, timer)
+        self._clock = ReferenceClock(device, store, timer)
 
     def close(self) -> None:
         """End what was started for the device; a meter that nobody holds any more does so by itself."""
-        self._bench.close()
+        self._clock.close()
 
     def environment(self) -> Environment:
         """What models are timed in, now.
@@ -151,7 +151,7 @@ class LatencyMeter(Closing):
         Raises:
             DeviceError, TimerError: the device can't be used.
         """
-        return self._bench.environment()
+        return self._clock.environment()
 
     def measure(
         self,
@@ -177,19 +177,19 @@ class LatencyMeter(Closing):
         check_readable(model)
         if self._prepare is not None:
             model = self._prepare(model if isinstance(model, bytes) else model.read_bytes())
-        environment = self._bench.environment()
-        sittings = Sittings(self._bench, [Subject(model, inputs)], environment, budget_s)
-        planned = _SITTINGS if budget_s >= _SEVERAL_SITTINGS_S else 1
+        environment = self._clock.environment()
+        repetitions = Repetitions(self._clock, [Subject(model, inputs)], environment, budget_s)
+        planned = _REPETITIONS if budget_s >= _SEVERAL_REPETITIONS_S else 1
         wanted = target_half_width * math.sqrt(planned)
         for at in range(planned):
-            sittings.sit(
+            repetitions.run(
                 1.0 / (planned - at),
-                lambda sitting: NORMAL_95 * sitting.over_yardstick(0, sittings.yardsticks[0]).sd < wanted,
+                lambda repetition: NORMAL_95 * repetition.over_mix(0, repetitions.mixes[0]).sd < wanted,
                 math.ceil(min_runs / planned),
             )
-            if sittings.longest_loading_s > _LOADING_SHARE * budget_s or sittings.left_s == 0.0:
+            if repetitions.longest_loading_s > _LOADING_SHARE * budget_s or repetitions.left_s == 0.0:
                 break
-        return self._latency(sittings, 0, environment, target_half_width)
+        return self._latency(repetitions, 0, environment, target_half_width)
 
     def compare(self, a: bytes | Path, b: bytes | Path, *, budget_s: float = 1.0) -> Ratio:
         """The time of `a` over the time of `b`, the two in alternation, both as they are.
@@ -201,7 +201,7 @@ class LatencyMeter(Closing):
 
     def together(
         self, models: Sequence[bytes | Path], *, budget_s: float = 1.0, target_half_width: float = 0.01
-    ) -> Together:
+    ) -> JointLatencies:
         """Time several models in one rotation with the references.
 
         Each is loaded several times, since how fast a session runs depends a little on where its memory happens to lie:
@@ -213,70 +213,72 @@ class LatencyMeter(Closing):
         """
         for model in models:
             check_readable(model)
-        environment = self._bench.environment()
-        sittings = Sittings(self._bench, [Subject(model) for model in models], environment, budget_s)
-        for at in range(_COMPARING_SITTINGS):
-            sittings.sit(1.0 / (_COMPARING_SITTINGS - at))
+        environment = self._clock.environment()
+        repetitions = Repetitions(self._clock, [Subject(model) for model in models], environment, budget_s)
+        for at in range(_COMPARING_REPETITIONS):
+            repetitions.run(1.0 / (_COMPARING_REPETITIONS - at))
         ratios = [Ratio(1.0, 1.0, 1.0)]
         for at in range(1, len(models)):
-            looks = [sitting.between(at, 0).ratio.ratio for sitting in sittings.done]
+            looks = [repetition.between(at, 0).ratio.ratio for repetition in repetitions.done]
             ratios.append(ratio_of_repeats(looks, math.sqrt(2.0) * _LEAST_SESSION_SD))
-        latencies = (self._latency(sittings, at, environment, target_half_width) for at in range(len(models)))
-        return Together(tuple(latencies), tuple(ratios))
+        latencies = (self._latency(repetitions, at, environment, target_half_width) for at in range(len(models)))
+        return JointLatencies(tuple(latencies), tuple(ratios))
 
-    def _latency(self, sittings: Sittings, at: int, environment: Environment, target_half_width: float) -> Latency:
-        yardstick = sittings.yardsticks[at]
-        runs_alone = mean_of([sitting.over_yardstick(at, yardstick) for sitting in sittings.done])
-        drift, crowding = _slowdown(sittings, yardstick)
-        ratio = _widened(runs_alone, yardstick, len(sittings.done), crowding).ratio
-        arrays = [sitting.models_ns[at] for sitting in sittings.done]
+    def _latency(
+        self, repetitions: Repetitions, at: int, environment: Environment, target_half_width: float
+    ) -> Latency:
+        mix = repetitions.mixes[at]
+        runs_alone = mean_of([repetition.over_mix(at, mix) for repetition in repetitions.done])
+        drift, contention = _slowdown(repetitions, mix)
+        ratio = _widened(runs_alone, mix, len(repetitions.done), contention).ratio
+        arrays = [repetition.models_ns[at] for repetition in repetitions.done]
         samples_ms = np.concatenate([walls(each).ravel() for each in arrays]) / 1e6
         undisturbed_ns = np.concatenate([alone(each).ravel() for each in arrays])
-        nearest = max(yardstick.marks, key=lambda mark: mark.exponent).name
-        references = [sitting.references_ns[nearest] for sitting in sittings.done]
+        nearest = max(mix.marks, key=lambda mark: mark.exponent).name
+        references = [repetition.references_ns[nearest] for repetition in repetitions.done]
         reference_samples_ms = np.concatenate([walls(each).ravel() for each in references]) / 1e6
         p50_ms, p99_ms = np.percentile(samples_ms, [50, 99])
         evidence = Evidence(
             walls_ns=samples_ms * 1e6,
             alone_ns=undisturbed_ns,
-            cpu_share=float(np.mean([sitting.cpu_share for sitting in sittings.done])),
+            cpu_share=float(np.mean([repetition.cpu_share for repetition in repetitions.done])),
             half_width=runs_alone.ratio.half_width,
             drift=math.exp(drift),
             change=change_over_time(np.concatenate([alone(each).min(axis=1) for each in references])),
-            size=low_time(undisturbed_ns) / 1e6 / math.exp(drift) / yardstick.ms,
-            crowding=None if crowding is None else math.exp(crowding),
+            size=low_time(undisturbed_ns) / 1e6 / math.exp(drift) / mix.ms,
+            contention=None if contention is None else math.exp(contention),
         )
         return Latency(
-            latency_ms=ratio.ratio * yardstick.ms,
-            low_ms=ratio.low * yardstick.ms,
-            high_ms=ratio.high * yardstick.ms,
+            latency_ms=ratio.ratio * mix.ms,
+            low_ms=ratio.low * mix.ms,
+            high_ms=ratio.high * mix.ms,
             p50_ms=float(p50_ms),
             p99_ms=float(p99_ms),
             ratio=ratio.ratio,
-            reference=yardstick.name,
-            reference_ms=yardstick.ms,
+            reference=mix.name,
+            reference_ms=mix.ms,
             samples_ms=tuple(samples_ms.tolist()),
             reference_samples_ms=tuple(reference_samples_ms.tolist()),
-            warnings=(*self._bench.warnings, *doubts(evidence, self.device, target_half_width)),
+            warnings=(*self._clock.warnings, *warnings_of(evidence, self.device, target_half_width)),
             environment=environment,
         )
 
 
-def _slowdown(sittings: Sittings, yardstick: Yardstick) -> tuple[float, float | None]:
-    """The means of `Sitting.slowdown`."""
-    drifts, crowdings = zip(*(sitting.slowdown(yardstick) for sitting in sittings.done), strict=True)
+def _slowdown(repetitions: Repetitions, mix: ReferenceMix) -> tuple[float, float | None]:
+    """The means of `Repetition.slowdown`."""
+    drifts, crowdings = zip(*(repetition.slowdown(mix) for repetition in repetitions.done), strict=True)
     if crowdings[0] is None:
         return float(np.mean(drifts)), None
     return float(np.mean(drifts)), float(np.mean(crowdings))
 
 
-def _widened(estimate: Estimate, yardstick: Yardstick, sittings: int, crowding: float | None) -> Estimate:
+def _widened(estimate: Estimate, mix: ReferenceMix, repetitions: int, contention: float | None) -> Estimate:
     """With the errors that more runs of the same sessions don't lessen.
 
     A session is one draw, the model's and each reference's; and the memory probe's share is a rough guess, which
     matters as far as the memory is more or less crowded than it was when the references were timed.
     """
-    spreads = [(mark.exponent, max(mark.time.session_sd, _LEAST_SESSION_SD)) for mark in yardstick.marks]
-    drawn = math.hypot(_LEAST_SESSION_SD, *(share * sd for share, sd in spreads)) / math.sqrt(sittings)
-    probe = yardstick.marks[-1].exponent if crowding is not None else 0.0
-    return estimate.widened(drawn, MEMORY_SHARE_ERROR * probe * (crowding or 0.0))
+    spreads = [(mark.exponent, max(mark.time.session_sd, _LEAST_SESSION_SD)) for mark in mix.marks]
+    drawn = math.hypot(_LEAST_SESSION_SD, *(share * sd for share, sd in spreads)) / math.sqrt(repetitions)
+    probe = mix.marks[-1].exponent if contention is not None else 0.0
+    return estimate.widened(drawn, MEMORY_SHARE_ERROR * probe * (contention or 0.0))

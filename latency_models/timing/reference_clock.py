@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
 from latency_models.devices.environment import environment_of
 from latency_models.timing.interleaving import burst_runs, warm_up
-from latency_models.timing.reference_mix import Mark, Yardstick, memory_share, on_the_ladder, with_probe
+from latency_models.timing.reference_mix import (
+    ReferenceMix,
+    WeightedReference,
+    add_memory_probe,
+    interpolate,
+    memory_share,
+)
 from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, reference_model, spec_of
 from latency_models.timing.reference_store import ReferenceStore, ReferenceTime, calibrate
 from latency_models.timing.timer_for import timer_for
@@ -24,7 +30,7 @@ _BOTH_NEIGHBOURS_S = 0.3  # with less time than this, one reference leaves more 
 _MOST_OF_BUDGET = 0.15  # that a burst of the memory probe may take
 
 
-class Bench:
+class ReferenceClock:
     """A device's timer, its environment, and the references' sessions and stored times.
 
     `timer` replaces the device's own, which a test may want; it is closed with the bench.
@@ -46,19 +52,21 @@ class Bench:
         """What models run on, now."""
         return environment_of(self.timer.facts(), self.device)
 
-    def yardstick(
+    def mix(
         self, pilot_ns: float, working_set_bytes: int | None, environment: Environment, budget_s: float
-    ) -> Yardstick:
+    ) -> ReferenceMix:
         """The references for a model of about this time and working set; any that is new here is timed first."""
         self._time(ANCHOR, environment)
         both = budget_s >= _BOTH_NEIGHBOURS_S
         # What isn't timed yet stands at a guess, and its time may put the model between two others.
-        while new := set(shares := on_the_ladder(pilot_ns, self._expected_ns, both=both)) - set(self._times):
+        while new := set(shares := interpolate(pilot_ns, self._expected_ns, both=both)) - set(self._times):
             for name in sorted(new):
                 self._time(name, environment)
         if working_set_bytes is not None and self._feels_memory(budget_s):
-            shares = with_probe(shares, memory_share(working_set_bytes, environment.l2_cache_bytes))
-        return Yardstick(tuple(Mark(name, share, self._time(name, environment)) for name, share in shares.items()))
+            shares = add_memory_probe(shares, memory_share(working_set_bytes, environment.l2_cache_bytes))
+        return ReferenceMix(
+            tuple(WeightedReference(name, share, self._time(name, environment)) for name, share in shares.items())
+        )
 
     def session(self, name: str, at: int) -> int:
         """The handle of a reference's `at`th session, loaded and warm."""

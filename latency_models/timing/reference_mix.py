@@ -1,9 +1,9 @@
-"""What a model is held against: references, each with the share that it has in the yardstick.
+"""What a model is held against: references, each with the share that it has in the mix.
 
-A yardstick's time is the product of its references' times, each to its exponent; the exponents sum to 1. Two neighbours
+A mix's time is the product of its references' times, each to its exponent; the exponents sum to 1. Two neighbours
 of the ladder share by how near in size they are, so that a model between the two doesn't flip from one to the other.
 A model that doesn't stay in the inner caches slows down when neighbours crowd the outer ones, and the ladder doesn't:
-the memory probe takes as much of the yardstick as the model's working set suggests.
+the memory probe takes as much of the mix as the model's working set suggests.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MEMORY_SHARE_ERROR = 0.4
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One reference of a yardstick: its name, its exponent, and its stored time in this environment."""
+class WeightedReference:
+    """One reference of a mix: its name, its exponent, and its stored time in this environment."""
 
     name: str
     exponent: float
@@ -46,10 +46,10 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class ReferenceMix:
     """References with exponents that sum to 1."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[WeightedReference, ...]
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class Yardstick:
         return tuple(mark.exponent for mark in self.marks)
 
 
-def on_the_ladder(ns: float, expected_ns: Callable[[str], float], *, both: bool) -> dict[str, float]:
+def interpolate(ns: float, expected_ns: Callable[[str], float], *, both: bool) -> dict[str, float]:
     """The neighbours of a time on the ladder and their shares; without `both` the nearer one alone.
 
     `expected_ns` tells each reference's time by its name.
@@ -88,7 +88,7 @@ def on_the_ladder(ns: float, expected_ns: Callable[[str], float], *, both: bool)
 
 
 def memory_share(working_set_bytes: int, l2_cache_bytes: int | None) -> float:
-    """The memory probe's share in the yardstick of a model, 0 to 0.9.
+    """The memory probe's share in the mix of a model, 0 to 0.9.
 
     Nothing for what the inner caches hold, most for what is as large as the probe, and in proportion between them. It
     fits 25 nets that were timed beside a stream of memory, and is rough.
@@ -100,7 +100,7 @@ def memory_share(working_set_bytes: int, l2_cache_bytes: int | None) -> float:
     return share if share >= _LEAST_MEMORY_SHARE else 0.0
 
 
-def with_probe(ladder: dict[str, float], share: float) -> dict[str, float]:
+def add_memory_probe(ladder: dict[str, float], share: float) -> dict[str, float]:
     """The ladder's shares, and the memory probe's taken off them."""
     if share == 0.0:
         return ladder

@@ -20,7 +20,7 @@ import filelock
 import numpy as np
 import platformdirs
 
-from latency_models.timing.interleaving import Taking, burst_runs, rotate, warm_up
+from latency_models.timing.interleaving import StopRule, burst_runs, interleave, warm_up
 from latency_models.timing.reference_models import ANCHOR, reference_model
 from latency_models.timing.statistics import low_time, settled
 
@@ -146,11 +146,11 @@ def calibrate(name: str, timer: Timer, anchor: ReferenceTime | None) -> Referenc
         more = min(_SESSIONS, max(2, int(_LONGEST_CYCLE_S / cycle_s))) - 1
         handles += [timer.load(reference_model(each), 1) for _ in range(more)]
     order = [(each, sessions[each][at]) for at in range(len(sessions[name])) for each in names]
-    taken = rotate(
+    taken = interleave(
         timer,
         [handle for _, handle in order],
         [runs[each] for each, _ in order],
-        Taking(budget_s=_CALIBRATION_S, cycle_s=cycle_s * len(sessions[name])),
+        StopRule(budget_s=_CALIBRATION_S, cycle_s=cycle_s * len(sessions[name])),
     )
     for _, handle in order:
         timer.unload(handle)

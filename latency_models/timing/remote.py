@@ -21,7 +21,14 @@ from latency_models import timer
 from latency_models.errors import InvalidModelError, TimerError
 from latency_models.graph import graph_cost
 from latency_models.graph.shapes import one_line
-from latency_models.timing.worker import STARTING, Connection, ConnectionEndedError, ProcessTimer, last_line, printable
+from latency_models.timing.process_timer import (
+    STARTING,
+    Connection,
+    ConnectionEndedError,
+    ProcessTimer,
+    last_line,
+    printable,
+)
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device

@@ -17,7 +17,7 @@ _BUSY_CPU_SHARE = 0.95
 _SPREAD = 1.15
 _DRIFT = 1.15
 _CHANGE = 1.05
-_CROWDED = 1.10
+_CONTENDED = 1.10
 _SAME_SIZE = 4.0
 
 
@@ -32,7 +32,7 @@ class Evidence:
         drift: the references' time now over their stored time.
         change: their time in the last third over that in the first.
         size: the model's time over the references'.
-        crowding: what the memory probe shows beyond `drift`; None where it had no part.
+        contention: what the memory probe shows beyond `drift`; None where it had no part.
     """
 
     walls_ns: np.ndarray
@@ -42,10 +42,10 @@ class Evidence:
     drift: float
     change: float
     size: float
-    crowding: float | None = None
+    contention: float | None = None
 
 
-def doubts(evidence: Evidence, device: Device, target_half_width: float) -> list[str]:
+def warnings_of(evidence: Evidence, device: Device, target_half_width: float) -> list[str]:
     """One sentence for each reason."""
     said = (
         _busy(evidence, device),
@@ -54,7 +54,7 @@ def doubts(evidence: Evidence, device: Device, target_half_width: float) -> list
         _width(evidence, target_half_width),
         _drift(evidence.drift),
         _change(evidence.change),
-        _crowding(evidence.crowding),
+        _contention(evidence.contention),
         _size(evidence.size),
     )
     return [each for each in said if each is not None]
@@ -105,11 +105,11 @@ def _change(change: float) -> str | None:
     return f"the machine got {_by(change)} while it was timed: it may be throttling, or have been before"
 
 
-def _crowding(crowding: float | None) -> str | None:
-    if crowding is None or 1 / _CROWDED < crowding < _CROWDED:
+def _contention(contention: float | None) -> str | None:
+    if contention is None or 1 / _CONTENDED < contention < _CONTENDED:
         return None
     return (
-        f"memory is {_by(crowding)} than when the references were timed, which this model feels; "
+        f"memory is {_by(contention)} than when the references were timed, which this model feels; "
         "the correction for it is rough, and the interval says so"
     )
 

@@ -21,6 +21,6 @@ def timer_for(device: Device) -> Timer:
         from latency_models.timing.remote import SshTimer
 
         return SshTimer(device)
-    from latency_models.timing.worker import WorkerTimer
+    from latency_models.timing.process_timer import WorkerTimer
 
     return WorkerTimer(device)

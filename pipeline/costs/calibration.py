@@ -197,7 +197,7 @@ class Calibrator:
         """Architectures that spread evenly over the predicted times; without a prediction, over the choices."""
         if isinstance(model, FeatureCostModel):
             pool = [self._architecture() for _ in range(_CHOICES_POOL)]
-            return model.informative(pool, count, seed=self._config.seed)
+            return model.representative_subset(pool, count, seed=self._config.seed)
         pool = [self._architecture() for _ in range(max(_NET_POOL, count))]
         order = np.argsort([model.predict(each, {}).latency_ms for each in pool])
         return [pool[order[int((n + 0.5) / count * len(pool))]] for n in range(count)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from latency_models.predictors.feature_kernel import FeatureGroup
 from latency_models.predictors.feature_model import MINIMUM, FeatureModel
-from latency_models.predictors.herding import informative
+from latency_models.predictors.herding import representative_subset
 from latency_models.predictors.operator_model import Hyper, Observation, OperatorModel
 from latency_models.predictors.operators import constant
 from latency_models.predictors.prediction import Prediction
@@ -188,12 +188,12 @@ class FeatureCostModel(SpaceCostModel):
             raise ValueError("no latency above 0 for each network")
         self.nets, self._model = len(self._ms), None
 
-    def informative(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:
+    def representative_subset(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:
         """Which `count` of the pool to measure: those whose choices together look most like it; any first part too."""
         if count == 0:
             return []
         chosen = np.array([self._chosen(architecture) for architecture in pool])
-        return [pool[at] for at in informative(chosen, self._groups[:1], count, seed=seed)]
+        return [pool[at] for at in representative_subset(chosen, self._groups[:1], count, seed=seed)]
 
     def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
         return np.array([*self._chosen(architecture), *(counted[name] for name in _COUNTED)])

@@ -18,8 +18,8 @@ import onnx
 from export import onnx_file
 from export.errors import InvalidFileError
 from export.lowering.form_choice import choose_forms
-from export.lowering.lower import lower_and_tell
-from export.lowering.overlooked import overlooked
+from export.lowering.lower import lower_with_report
+from export.lowering.skipped import skipped_nodes
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import InvalidModelError
 from latency_models.runners.runner import session
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from export.lowering.activations import Site
-    from export.lowering.lower import Lowered
+    from export.lowering.activation_sites import LoweredSite
+    from export.lowering.lower import LoweringResult
     from latency_models.devices.device import Device
     from latency_models.timing.statistics import Ratio
     from pipeline.optimize.input_sizes import InputSizes
@@ -50,7 +50,7 @@ _NOTHING = "nothing in it has a cheaper form"
 @dataclass(frozen=True)
 class _Candidate:
     content: bytes
-    lowered: Lowered
+    lowered: LoweringResult
     opset: int | None
 
 
@@ -127,7 +127,7 @@ def _optimized(
     before = original.SerializeToString()
     feed = trial.feed(before)
     reporter.stage("Looking for activations and pools")
-    unseen = overlooked(original)
+    unseen = skipped_nodes(original)
     with LatencyMeter(trial.device) as meter:
         candidate = _best(original, trial, meter, seconds * _VARIANT_SHARE, reporter)
         left = seconds * (1 - _VARIANT_SHARE)
@@ -163,13 +163,13 @@ def _best(
         together = meter.together([trial.timed(each) for each in models], budget_s=seconds)
         return [(each.ratio, each.high) for each in together.ratios]
 
-    lowered = lower_and_tell(source, choose_forms(source, measure))
+    lowered = lower_with_report(source, choose_forms(source, measure))
     return _Candidate(lowered.model.SerializeToString(), lowered, onnx_file.opset_of(source))
 
 
 def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """At the opset that has Gelu, where the model has one in another form and can be brought there."""
-    if not any(site.activation == "gelu_tanh" for site in lower_and_tell(model).sites):
+    if not any(site.activation == "gelu_tanh" for site in lower_with_report(model).sites):
         return None
     if (onnx_file.opset_of(model) or 0) >= _GELU_OPSET:
         return None
@@ -243,7 +243,7 @@ def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         }
 
 
-def _told(sites: Sequence[Site]) -> list[dict[str, Any]]:
+def _told(sites: Sequence[LoweredSite]) -> list[dict[str, Any]]:
     """Alike sites as one row."""
     rows = Counter(
         (site.name, site.form, site.folded, " ".join(site.before), " ".join(site.after), site.deviations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from export.activations import table as activations
 from export.errors import UnknownActivationError
-from export.exporter import custom_activation as own_activation
+from export.exporter import custom_activation as custom_activation
 from pipeline.registry import is_dotted, load, third_party
 
 _KIND = "activation"
@@ -19,12 +19,12 @@ def resolve_activation(name: str) -> str:
 
     Raises:
         UnknownActivationError: no such activation; tells the nearest, and how one's own is named.
-        OwnActivationError: what was imported can't be an activation.
+        CustomActivationError: what was imported can't be an activation.
         HwnasError: it can't be imported.
     """
     known = name in activations.ACTIVATIONS or name in activations.ALIASES
     if not known and (is_dotted(name) or name in third_party(_KIND)):
-        own_activation.adopt(name, load(_KIND, name, {}))
+        custom_activation.register_custom(name, load(_KIND, name, {}))
     elif not known:
         module, _, attribute = name.rpartition(".")
         own = f"{module}:{attribute}" if module and attribute else f"my_module:{name}"

@@ -16,7 +16,7 @@ import numpy as np
 
 from export import onnx_file
 from export.checks import accuracy
-from export.quantization.float_groups import FloatGroup
+from export.quantization.mixed_precision import FloatGroup
 from export.quantization.quantize import QuantizationError, Quantizer
 from export.quantization.ranges import METHODS, MIN_MAX
 

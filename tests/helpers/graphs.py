@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering.lower import Lowered, lower_and_tell
+from export.lowering.lower import LoweringResult, lower_with_report
 
 Node = helper.make_node
 FLOAT = TensorProto.FLOAT
@@ -84,15 +84,15 @@ def assert_sound(model: onnx.ModelProto) -> None:
 
 def assert_lowers_alike(
     model: onnx.ModelProto, x: np.ndarray, *, again: bool = True, tolerance: float = 1e-5
-) -> Lowered:
+) -> LoweringResult:
     """What the lowering makes of a model, after all that has to hold of it was looked at."""
     before = model.SerializeToString()
-    found = lower_and_tell(model)
+    found = lower_with_report(model)
     assert model.SerializeToString() == before
     assert_equal(run(found.model, x), run(model, x), tolerance)
     assert_sound(found.model)
     if again:
-        assert lower_and_tell(found.model).model.graph == found.model.graph
+        assert lower_with_report(found.model).model.graph == found.model.graph
     return found
 
 
@@ -100,7 +100,7 @@ def ops(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def told(found: Lowered) -> list[str]:
+def told(found: LoweringResult) -> list[str]:
     """Families, with a + where a scale was folded."""
     return [site.activation + "+" * site.folded for site in found.sites]
 

@@ -23,10 +23,10 @@ from latency_models import timer
 from latency_models.devices.device import Device
 from latency_models.devices.environment import capture, environment_of
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
-from latency_models.timing import worker
+from latency_models.timing import process_timer
+from latency_models.timing.process_timer import WorkerTimer
 from latency_models.timing.timer_for import timer_for
 from latency_models.timing.timers import InProcessTimer, Timer, stays_in_thread
-from latency_models.timing.worker import WorkerTimer
 
 NET = small_net().SerializeToString()
 
@@ -184,7 +184,7 @@ def test_a_frame_that_is_cut_off_is_none_and_one_that_is_too_large_is_refused() 
 
 
 def pid_of(timing: Timer) -> int:
-    assert isinstance(timing, worker.ProcessTimer)
+    assert isinstance(timing, process_timer.ProcessTimer)
     assert timing._connection is not None
     return timing._connection.pid
 
@@ -233,7 +233,7 @@ def test_a_worker_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with WorkerTimer(Device()) as timing:
         timing.facts()
         hung = pid_of(timing)
-        monkeypatch.setattr(worker, "_ANSWER_S", 0.3)
+        monkeypatch.setattr(process_timer, "_ANSWER_S", 0.3)
         os.kill(hung, signal.SIGSTOP)
         with pytest.raises(TimerError, match="gave no answer for"):
             timing._ask({"do": "facts"}, doing="it told facts", limit_s=0.3)
@@ -258,7 +258,7 @@ def test_an_interrupted_request_leaves_no_answer_behind(monkeypatch: pytest.Monk
     with WorkerTimer(Device()) as timing:
         handle = timing.load(NET, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(worker.Connection, "_read", interrupted)
+            patched.setattr(process_timer.Connection, "_read", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 timing.facts()
         assert timing.alternate([handle], [1], 2).times_ns[0].shape == (2, 2, 1)
@@ -308,7 +308,7 @@ ORPHAN = """
 import os, signal, sys
 from latency_models.timing.timers import stays_in_thread
 from latency_models.devices.device import Device
-from latency_models.timing.worker import WorkerTimer
+from latency_models.timing.process_timer import WorkerTimer
 timing = WorkerTimer(Device())
 timing.facts()
 os.kill(timing._connection.pid, signal.SIGSTOP)  # so that it can't see the end of its requests

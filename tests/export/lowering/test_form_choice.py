@@ -13,7 +13,7 @@ from export.activations import table as activations
 from export.exporter.graph_builder import cost_graph, plain_graph, quick_graph
 from export.lowering.form_choice import alternatives, choose_forms
 from export.lowering.forms import FORMS
-from export.lowering.lower import lower, lower_and_tell
+from export.lowering.lower import lower, lower_with_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,12 +75,12 @@ class TestChoosing:
         for family, forms in alternatives(model).items():
             written = [lower(model, {family: form}) for form in forms]
             assert len({each.SerializeToString() for each in written}) == len(forms)
-            told = [lower_and_tell(model, {family: form}).sites[0].form for form in forms]
+            told = [lower_with_report(model, {family: form}).sites[0].form for form in forms]
             assert told == list(forms)
 
     def test_a_form_that_may_not_stand_there_is_not_taken(self):
         flat = plain_graph(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Mish()).eval(), (1, 8, 8))
-        (site,) = lower_and_tell(flat, {"mish": "reflected"}).sites
+        (site,) = lower_with_report(flat, {"mish": "reflected"}).sites
         assert site.form != "reflected"
 
 

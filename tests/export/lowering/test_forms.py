@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from export.lowering.activations import _deviations
-from export.lowering.families import FAMILIES, Known
+from export.lowering.activation_sites import deviations
+from export.lowering.families import FAMILIES, RecognisedActivation
 from export.lowering.forms import FORMS, Context, artanh_coefficients
 from export.lowering.node_writer import NodeWriter
 from helpers.graphs import graph_of, run
@@ -108,7 +108,9 @@ def written():
     cases = {}
     for family, forms in FORMS.items():
         for number, parameters in enumerate(PARAMETERS.get(family, [{}])):
-            known = Known(family, {name: np.asarray(value, np.float64) for name, value in parameters.items()})
+            known = RecognisedActivation(
+                family, {name: np.asarray(value, np.float64) for name, value in parameters.items()}
+            )
             for form in forms:
                 fits = [context for context in CONTEXTS if form.applies(known, context)]
                 for context in {(each.channels, each.opset): each for each in (*fits[:1], *fits[-1:])}.values():
@@ -179,16 +181,16 @@ def test_deviations_at_special_values_are_listed(case):
         for new, old in zip(found[:, at], wanted[:, at], strict=True)
         if text(new) != text(old)
     }
-    listed = _deviations(known, form, None)
+    listed = deviations(known, form, None)
     assert listed is not None, "the form is refused"
     assert set(listed) == real
 
 
 def test_what_isnt_exact_is_refused():
     """With a scale this large the exponential's last digits show."""
-    known = Known("elu", {"scale": np.array([300.0]), "alpha": np.ones(1)})
+    known = RecognisedActivation("elu", {"scale": np.array([300.0]), "alpha": np.ones(1)})
     blocked = next(form for form in FORMS["elu"] if form.name == "blocked")
-    assert _deviations(known, blocked, None) is None
+    assert deviations(known, blocked, None) is None
 
 
 def test_the_series_of_softplus_is_as_good_as_float32():

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export.lowering.lower import lower_and_tell
+from export.lowering.lower import lower_with_report
 from export.onnx_file import RUNTIME_ERRORS
 from helpers.graphs import FLOAT, Node, assert_equal, assert_sound, run
 
@@ -197,11 +197,11 @@ def compared(seed):
         return None
     for info, value in zip(model.graph.output, wanted, strict=True):
         info.CopyFrom(helper.make_tensor_value_info(info.name, FLOAT, [None] * value.ndim))
-    found = lower_and_tell(model)
+    found = lower_with_report(model)
     assert_sound(found.model)
     largest = largest_inside(model, x)
     assert_equal(run(found.model, x), wanted, at_least=largest)
-    assert_equal(run(lower_and_tell(found.model).model, x), wanted, at_least=largest)
+    assert_equal(run(lower_with_report(found.model).model, x), wanted, at_least=largest)
     return sum(site.before != site.after or site.folded for site in found.sites)
 
 

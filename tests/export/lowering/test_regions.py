@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering.lower import lower, lower_and_tell
+from export.lowering.lower import lower, lower_with_report
 from export.lowering.regions import regions
 from helpers.graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, run, told
 
@@ -40,7 +40,7 @@ def test_they_are_disjoint():
 def test_what_something_else_reads_is_no_inner_value():
     model = graph_of([*MISH, Node("Neg", ["p"], ["other"])], outputs=("z", "other"))
     assert ("x", "z", 3) not in found(model)
-    assert assert_lowers_alike(model, X).sites == lower_and_tell(model).sites
+    assert assert_lowers_alike(model, X).sites == lower_with_report(model).sites
 
 
 def test_an_output_of_the_graph_is_no_inner_value():
@@ -139,14 +139,14 @@ def test_constants_of_another_axis_stay_on_it(shape):
 @pytest.mark.parametrize("shape", [(8, 1, 6), (6, 6), (8, 6, 6)], ids=str)
 def test_constants_of_two_axes_are_left_alone(shape):
     model = graph_of(*prelu_by_hand(between(0.1, 0.9, *shape)))
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
     assert_lowers_alike(model, X)
 
 
 def test_constants_of_different_axes_are_left_alone():
     nodes = [Node("Mul", ["x", "k"], ["a"]), Node("Mul", ["a", "l"], ["b"]), Node("Max", ["x", "b"], ["z"])]
     model = graph_of(nodes, {"k": between(0.1, 0.9, 6), "l": between(0.1, 0.9, 8, 1, 1)})
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_default_that_callers_may_replace_is_no_constant():
 @pytest.mark.parametrize("nodes", [SILU, [Node("Softplus", ["x"], ["z"])], [Node("Elu", ["x"], ["z"])]], ids=len)
 def test_halves_are_left_alone(nodes):
     model = graph_of(nodes, kind=TensorProto.FLOAT16)
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
     assert_lowers_alike(model, X.astype(np.float16))
 
 
@@ -191,21 +191,21 @@ def test_halves_inside_a_float_graph_are_left_alone():
         Node("Cast", ["e"], ["z"], to=FLOAT),
     ]
     model = graph_of(nodes)
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
     assert_lowers_alike(model, X)
 
 
 def test_doubles_are_left_alone():
     nodes = [Node("Max", ["x", "low"], ["a"]), Node("Min", ["a", "high"], ["z"])]
     model = graph_of(nodes, {"low": np.float64(0), "high": np.float64(6)}, kind=TensorProto.DOUBLE)
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
     assert_lowers_alike(model, X.astype(np.float64))
 
 
 def test_integers_are_left_alone():
     nodes = [Node("Relu", ["x"], ["r"]), Node("Mul", ["r", "r"], ["z"])]
     model = graph_of(nodes, kind=TensorProto.INT32)
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
     assert_lowers_alike(model, X.astype(np.int32))
 
 
@@ -213,11 +213,11 @@ def test_another_domain_is_another_operator():
     nodes = [Node("Gelu", ["x"], ["z"], domain="com.microsoft")]
     model = graph_of(nodes)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    assert lower_and_tell(model).sites == ()
+    assert lower_with_report(model).sites == ()
 
 
 def test_before_opset_9_nothing_is_read():
-    assert lower_and_tell(graph_of([Node("Elu", ["x"], ["z"])], opset=8)).sites == ()
+    assert lower_with_report(graph_of([Node("Elu", ["x"], ["z"])], opset=8)).sites == ()
 
 
 # --- long ones
@@ -229,7 +229,7 @@ def test_long_chains(op_type):
     inputs = ["k"] if op_type == "Add" else []
     nodes = [Node(op_type, [a, *inputs], [b]) for a, b in itertools.pairwise(names)]
     model = graph_of(nodes, {"k": 0.01} if inputs else {})
-    found = lower_and_tell(model)
+    found = lower_with_report(model)
     for one, other in zip(run(found.model, X), run(model, X), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     assert len(found.model.graph.node) <= len(nodes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering.lower import lower_and_tell
+from export.lowering.lower import lower_with_report
 from helpers.graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, told
 
 C = 8
@@ -279,6 +279,6 @@ def test_a_chain_of_learned_scales():
         ]
         value = names[3]
     nodes.append(Node("Conv", [value, "last"], ["z"]))
-    found = lower_and_tell(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}))
+    found = lower_with_report(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}))
     assert ops(found.model) == ["Conv", "Sigmoid", "Mul"] * 4 + ["Conv"]
     assert_lowers_alike(graph_of(nodes, stored | {"last": normal(3, C, 1, 1)}), X)

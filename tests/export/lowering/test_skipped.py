@@ -7,13 +7,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.lowering.overlooked import overlooked
+from export.lowering.skipped import skipped_nodes
 from helpers.graphs import FLOAT, Node, graph_of
 
 
 def reasons(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
     before = model.SerializeToString()
-    found = overlooked(model)
+    found = skipped_nodes(model)
     assert model.SerializeToString() == before
     return {each.reason: each.operators for each in found}
 
@@ -26,7 +26,7 @@ def test_nothing_where_all_is_known():
         Node("Pow", ["c", "two"], ["d"]),
         Node("Sigmoid", ["d"], ["z"]),
     ]
-    assert overlooked(graph_of(nodes, {"two": 2.0})) == ()
+    assert skipped_nodes(graph_of(nodes, {"two": 2.0})) == ()
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_nothing_where_all_is_known():
 )
 def test_other_floats(kind, name):
     nodes = [Node("Mish", ["x"], ["a"], "first"), Node("Mish", ["a"], ["b"]), Node("Softplus", ["b"], ["z"])]
-    (found,) = overlooked(graph_of(nodes, kind=kind))
+    (found,) = skipped_nodes(graph_of(nodes, kind=kind))
     assert found.reason == f"in {name}; only float32 is looked at"
     assert found.operators == {"Mish": 2, "Softplus": 1}
     assert found.first == "first"
@@ -79,7 +79,7 @@ def test_groups_that_are_no_known_activation():
         Node("Mul", ["t", "x"], ["y"]),
         Node("Mish", ["y"], ["z"]),
     ]
-    (found,) = overlooked(graph_of(nodes))
+    (found,) = skipped_nodes(graph_of(nodes))
     assert found.reason == "in no activation that is known, or applied to a value whose shape isn't"
     assert found.operators == {"Exp": 1}  # the Tanh alone is one
     assert found.first == "m/Exp"
@@ -100,7 +100,7 @@ def test_old_opsets():
 
 def test_whole_numbers_are_no_activations():
     nodes = [Node("Shape", ["x"], ["s"]), Node("Max", ["s", "one"], ["z"])]
-    assert overlooked(graph_of(nodes, {"one": np.ones(1, np.int64)}, output_kind=TensorProto.INT64)) == ()
+    assert skipped_nodes(graph_of(nodes, {"one": np.ones(1, np.int64)}, output_kind=TensorProto.INT64)) == ()
 
 
 def test_an_operator_of_which_nothing_is_known():

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from export.lowering.lower import lower, lower_and_tell
+from export.lowering.lower import lower, lower_with_report
 from helpers.graphs import Node, assert_equal, assert_lowers_alike, between, graph_of, normal, ops, run, told
 
 C = 8
@@ -206,11 +206,11 @@ def test_a_preferred_form_is_taken_where_it_may_stand():
     model = spelt("mish: softplus")
     wanted = {"negated": "Softsign", "reflected": "Softsign", "softsign": "Exp", "division": "Div", "operator": "Mish"}
     for form, operator in wanted.items():
-        found = lower_and_tell(model, {"mish": form})
+        found = lower_with_report(model, {"mish": form})
         assert found.sites[0].form == form
         assert operator in ops(found.model)
         assert_equal(run(found.model, X), run(model, X))
-    old = lower_and_tell(spelt("mish: softplus", 17), {"mish": "operator"})
+    old = lower_with_report(spelt("mish: softplus", 17), {"mish": "operator"})
     assert old.sites[0].form == "negated"
 
 
@@ -236,7 +236,7 @@ def test_a_limit_far_out_is_kept(limit):
 
 def test_deviations_are_told():
     nodes = list(itertools.chain([Node("Elu", ["x"], ["z"])]))
-    found = lower_and_tell(graph_of(nodes, {}, (4,)))
+    found = lower_with_report(graph_of(nodes, {}, (4,)))
     x = np.array([np.nan, np.inf, -np.inf, -1], np.float32)
     one, other = run(found.model, x)[0], run(graph_of(nodes, {}, (4,)), x)[0]
     differ = [name for name, a, b in zip(("NaN", "+∞", "−∞"), one, other, strict=False) if not (a == b or a != a != b)]

@@ -9,7 +9,7 @@ import pytest
 from latency_models.errors import CostError
 from latency_models.predictors.feature_kernel import JITTER, FeatureGroup, Kernel, Scaling, Similarity
 from latency_models.predictors.feature_model import MINIMUM, FeatureModel, FeatureModelError
-from latency_models.predictors.herding import informative
+from latency_models.predictors.herding import representative_subset
 
 GROUPS = (FeatureGroup("counts", 3), FeatureGroup("noise", 5))
 COST_MS = np.array([0.2, 2.0, 0.7])
@@ -212,14 +212,14 @@ def test_covariance_by_hand() -> None:
 
 def test_informative_nets_are_distinct_and_extend_each_other() -> None:
     features = space(300)
-    chosen = informative(features, GROUPS, 40, seed=3)
+    chosen = representative_subset(features, GROUPS, 40, seed=3)
     assert len(set(chosen.tolist())) == 40
-    assert (informative(features, GROUPS, 15, seed=3) == chosen[:15]).all()
+    assert (representative_subset(features, GROUPS, 15, seed=3) == chosen[:15]).all()
 
 
 def test_informative_nets_look_like_the_space() -> None:
     features = space(1000)
-    chosen = features[informative(features, GROUPS, 25)]
+    chosen = features[representative_subset(features, GROUPS, 25)]
     off = np.abs(chosen.mean(axis=0) - features.mean(axis=0)) / features.std(axis=0)
     drawn = [
         np.abs(features[np.random.default_rng(seed).choice(1000, 25, replace=False)].mean(0) - features.mean(0))
@@ -232,10 +232,10 @@ def test_informative_nets_look_like_the_space() -> None:
 def test_an_oddity_is_not_the_first_choice() -> None:
     features = space(100)
     features[17] = 40.0
-    assert 17 not in informative(features, GROUPS, 20)
+    assert 17 not in representative_subset(features, GROUPS, 20)
 
 
 def test_informative_needs_a_count_that_exists() -> None:
     for count in (0, 31):
         with pytest.raises(ValueError, match="from 1 to 30 can be chosen"):
-            informative(space(30), GROUPS, count)
+            representative_subset(space(30), GROUPS, count)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.stub_timers import DrawnTimer
-from latency_models.timing.interleaving import Taken, Taking, burst_runs, rotate, warm_up
+from latency_models.timing.interleaving import Rounds, StopRule, burst_runs, interleave, warm_up
 
 
 def loaded(noise: float = 0.002, **ns: float) -> tuple[DrawnTimer, list[int]]:
@@ -32,7 +32,7 @@ def test_warming_up_ends_with_its_budget() -> None:
 
 def test_rounds_are_taken_until_the_budget_is_spent() -> None:
     timer, handles = loaded(a=1e6, b=2e6)
-    taken = rotate(timer, handles, [4, 2], Taking(budget_s=0.8, cycle_s=0.008))
+    taken = interleave(timer, handles, [4, 2], StopRule(budget_s=0.8, cycle_s=0.008))
     assert [each.shape[1:] for each in taken.times_ns] == [(2, 4), (2, 2)]
     assert taken.rounds == len(taken.times_ns[1])
     spent_s = sum(float(each[:, 1].sum()) for each in taken.times_ns) / 1e9
@@ -44,27 +44,27 @@ def test_it_is_asked_after_16_rounds_and_then_at_twice_as_many() -> None:
     timer, handles = loaded(a=1e6, b=1e6)
     looks: list[int] = []
 
-    def enough(taken: Taken) -> bool:
+    def enough(taken: Rounds) -> bool:
         looks.append(taken.rounds)
         return taken.rounds >= 64
 
-    taken = rotate(timer, handles, [2, 2], Taking(budget_s=60.0, cycle_s=0.004, enough=enough))
+    taken = interleave(timer, handles, [2, 2], StopRule(budget_s=60.0, cycle_s=0.004, enough=enough))
     assert looks == [16, 32, 64]
     assert taken.rounds == 64
 
 
 def test_least_rounds_come_before_enough() -> None:
     timer, handles = loaded(a=1e6, b=1e6)
-    taken = rotate(timer, handles, [2, 2], Taking(60.0, 0.004, least_rounds=50, enough=lambda taken: True))
+    taken = interleave(timer, handles, [2, 2], StopRule(60.0, 0.004, least_rounds=50, enough=lambda taken: True))
     assert taken.rounds == 64
 
 
 def test_a_spent_budget_leaves_a_few_rounds() -> None:
     timer, handles = loaded(a=1e6, b=1e6)
-    assert rotate(timer, handles, [1, 1], Taking(budget_s=0.0, cycle_s=1.0)).rounds == 5
+    assert interleave(timer, handles, [1, 1], StopRule(budget_s=0.0, cycle_s=1.0)).rounds == 5
 
 
 def test_the_share_of_a_core_is_handed_on() -> None:
     timer, handles = loaded(a=1e6)
     timer.cpu_share = 0.5
-    assert rotate(timer, handles, [2], Taking(0.01, 0.002)).cpu_share == pytest.approx(0.5)
+    assert interleave(timer, handles, [2], StopRule(0.01, 0.002)).cpu_share == pytest.approx(0.5)

@@ -7,11 +7,11 @@ import pytest
 from helpers.cost_graphs import small_net
 from helpers.stub_timers import REFERENCE_NS
 from latency_models.timing.reference_mix import (
-    Mark,
-    Yardstick,
+    ReferenceMix,
+    WeightedReference,
+    add_memory_probe,
+    interpolate,
     memory_share,
-    on_the_ladder,
-    with_probe,
     working_set_bytes,
 )
 from latency_models.timing.reference_models import MEMORY_PROBE, PROBE_WORKING_SET_BYTES, REFERENCES, reference_model
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def shares(ns: float, *, both: bool = True) -> dict[str, float]:
-    return on_the_ladder(ns, REFERENCE_NS.__getitem__, both=both)
+    return interpolate(ns, REFERENCE_NS.__getitem__, both=both)
 
 
 def test_a_time_halfway_between_two_takes_half_of_each() -> None:
@@ -64,7 +64,7 @@ def test_caches_larger_than_the_probe_leave_it_out() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.5, 0.9])
 def test_shares_sum_to_one(share: float) -> None:
-    mixed = with_probe({"ref-3": 0.3, "ref-4": 0.7}, share)
+    mixed = add_memory_probe({"ref-3": 0.3, "ref-4": 0.7}, share)
     assert sum(mixed.values()) == pytest.approx(1.0)
     assert (MEMORY_PROBE.name in mixed) == (share > 0)
     assert min(mixed.values()) > 0
@@ -72,10 +72,10 @@ def test_shares_sum_to_one(share: float) -> None:
 
 def test_a_yardstick_of_several_is_their_geometric_mean() -> None:
     times = [ReferenceTime(ms, 0.0) for ms in (1.0, 16.0)]
-    yardstick = Yardstick((Mark("ref-4", 0.75, times[0]), Mark("ref-5", 0.25, times[1])))
-    assert yardstick.ms == pytest.approx(2.0)
-    assert yardstick.name == "ref-4 75%, ref-5 25%"
-    assert Yardstick((Mark("ref-4", 1.0, times[0]),)).name == "ref-4"
+    mix = ReferenceMix((WeightedReference("ref-4", 0.75, times[0]), WeightedReference("ref-5", 0.25, times[1])))
+    assert mix.ms == pytest.approx(2.0)
+    assert mix.name == "ref-4 75%, ref-5 25%"
+    assert ReferenceMix((WeightedReference("ref-4", 1.0, times[0]),)).name == "ref-4"
 
 
 def test_a_working_set_is_weights_and_activations(tmp_path: Path) -> None:

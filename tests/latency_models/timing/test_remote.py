@@ -300,7 +300,7 @@ def test_a_host_that_only_talks(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_host_that_hangs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latency_models.timing.worker._START_S", 1.0)
+    monkeypatch.setattr("latency_models.timing.process_timer._START_S", 1.0)
     silent = script(tmp_path / "python", "cat > /dev/null")
     assert "gave no answer for 1 s while it was started" in failure(server.device(python=silent))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latency_models.devices.device import Device
-from latency_models.timing.stability import Evidence, change_over_time, doubts
+from latency_models.timing.stability import Evidence, change_over_time, warnings_of
 
 QUIET = Evidence(
     walls_ns=np.full(100, 1e6),
@@ -31,19 +31,19 @@ TWO_KINDS = np.repeat([1e6, 1.1e6], 50)
         (replace(QUIET, drift=2.0), "100% slower than when its reference was timed"),
         (replace(QUIET, drift=0.5), "100% faster than when its reference was timed"),
         (replace(QUIET, change=1.25), "got 25% slower while it was timed: it may be throttling"),
-        (replace(QUIET, crowding=1.3), "memory is 30% slower"),
-        (replace(QUIET, crowding=1.05), None),
+        (replace(QUIET, contention=1.3), "memory is 30% slower"),
+        (replace(QUIET, contention=1.05), None),
         (replace(QUIET, size=0.2), "takes 5 times its time"),
     ],
 )
 def test_each_doubt_is_said_alone(evidence: Evidence, said: str | None) -> None:
-    found = doubts(evidence, Device(), 0.01)
+    found = warnings_of(evidence, Device(), 0.01)
     assert len(found) == (0 if said is None else 1)
     assert said is None or said in found[0]
 
 
 def test_where_runs_leave_their_thread_its_share_of_a_core_says_nothing() -> None:
-    assert doubts(replace(QUIET, cpu_share=0.1), Device(threads=2), 0.01) == []
+    assert warnings_of(replace(QUIET, cpu_share=0.1), Device(threads=2), 0.01) == []
 
 
 def test_a_change_is_that_of_the_last_third_over_the_first() -> None:

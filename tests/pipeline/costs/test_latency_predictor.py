@@ -194,11 +194,11 @@ class TestFeatures:
 
     def test_networks_to_measure_are_distinct_and_extend_each_other(self, whole_space: WholeSpace) -> None:
         model, pool = FeatureCostModel(whole_space), drawn(whole_space, 300)
-        chosen = model.informative(pool, 20, seed=3)
+        chosen = model.representative_subset(pool, 20, seed=3)
         assert all(architecture in pool for architecture in chosen)
         assert len({architecture_id(architecture) for architecture in chosen}) == 20
-        assert model.informative(pool, 8, seed=3) == chosen[:8]
-        assert model.informative(pool, 0, seed=3) == []
+        assert model.representative_subset(pool, 8, seed=3) == chosen[:8]
+        assert model.representative_subset(pool, 0, seed=3) == []
 
 
 def test_the_noise_is_that_of_a_95_percent_interval() -> None:

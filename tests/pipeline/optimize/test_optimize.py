@@ -137,7 +137,7 @@ class TestTheVerdict:
         assert onnx.load(result["output"]) == onnx.load(mish)
 
     def test_one_that_differs_is_not(self, mish, monkeypatch):
-        real = optimizing.lower_and_tell
+        real = optimizing.lower_with_report
 
         def wrong(model: onnx.ModelProto, forms: object = None) -> Any:
             told = real(model, None)
@@ -145,7 +145,7 @@ class TestTheVerdict:
             bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1e-3, bias.name))
             return told
 
-        monkeypatch.setattr(optimizing, "lower_and_tell", wrong)
+        monkeypatch.setattr(optimizing, "lower_with_report", wrong)
         result = optimized(mish, monkeypatch)
         assert not result["changed"]
         assert "would differ" in result["reason"]

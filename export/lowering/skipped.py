@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from export.lowering.activations import OLDEST_OPSET, activation_regions
+from export.lowering.activation_sites import OLDEST_OPSET, activation_regions
 from export.lowering.elementwise import COMPARISONS, OPERATORS
 from export.lowering.lower import tidied_copy
-from export.lowering.value_kinds import ValueKinds
+from export.lowering.value_types import ValueTypes
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs, opset_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _OTHER_FLOATS: Mapping[int, str] = {
 
 
 @dataclass(frozen=True)
-class Overlooked:
+class SkippedNode:
     """Operators that may be of activations, and that no cheaper form was looked for.
 
     Attributes:
@@ -44,7 +44,7 @@ class Overlooked:
     first: str
 
 
-def overlooked(model: onnx.ModelProto) -> tuple[Overlooked, ...]:
+def skipped_nodes(model: onnx.ModelProto) -> tuple[SkippedNode, ...]:
     """What `export.lower` doesn't look at in a model, in groups of one reason each.
 
     Args:
@@ -54,7 +54,7 @@ def overlooked(model: onnx.ModelProto) -> tuple[Overlooked, ...]:
     for reason, node in (*_in_main_graph(tidied_copy(model)), *_elsewhere(model)):
         groups.setdefault(reason, []).append(node)
     return tuple(
-        Overlooked(
+        SkippedNode(
             reason,
             dict(Counter(node.op_type for node in nodes).most_common()),
             nodes[0].name or nodes[0].output[0],
@@ -64,7 +64,7 @@ def overlooked(model: onnx.ModelProto) -> tuple[Overlooked, ...]:
 
 
 def _in_main_graph(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
-    kinds = ValueKinds(model)
+    kinds = ValueTypes(model)
     seen = {at for region in activation_regions(model, kinds) for at in region.positions}
     opset = opset_of(model) or 0
     for at, node in enumerate(model.graph.node):
@@ -75,7 +75,7 @@ def _in_main_graph(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto
             yield reason, node
 
 
-def _reason(node: onnx.NodeProto, kinds: ValueKinds, opset: int) -> str | None:
+def _reason(node: onnx.NodeProto, kinds: ValueTypes, opset: int) -> str | None:
     """None for an operator on whole numbers."""
     if node.domain not in DEFAULT_DOMAINS:
         return f"of the domain {node.domain}; only ONNX's own operators are looked at"

@@ -22,7 +22,7 @@ _KEEP_CHANNELS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "Batc
 _Kind = tuple[int, "tuple[int | None, ...] | None"]  # type, shape; None where either isn't known
 
 
-class ValueKinds:
+class ValueTypes:
     """Types and shapes of the main graph's values; shapes are inferred only when the file doesn't say enough.
 
     Attributes:

@@ -9,12 +9,12 @@ import numpy as np
 
 from export.lowering import elementwise
 from export.lowering import families as families
-from export.lowering.families import Known
+from export.lowering.families import RecognisedActivation
 from export.lowering.forms import Context, forms_of
 from export.lowering.node_writer import NodeWriter, initializers
 from export.lowering.regions import Region, regions
 from export.lowering.scale_folding import ScaleFolding
-from export.lowering.value_kinds import ValueKinds
+from export.lowering.value_types import ValueTypes
 from export.onnx_file import all_graphs, opset_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _ONLY_SHORTER = frozenset({"piecewise_linear"})  # |x|, say, is one of them
 
 
 @dataclass(frozen=True)
-class Site:
+class LoweredSite:
     """One activation that was found.
 
     Attributes:
@@ -67,7 +67,7 @@ class Site:
 class _Memory:
     """What was found out of regions and forms, for the next candidate's."""
 
-    known: dict[object, Known | None] = field(default_factory=dict)
+    known: dict[object, RecognisedActivation | None] = field(default_factory=dict)
     checked: dict[object, tuple[str, ...] | None] = field(default_factory=dict)
 
     def trim(self) -> None:
@@ -79,7 +79,7 @@ class _Memory:
 _MEMORY = _Memory()
 
 
-def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> list[Site]:
+def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> list[LoweredSite]:
     """Write every activation that is recognised in its cheapest form, in place.
 
     Args:
@@ -90,7 +90,7 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
         What was found, in order of execution.
     """
     _MEMORY.trim()
-    kinds = ValueKinds(model)
+    kinds = ValueTypes(model)
     found = activation_regions(model, kinds)
     if not found:
         return []
@@ -100,7 +100,7 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
     return sites
 
 
-def activation_regions(model: onnx.ModelProto, kinds: ValueKinds) -> list[Region]:
+def activation_regions(model: onnx.ModelProto, kinds: ValueTypes) -> list[Region]:
     """The parts of the main graph that are activations, in order of execution; none below `OLDEST_OPSET`."""
     if (opset_of(model) or 0) < OLDEST_OPSET:
         return []
@@ -108,14 +108,14 @@ def activation_regions(model: onnx.ModelProto, kinds: ValueKinds) -> list[Region
     return sorted(found, key=lambda region: region.positions[-1])
 
 
-def _accepted(region: Region, kinds: ValueKinds) -> bool:
+def _accepted(region: Region, kinds: ValueTypes) -> bool:
     known = _recognised(region)
     if known is None or not kinds.takes(region):
         return False
     return known.family not in _ONLY_SHORTER or _shortened(region, known, kinds.channels.get(region.root))
 
 
-def _shortened(region: Region, known: Known, channels: int | None) -> bool:
+def _shortened(region: Region, known: RecognisedActivation, channels: int | None) -> bool:
     """Whether it has a form that isn't longer; where it hasn't, what it is made of may have one."""
     for form in forms_of(known, Context(channels, joins=False, opset=OLDEST_OPSET)):
         writer = NodeWriter(set(), "", channels=channels)
@@ -124,7 +124,7 @@ def _shortened(region: Region, known: Known, channels: int | None) -> bool:
     return False
 
 
-def _recognised(region: Region) -> Known | None:
+def _recognised(region: Region) -> RecognisedActivation | None:
     key = region.key
     if key not in _MEMORY.known:
         _MEMORY.known[key] = families.recognise(region)
@@ -150,7 +150,7 @@ class _Pass:
         self._new: dict[int, list[onnx.NodeProto]] = {}
         self._dropped: set[int] = set()
 
-    def lower(self, region: Region) -> Site:
+    def lower(self, region: Region) -> LoweredSite:
         known = _recognised(region)
         assert known is not None
         readers = sum(region.root in node.input for node in region.nodes)
@@ -159,11 +159,11 @@ class _Pass:
         joins = self._joins(region, readers)
         context = Context(self._channels_of(region, folded), joins, self._opset)
         before = tuple(node.op_type for node in region.nodes)
-        site = Site(_place(region), known.family, known.name, None, folded is not known, before, before)
+        site = LoweredSite(_place(region), known.family, known.name, None, folded is not known, before, before)
         exact = {
             form: deviations
             for form in forms_of(folded, context)
-            if (deviations := _deviations(folded, form, region if folded is known else None)) is not None
+            if (deviations := deviations(folded, form, region if folded is known else None)) is not None
         }
         form = self._chosen(exact, self._forms.get(folded.family), region, readers)
         if form is None:
@@ -223,29 +223,33 @@ class _Pass:
             return False
         return self._readers.get(region.root, 0) == readers
 
-    def _channels_of(self, region: Region, known: Known) -> int | None:
+    def _channels_of(self, region: Region, known: RecognisedActivation) -> int | None:
         channels = self._channels.get(region.root)
         on_axis_1 = region.channel_axis in (None, 2)
         return channels if channels is not None and on_axis_1 and known.channels in (1, channels) else None
 
 
-def _folded(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+def _folded(known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
     """The activation that is left when its learned scales are in the weights around it."""
     fold = _FOLDS.get(known.family)
     return fold(known, region, folding, readers) if fold is not None else known
 
 
-def _fold_swish(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+def _fold_swish(
+    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
+) -> RecognisedActivation:
     beta = known.parameters["beta"]
     if known.all("beta", 1.0) or not _safe(beta) or not folding.before(region.root, np.ones(1), readers):  # can it be?
         return known
     if not folding.behind(region.output, 1 / beta):
         return known
     folding.before(region.root, beta, readers)
-    return Known("swish", {"beta": np.ones(1)})
+    return RecognisedActivation("swish", {"beta": np.ones(1)})
 
 
-def _fold_sigmoid(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+def _fold_sigmoid(
+    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
+) -> RecognisedActivation:
     parameters = dict(known.parameters)
     changed = False
     if known.all("scale", 2.0) and known.all("shift", -1.0) and known.all("inner", 2.0):
@@ -258,10 +262,12 @@ def _fold_sigmoid(known: Known, region: Region, folding: ScaleFolding, readers: 
     if not plain and _safe(parameters["scale"]) and folding.behind(region.output, parameters["scale"], shift):
         parameters |= {"scale": np.ones(1), "shift": np.zeros(1)}
         changed = True
-    return Known("sigmoid", parameters) if changed else known
+    return RecognisedActivation("sigmoid", parameters) if changed else known
 
 
-def _fold_acon(known: Known, region: Region, folding: ScaleFolding, readers: int) -> Known:
+def _fold_acon(
+    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
+) -> RecognisedActivation:
     """x(dσ(kx) + b) = u(d/k·σ(u) + b/k) with u = kx, and that is d/k times u(σ(u) + b/d)."""
     inner = known.parameters["inner"]
     difference, lower = known.parameters["difference"], known.parameters["lower"]
@@ -271,8 +277,8 @@ def _fold_acon(known: Known, region: Region, folding: ScaleFolding, readers: int
     if _safe(difference) and folding.behind(region.output, difference):
         difference, lower = np.ones(1), lower / difference
         if not lower.any():
-            return Known("swish", {"beta": np.ones(1)})
-    return Known("acon", {"difference": difference, "lower": lower, "inner": np.ones(1)})
+            return RecognisedActivation("swish", {"beta": np.ones(1)})
+    return RecognisedActivation("acon", {"difference": difference, "lower": lower, "inner": np.ones(1)})
 
 
 _FOLDS = {"swish": _fold_swish, "sigmoid": _fold_sigmoid, "acon": _fold_acon}
@@ -283,7 +289,7 @@ def _safe(scale: Array) -> bool:
     return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
 
 
-def _deviations(known: Known, form: Form, region: Region | None) -> tuple[str, ...] | None:
+def deviations(known: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
     """Where a form differs at NaN and ±∞ from what was written; None where it isn't the same function at all.
 
     Where scales were folded away (no region), it is held against the activation that is left.
@@ -295,7 +301,7 @@ def _deviations(known: Known, form: Form, region: Region | None) -> tuple[str, .
     return _MEMORY.checked[key]
 
 
-def _checked(known: Known, form: Form, region: Region | None) -> tuple[str, ...] | None:
+def _checked(known: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
     axis = 2 if region is None or region.channel_axis is None else region.channel_axis
     writer = NodeWriter(set(), "", channels=known.channels, axis=axis)
     output = form.write(writer, "x", known)
