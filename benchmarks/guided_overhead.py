@@ -24,7 +24,7 @@ from pipeline.config.space import NasBench201Options
 from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.integer_codes import IntegerCodes
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
@@ -64,7 +64,7 @@ class MadeUp:
     """Accuracies and costs of a space, from random effects of each choice; also the costs that are known."""
 
     def __init__(self, space: SearchSpace, seed: int, costs: int) -> None:
-        self._coding = Coding(space.choices)
+        self._coding = IntegerCodes(space.choices)
         generator = np.random.default_rng([seed, 7])
         shape = (1 + costs, len(space.choices), int(self._coding.sizes.max()) + 1)
         self._effects = generator.normal(0, 1, shape)

@@ -10,7 +10,7 @@ from common import convnet
 from pipeline.nni_types import ModelSpace, choice
 from pipeline.spaces.base import Choice, SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.integer_codes import IntegerCodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -143,7 +143,7 @@ class MadeUp:
     metrics: tuple[str, ...] = ("macs",)
 
     def __init__(self, space: SearchSpace) -> None:
-        self._coding = Coding(space.choices)
+        self._coding = IntegerCodes(space.choices)
         count, most = len(space.choices), int(self._coding.sizes.max())
         generator = np.random.default_rng(7)
         self._single, self._pairs = np.zeros((count, most + 1)), np.zeros((count, most + 1, most + 1))

@@ -87,7 +87,7 @@ def _nets(candidates: int, seed: int) -> Iterator[tuple[str, str, bytes | Path]]
 
 
 def _torchvision(name: str) -> bytes:
-    from pipeline.compat import import_torchvision
+    from pipeline.shims import import_torchvision
 
     net: Any = import_torchvision().models.get_model(name, weights=None)
     return bytes(quick_graph(net.eval(), (3, 224, 224))[0].SerializeToString())

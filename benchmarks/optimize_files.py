@@ -23,7 +23,7 @@ from torch import nn
 
 from latency_models.devices.resolve import resolve_device
 from latency_models.runners.runner import session
-from pipeline.compat import import_torchvision
+from pipeline.shims import import_torchvision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

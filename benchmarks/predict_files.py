@@ -72,7 +72,7 @@ def _exported(folder: Path) -> list[Path]:
     import torch
 
     from export.exporter.onnx_export import export_model
-    from pipeline.compat import import_torchvision
+    from pipeline.shims import import_torchvision
 
     models = import_torchvision().models
     paths = []

@@ -26,7 +26,7 @@ def main() -> None:
     """Calibrate, measure, compare."""
     arguments = _arguments()
     heading(__doc__)
-    import pipeline.compat  # noqa: F401 - before NNI
+    import pipeline.shims  # noqa: F401 - before NNI
     from export.exporter.graph_builder import quick_graph
     from latency_models.graph.static_costs import static_costs
     from latency_models.timing.meter import LatencyMeter
@@ -35,7 +35,7 @@ def main() -> None:
     from pipeline.config.file import load_config
     from pipeline.costs.calibration import Calibrator
     from pipeline.costs.costs import counted
-    from pipeline.costs.precision import prepare_of
+    from pipeline.costs.precision import quantizer_for
     from pipeline.costs.predictor_file import identity_of, read
     from pipeline.search import prepare
 
@@ -54,7 +54,7 @@ def main() -> None:
             for _ in range(arguments.nets):
                 architecture = space.at(rng.randrange(space.size()))
                 graph, _ = quick_graph(space.build(architecture), data.input_shape)
-                content = prepare_of(device.precision)(graph.SerializeToString())
+                content = quantizer_for(device.precision)(graph.SerializeToString())
                 costs = counted(static_costs(content, device))
                 looks = [meter.measure(content, budget_s=_LOOK_S, target_half_width=0.002).latency_ms for _ in range(2)]
                 model.predict(architecture, costs)

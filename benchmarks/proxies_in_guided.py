@@ -40,7 +40,7 @@ def main() -> None:
     if arguments.generic:
         NasBench201Space.features = lambda self, architectures: None  # type: ignore[assignment,method-assign]
     if arguments.small_pool:
-        SelectedScores.dear = True
+        SelectedScores.expensive = True
     bench = Workbench(load_bench(arguments.config, arguments.changes), str(arguments.config))
     bench.check()
     seeds = range(arguments.first, arguments.first + arguments.seeds)

@@ -130,7 +130,7 @@ def nearest(found: str, valid: Iterable[str]) -> str:
 
 
 @contextmanager
-def told_as(source: str, key: str, more: str = "") -> Iterator[None]:
+def config_errors_at(source: str, key: str, more: str = "") -> Iterator[None]:
     """Errors of other packages, told with the place and the key that they come from."""
     try:
         yield

@@ -1,10 +1,10 @@
 """The one door to NNI: its names for the rest of the package, imported after what it needs was prepared."""
 
-from pipeline.compat import prepare_nni
+from pipeline.shims import prepare_nni
 
 prepare_nni()
 
-import nni  # noqa: E402  - only now: see pipeline.compat
+import nni  # noqa: E402  - only now: see pipeline.shims
 from nni.algorithms.hpo.tpe_tuner import Record as TpeRecord  # noqa: E402
 from nni.algorithms.hpo.tpe_tuner import TpeArguments, create_liar, suggest_parameter  # noqa: E402
 from nni.common.hpo_utils import format_search_space  # noqa: E402

@@ -10,7 +10,7 @@ from pipeline.costs.known_costs import known_costs
 from pipeline.costs.precision import INT8
 from pipeline.costs.predictor_file import check_cost_model
 from pipeline.data import load_data
-from pipeline.errors import ConfigError, EvaluatorError, told_as
+from pipeline.errors import ConfigError, EvaluatorError, config_errors_at
 from pipeline.evaluators.stopping import stopping_of
 from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
 from pipeline.nni_types import SimplifiedModelSpace
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.trials.reporter import Reporter
 
 
-def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
+def load_inputs(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     """Everything that can be wrong before the first trial is found here.
 
     Args:
@@ -41,17 +41,17 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     Raises:
         HwnasError: data, space, device, an objective or somebody else's code can't be had.
     """
-    with told_as(source, "device"):
+    with config_errors_at(source, "device"):
         resolved = device_of(config.device)
     if "energy_mj" in config.metrics():
         where = "objectives" if "energy_mj" in config.objectives else "constraints"
-        with told_as(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
+        with config_errors_at(source, where, "; valid: accuracy, latency_ms, peak_memory_mb, size_mb, params, macs"):
             require_energy(resolved)
-    with told_as(source, "final.pick"):
+    with config_errors_at(source, "final.pick"):
         check_pick(config.final.pick)
     for kind, table in (("strategy", STRATEGIES), ("engine", ENGINES)):
         load(kind, _name(getattr(config, kind)), table)
-    with told_as(source, "strategy.proxies"):
+    with config_errors_at(source, "strategy.proxies"):
         check_proxies(config)
     evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
     try:
@@ -64,9 +64,9 @@ def prepare(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     if resolved.precision == INT8 and not getattr(evaluator, "trains", True):
         problem = "knows accuracies without training, so not those of quantised networks; valid: one that trains"
         raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem}, or device.precision fp32"])
-    with told_as(source, "data"):
+    with config_errors_at(source, "data"):
         data = load_data(config.data)
-    with told_as(source, "space"):
+    with config_errors_at(source, "space"):
         space = make_space(config, data)
     if not space.buildable:
         problem = "has names of networks only, which can't be built; `hwnas bench` searches it"
@@ -81,7 +81,7 @@ def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: st
         ConfigError: it isn't, or there is none.
     """
     if config.cost_model.endswith(".json"):
-        with told_as(source, "cost_model"):
+        with config_errors_at(source, "cost_model"):
             check_cost_model(config, data, space, device_of(config.device))
 
 

@@ -74,5 +74,5 @@ SPACES = {
         "pipeline.spaces.nasbench201:NasBench201Space",
         "NAS-Bench-201's cells: 5 operators on 6 edges, 15,625 architectures; buildable, activations too",
     ),
-    "table": Entry("pipeline.spaces.tabular:LabelSpace", "names only: any table keyed by a string of choices"),
+    "table": Entry("pipeline.spaces.tabular:TabularSpace", "names only: any table keyed by a string of choices"),
 }

@@ -161,9 +161,9 @@ class _Pass:
         before = tuple(node.op_type for node in region.nodes)
         site = LoweredSite(_place(region), known.family, known.name, None, folded is not known, before, before)
         exact = {
-            form: deviations
+            form: differences
             for form in forms_of(folded, context)
-            if (deviations := deviations(folded, form, region if folded is known else None)) is not None
+            if (differences := deviations(folded, form, region if folded is known else None)) is not None
         }
         form = self._chosen(exact, self._forms.get(folded.family), region, readers)
         if form is None:

@@ -23,7 +23,7 @@ _MOST_SECONDS = 15.0
 _MOST_PLACES = 16
 
 
-def costs_of(
+def activation_costs(
     network: nn.Module,
     input_shape: tuple[int, int, int],
     chosen: Mapping[str, str],

@@ -110,7 +110,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearnedParameter:
     """A parameter of an activation before and after training: `count` values each.
 
     `start` and `learnt` are means over the values; `low` and `high` span the learnt ones.
@@ -125,7 +125,7 @@ class Learnt:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ActivationCurve:
     """An activation as it is after training, over the inputs seen at the site.
 
     Attributes:
@@ -143,7 +143,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Site:
+class ActivationSite:
     """One activation module of the trained network on real images.
 
     Attributes:
@@ -180,8 +180,8 @@ class Site:
     gain: float | None
     edges: tuple[float, ...]
     shares: tuple[float, ...]
-    learnt: tuple[Learnt, ...]
-    curve: Curve | None
+    learnt: tuple[LearnedParameter, ...]
+    curve: ActivationCurve | None
     missing: str = ""
 
 
@@ -195,7 +195,7 @@ class Sites:
     """
 
     images: int
-    sites: tuple[Site, ...]
+    sites: tuple[ActivationSite, ...]
     missing: str = ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.activations.costs import costs_of
+from pipeline.activations.costs import activation_costs
 from pipeline.activations.effects import effects_of
 from pipeline.activations.facts import FORMAT, ActivationFacts, Costs, Effects, Sites, write
 from pipeline.activations.places import places_of
@@ -62,7 +62,7 @@ def record_activations(
 
     def look_at_costs(places: dict[str, str]) -> Costs:
         activations = activations_of(winner.architecture)
-        return costs_of(network, data.input_shape, activations, places, meter, prepare, forms)
+        return activation_costs(network, data.input_shape, activations, places, meter, prepare, forms)
 
     def look_at_sites(places: dict[str, str]) -> Sites:
         with torch.random.fork_rng(devices=[]):

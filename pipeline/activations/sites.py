@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.activations.modules import sites_of
-from pipeline.activations.facts import Curve, Learnt, Site, Sites
+from pipeline.activations.facts import ActivationCurve, ActivationSite, LearnedParameter, Sites
 from pipeline.activations.places import name_of
 
 if TYPE_CHECKING:
@@ -169,14 +169,14 @@ def why_not_elementwise(module: nn.Module, x: Tensor) -> str:
     return ""
 
 
-def _site(path: str, place: str, tally: _Tally, beginning: nn.Module | None) -> Site:
+def _site(path: str, place: str, tally: _Tally, beginning: nn.Module | None) -> ActivationSite:
     values = np.concatenate(tally.kept)
     low, p1, p50, p99, high = (float(v) for v in np.percentile(values, [_TAIL, 1, 50, 99, 100 - _TAIL]))
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     counts, edges = np.histogram(values, _BINS, (low, high))
     mean = tally.total / tally.count
     module, reaching = tally.module, math.sqrt(tally.reaching / tally.outputs)
-    return Site(
+    return ActivationSite(
         path=path,
         place=place,
         activation=name_of(module, tally.units),
@@ -199,7 +199,7 @@ def _site(path: str, place: str, tally: _Tally, beginning: nn.Module | None) -> 
     )
 
 
-def learnt_parameters(module: nn.Module, beginning: nn.Module | None, units: int) -> tuple[Learnt, ...]:
+def learnt_parameters(module: nn.Module, beginning: nn.Module | None, units: int) -> tuple[LearnedParameter, ...]:
     """The module's parameters, each beside what it was in `beginning`; a few that no channel owns one by one."""
     before = {} if beginning is None else dict(beginning.named_parameters())
     found = []
@@ -213,11 +213,11 @@ def learnt_parameters(module: nn.Module, beginning: nn.Module | None, units: int
     return tuple(found)
 
 
-def _learnt(name: str, then: Tensor, now: Tensor) -> Learnt:
-    return Learnt(name, len(now), float(then.mean()), float(now.mean()), float(now.min()), float(now.max()))
+def _learnt(name: str, then: Tensor, now: Tensor) -> LearnedParameter:
+    return LearnedParameter(name, len(now), float(then.mean()), float(now.mean()), float(now.min()), float(now.max()))
 
 
-def _curve(module: nn.Module, low: float, high: float, tally: _Tally) -> Curve:
+def _curve(module: nn.Module, low: float, high: float, tally: _Tally) -> ActivationCurve:
     """Drawn for every channel at once: its parameters may be a channel's own."""
     points = torch.linspace(low, high, _POINTS)
     shape = (-1, tally.units) + (1,) * (tally.rank - 2)
@@ -226,7 +226,7 @@ def _curve(module: nn.Module, low: float, high: float, tally: _Tally) -> Curve:
         y = module(x.clone()).reshape(_POINTS, -1)
     slope = slopes(module, x).reshape(_POINTS, -1).mean(1)
     across = (points, y.mean(1), y.amin(1), y.amax(1), slope)
-    return Curve(*(_rounded(values.numpy()) for values in across))
+    return ActivationCurve(*(_rounded(values.numpy()) for values in across))
 
 
 def _rounded(values: npt.NDArray[np.floating]) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from pipeline.bench.page import write_page
 from pipeline.bench.pool import run_all
 from pipeline.bench.results import PAGE, KeptResults
 from pipeline.bench.run import Task, Workbench
-from pipeline.bench.summary import Summary, told_truth
+from pipeline.bench.summary import Summary, truth_record
 from pipeline.errors import Interrupted
 from pipeline.files import locked
 from pipeline.run import default_path
@@ -99,7 +99,7 @@ def _told(workbench: Workbench, results: dict[Task, Result], path: Path) -> dict
         "output": str(path),
         "page": str(path / PAGE),
         "report_at": config.report_at,
-        "devices": [told_truth(each, workbench.truth(each), workbench.limits(each)) for each in config.columns()],
+        "devices": [truth_record(each, workbench.truth(each), workbench.limits(each)) for each in config.columns()],
         "summary": summary.rows(),
         "comparisons": summary.comparisons(),
         "results": summary.results(),

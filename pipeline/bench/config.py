@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.config.base import Cost, Count  # noqa: TC001 - pydantic reads the annotations
 from pipeline.config.evaluator import TableEvaluatorOptions
 from pipeline.config.file import WrongSection, parse_as, read_section, read_values
 from pipeline.config.run import SECTIONS, DigitsOptions, RunConfig, Section
 from pipeline.config.strategy import resolved
-from pipeline.config.strict import Cost, Count  # noqa: TC001 - pydantic reads the annotations
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.bench.curves import Steps, Truth
 from pipeline.engines.direct import DirectEngine
-from pipeline.errors import ConfigError, told_as
+from pipeline.errors import ConfigError, config_errors_at
 from pipeline.evaluators.lookup import Lookup, PublishedTable, TableError, read_table
 from pipeline.evaluators.published_scores import PublishedScores
 from pipeline.nni_types import SimplifiedModelSpace
@@ -86,7 +86,7 @@ class Workbench:
         # NNI tells of every trial; what goes wrong is raised.
         logging.getLogger("nni").setLevel(logging.CRITICAL)
         self.table = self._read()
-        with told_as(source, "space"):
+        with config_errors_at(source, "space"):
             name = cast("Any", config.space).name
             self.space = cast("SearchSpace", make("space", name, SPACES, config.space, _IMAGES, _CLASSES))
         with self._told():
@@ -101,7 +101,7 @@ class Workbench:
             HwnasError: a strategy can't be imported, or a device's column can't be a cost.
         """
         for index, strategy in enumerate(self.config.strategies):
-            with told_as(self._source, f"strategies.{index}"):
+            with config_errors_at(self._source, f"strategies.{index}"):
                 load("strategy", cast("Any", strategy).name, STRATEGIES)
                 self._proxies(strategy)
         for device in self.config.columns():

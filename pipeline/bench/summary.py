@@ -124,7 +124,7 @@ class Summary:
         ]
 
 
-def told_truth(device: str, truth: Truth, limits: Mapping[str, float]) -> dict[str, Any]:
+def truth_record(device: str, truth: Truth, limits: Mapping[str, float]) -> dict[str, Any]:
     """What the whole table holds for a device, as it stands in the document."""
     return {
         "device": device,

@@ -63,20 +63,20 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The whole job: search, train the winner, export, check, pack."""
-    from pipeline.cli import console, run_commands, views
+    from pipeline.cli import console, run_commands, text
 
     reporter = console.TerminalReporter()
     result = run_commands.search(config, overrides or [], run_dir, reporter, references=references)
-    _show(result, as_json, views.outcome)
+    _show(result, as_json, text.outcome)
 
 
 @app.command()
 def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
     """Go on after a crash or a stop; finished trials are never run again."""
-    from pipeline.cli import console, run_commands, views
+    from pipeline.cli import console, run_commands, text
 
     result = run_commands.resume(run_dir, console.TerminalReporter(), references=references)
-    _show(result, as_json, views.outcome)
+    _show(result, as_json, text.outcome)
 
 
 @app.command()
@@ -89,9 +89,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Final training if needed, then a bundle of one trial."""
-    from pipeline.cli import console, run_commands, views
+    from pipeline.cli import console, run_commands, text
 
-    _show(run_commands.export(run_dir, pick, console.TerminalReporter()), as_json, views.outcome)
+    _show(run_commands.export(run_dir, pick, console.TerminalReporter()), as_json, text.outcome)
 
 
 @app.command()
@@ -101,15 +101,15 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
 ) -> None:
     """The journal as a table."""
-    from pipeline.cli import run_commands, views
+    from pipeline.cli import run_commands, text
 
     rows = run_commands.trials(run_dir)
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
     if as_csv:
-        _print(views.trials_csv(rows), end="")
+        _print(text.trials_csv(rows), end="")
     else:
-        _show(rows, as_json, views.trials)
+        _show(rows, as_json, text.trials)
 
 
 @app.command()
@@ -117,10 +117,10 @@ def verify(
     bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
 ) -> None:
     """Check a bundle again: hashes, parity, accuracy, limits."""
-    from pipeline.cli import file_commands, views
+    from pipeline.cli import file_commands, text
 
     result = file_commands.verify(bundle_dir)
-    _show(result, as_json, views.checks)
+    _show(result, as_json, text.checks)
     if not result["ok"]:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
@@ -139,7 +139,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Latency, memory and energy of any ONNX file."""
-    from pipeline.cli import file_commands, views
+    from pipeline.cli import file_commands, text
 
     result = file_commands.profile(
         model,
@@ -150,7 +150,7 @@ def profile(
         budget_s=seconds,
         per_node=per_node,
     )
-    _show(result, as_json, views.profile)
+    _show(result, as_json, text.profile)
 
 
 @app.command()
@@ -166,12 +166,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """ONNX files against the first of them, timed in alternation."""
-    from pipeline.cli import file_commands, views
+    from pipeline.cli import file_commands, text
 
     result = file_commands.compare(
         models, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
     )
-    _show(result, as_json, views.comparison)
+    _show(result, as_json, text.comparison)
 
 
 @app.command()
@@ -194,7 +194,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Build and save a cost model of a space on a device."""
-    from pipeline.cli import console, run_commands, views
+    from pipeline.cli import console, run_commands, text
 
     result = run_commands.calibrate(
         config,
@@ -205,7 +205,7 @@ def calibrate(
         nets=nets,
         reporter=console.TerminalReporter(),
     )
-    _show(result, as_json, views.calibration)
+    _show(result, as_json, text.calibration)
 
 
 @app.command()
@@ -225,12 +225,12 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Latency without running it: of any ONNX file, or of a run's architecture."""
-    from pipeline.cli import console, file_commands, run_commands, views
+    from pipeline.cli import console, file_commands, run_commands, text
 
     if (model is None) == (run is None) or (run is None) != (architecture is None):
         raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
     if run is not None and architecture is not None:
-        _show(run_commands.predict_trial(run, architecture), as_json, views.prediction)
+        _show(run_commands.predict_trial(run, architecture), as_json, text.prediction)
     elif model is not None:
         result = file_commands.predict(
             model,
@@ -241,7 +241,7 @@ def predict(
             rebuild=rebuild,
             reporter=console.TerminalReporter(),
         )
-        _show(result, as_json, views.prediction)
+        _show(result, as_json, text.prediction)
 
 
 @app.command()
@@ -261,7 +261,7 @@ def optimize(
     as_json: Json = False,
 ) -> None:
     """The cheapest exact form of a model's activations and pooling."""
-    from pipeline.cli import console, file_commands, views
+    from pipeline.cli import console, file_commands, text
 
     result = file_commands.optimize(
         model,
@@ -273,7 +273,7 @@ def optimize(
         seconds=seconds,
         reporter=console.TerminalReporter(),
     )
-    _show(result, as_json, views.optimization)
+    _show(result, as_json, text.optimization)
 
 
 @app.command()
@@ -288,9 +288,9 @@ def bench(
 ) -> None:
     """Strategies against a published table, over seeds: hypervolume and regret."""
     from pipeline.bench.command import bench as run
-    from pipeline.cli import console, views
+    from pipeline.cli import console, text
 
-    _show(run(config, overrides or [], output, jobs, console.TerminalReporter()), as_json, views.bench)
+    _show(run(config, overrides or [], output, jobs, console.TerminalReporter()), as_json, text.bench)
 
 
 @app.command()
@@ -313,19 +313,19 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What there is, one line each."""
-    from pipeline.cli import file_commands, views
+    from pipeline.cli import file_commands, text
 
-    _show(file_commands.listing(kind), as_json, views.listing)
+    _show(file_commands.listing(kind), as_json, text.listing)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Versions, providers, NVML: what will and won't work here."""
     from pipeline.cli import doctor as examination
-    from pipeline.cli import views
+    from pipeline.cli import text
 
     result = examination.examine()
-    _show(result, as_json, views.doctor)
+    _show(result, as_json, text.doctor)
     if not result["ok"]:
         raise typer.Exit(EXIT_CHECK_FAILED)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipeline.trials.objectives import as_losses, pareto_front
 from pipeline.trials.reporter import Reporter, duration
-from pipeline.trials.result import is_stopped, scored_by, stop_told
+from pipeline.trials.result import is_stopped, scored_by, stop_phrase
 
 if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
@@ -65,7 +65,7 @@ class TerminalReporter(Reporter):
     def trial_ended(self, record: TrialRecord) -> None:
         """Update the bar; without a terminal, print a line for each trial that counts."""
         self._take_in([record])
-        self._state = stop_told(record.details) or self._state
+        self._state = stop_phrase(record.details) or self._state
         self._refresh()
         if record.status == "failed":
             self.note(f"trial {record.id} failed: {record.error}")

@@ -62,7 +62,7 @@ def _cores() -> str:
 def _torch() -> str:
     import torch
 
-    from pipeline.compat import import_torchvision
+    from pipeline.shims import import_torchvision
 
     import_torchvision()
     where = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU"

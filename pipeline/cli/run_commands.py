@@ -36,10 +36,10 @@ def search(
 ) -> dict[str, Any]:
     """The whole job: a new run from a config to a bundle and a report; with reference points where asked for."""
     from pipeline.references.training import check_names
-    from pipeline.search import check_costs, prepare
+    from pipeline.search import check_costs, load_inputs
 
     config = load_config(config_path, overrides)
-    prepared = prepare(config, str(config_path))  # what is wrong is told before a directory is made
+    prepared = load_inputs(config, str(config_path))  # what is wrong is told before a directory is made
     check_costs(config, *prepared, str(config_path))
     if references:
         check_names(config)
@@ -98,10 +98,10 @@ def _finish(
     run: RunDirectory, data: DataSet, space: SearchSpace, records: list[TrialRecord], pick: str, reporter: Reporter
 ) -> dict[str, Any]:
     from pipeline.report.page import write_report
-    from pipeline.winner.finish import Finisher
+    from pipeline.winner.bundle_builder import BundleBuilder
 
     try:
-        manifest = Finisher(run, data, space, reporter).finish(records, pick)
+        manifest = BundleBuilder(run, data, space, reporter).finish(records, pick)
     finally:
         write_report(run, records)
     return _result(run, manifest)
@@ -112,7 +112,7 @@ def _finished(run: RunDirectory) -> dict[str, Any] | None:
     from export.bundle.manifest import read_manifest
     from export.bundle.verify import verify_bundle
     from export.errors import BundleError
-    from pipeline.winner.finish import asked
+    from pipeline.winner.bundle_builder import asked
 
     try:
         manifest = read_manifest(run.bundle)
@@ -139,9 +139,9 @@ def _result(run: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(run: RunDirectory) -> tuple[DataSet, SearchSpace]:
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
 
-    return prepare(run.config, str(run.path / "config.yaml"))
+    return load_inputs(run.config, str(run.path / "config.yaml"))
 
 
 def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]:
@@ -242,14 +242,14 @@ def calibrate(
 ) -> dict[str, Any]:
     """Build and save the cost model of a config's space on its device, or on another one."""
     from pipeline.costs.calibration import Calibrator
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
 
     if device is not None:
         overrides = [*overrides, f"device.name={device}"]
     # The file that the config names may be the one that is to be made.
     config = load_config(config_path, overrides).model_copy(update={"cost_model": "auto"})
     with closing(reporter):
-        data, space = prepare(config, str(config_path))
+        data, space = load_inputs(config, str(config_path))
         reporter.stage(f"Building a cost model of the space {config.space.name} on the device {config.device.name}")  # type: ignore[attr-defined]  # every section has a name
         return Calibrator(config, data, space, reporter).run(seconds=seconds, nets=nets, output=output).as_dict()
 

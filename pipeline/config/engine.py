@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config.strict import Count, Positive, Strict
+from pipeline.config.base import Count, Positive, Strict
 
 
 class InlineOptions(Strict):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.strict import Cost, Count, Positive, Strict
+from pipeline.config.base import Cost, Count, Positive, Strict
 from pipeline.errors import nearest
 
 SCORE_NAMES = ("params", "macs", "synflow", "naswot", "jacob_cov", "grad_norm")

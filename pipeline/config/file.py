@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from latency_models.errors import DeviceError
 from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
+from pipeline.config.base import ThirdParty
 from pipeline.config.device import defined
 from pipeline.config.run import SECTIONS, RunConfig
-from pipeline.config.strict import ThirdParty
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted, third_party
 

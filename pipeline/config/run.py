@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from latency_models.devices.device import DEVICES
 from latency_models.devices.device_file import NAME_PATTERN, DeviceDefinition
+from pipeline.config.base import Cost, Count, Positive, Strict
 from pipeline.config.engine import InlineOptions, ProcessesOptions
 from pipeline.config.evaluator import TableEvaluatorOptions, TrainEvaluatorOptions, ZeroCostOptions
 from pipeline.config.space import ConvNetOptions, NasBench201Options, TableSpaceOptions
@@ -32,7 +33,6 @@ from pipeline.config.strategy import (
     RandomOptions,
     TpeOptions,
 )
-from pipeline.config.strict import Cost, Count, Positive, Strict
 from pipeline.errors import nearest
 from pipeline.registry import is_dotted, third_party
 from pipeline.tables import REFERENCES

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.strict import Count, Strict
+from pipeline.config.base import Count, Strict
 
 
 class ConvNetOptions(Strict):

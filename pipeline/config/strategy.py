@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.strict import Count, Positive, Strict
+from pipeline.config.base import Count, Positive, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

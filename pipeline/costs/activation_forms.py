@@ -18,7 +18,7 @@ from torch import nn
 from export.activations import table as activations
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives, choose_forms
-from pipeline.costs.precision import prepare_of
+from pipeline.costs.precision import quantizer_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ def _network(name: str) -> onnx.ModelProto:
 
 
 def _measure(device: Device, meter: LatencyMeter) -> Callable[[Sequence[bytes]], list[tuple[float, float]]]:
-    prepare = prepare_of(device.precision)
+    prepare = quantizer_for(device.precision)
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
         found = meter.together([prepare(model) for model in models], budget_s=_SECONDS_EACH * len(models))

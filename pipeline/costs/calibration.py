@@ -17,8 +17,8 @@ from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import counted_as_run
-from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel, cost_model_for, relative_noise
-from pipeline.costs.precision import prepare_of
+from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor, cost_model_for, relative_noise
+from pipeline.costs.precision import quantizer_for
 from pipeline.costs.predictor_file import CostModelError, check_writable, default_file, identity_of, read, save
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = {"fp32": 60.0, "int8": 180.0}
 """Time for the blocks; an INT8 one also has to be quantised."""
-NETS = {PieceCostModel.kind: 5, FeatureCostModel.kind: 60}
+NETS = {BlockwisePredictor.kind: 5, FeaturePredictor.kind: 60}
 """Whole networks that are measured: beside blocks a few fix what whole ones have in common; without, they are all."""
 _PROBE_S = 0.04
 _NET_S = 0.6
@@ -92,7 +92,7 @@ class Calibrator:
     def __init__(self, config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
         self._config, self._data, self._space, self._reporter = config, data, space, reporter
         self._device = device_of(config.device)
-        self._prepare = prepare_of(self._device.precision)
+        self._prepare = quantizer_for(self._device.precision)
         self._forms: dict[str, str] = {}
         self._random = random.Random(config.seed)  # noqa: S311 - a sample, no secret
 
@@ -111,7 +111,7 @@ class Calibrator:
             path = output or default_file(identity, self._device, environment)
             check_writable(path)
             probe_seconds = 0.0
-            if isinstance(model, PieceCostModel):
+            if isinstance(model, BlockwisePredictor):
                 budget = seconds if seconds is not None else BLOCK_SECONDS[self._device.precision]
                 began = time.monotonic()
                 observations = self._timed_probes(meter, budget)
@@ -121,7 +121,7 @@ class Calibrator:
             found = self._timed_nets(meter, model, NETS[model.kind] if nets is None else nets)
             net_seconds = time.monotonic() - began
         save(path, model, identity, self._device, environment)
-        errors = model.held_out() if isinstance(model, PieceCostModel) else None
+        errors = model.held_out() if isinstance(model, BlockwisePredictor) else None
         held_out = (
             None if errors is None else (float(np.median(np.abs(errors))), float(np.percentile(np.abs(errors), 90)))
         )
@@ -163,7 +163,7 @@ class Calibrator:
         return blocks[at : at + length]
 
     def _timed_nets(
-        self, meter: LatencyMeter, model: PieceCostModel | FeatureCostModel | Any, count: int
+        self, meter: LatencyMeter, model: BlockwisePredictor | FeaturePredictor | Any, count: int
     ) -> tuple[dict[str, float], ...]:
         """Few networks are looked at in turn, again and again: memory that neighbours crowd comes and goes."""
         nets = [
@@ -195,7 +195,7 @@ class Calibrator:
 
     def _informative(self, model: Any, count: int) -> list[Architecture]:
         """Architectures that spread evenly over the predicted times; without a prediction, over the choices."""
-        if isinstance(model, FeatureCostModel):
+        if isinstance(model, FeaturePredictor):
             pool = [self._architecture() for _ in range(_CHOICES_POOL)]
             return model.representative_subset(pool, count, seed=self._config.seed)
         pool = [self._architecture() for _ in range(max(_NET_POOL, count))]

@@ -8,7 +8,7 @@ import numpy as np
 
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
-from pipeline.costs.latency_predictor import PieceCostModel
+from pipeline.costs.latency_predictor import BlockwisePredictor
 from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read, read_anywhere
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class PredictedLatencies:
 
     metrics: tuple[str, ...] = ("latency_ms",)
 
-    def __init__(self, model: PieceCostModel) -> None:
+    def __init__(self, model: BlockwisePredictor) -> None:
         self._model = model
 
     def costs(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
@@ -63,7 +63,7 @@ def known_costs(run: RunDirectory, data: DataSet, space: SearchSpace, *, begun: 
     if not run.cost_model.is_file():
         return None
     model = read_anywhere(run.cost_model, space, identity_of(run.config, data))
-    return PredictedLatencies(model) if isinstance(model, PieceCostModel) else None
+    return PredictedLatencies(model) if isinstance(model, BlockwisePredictor) else None
 
 
 def _keep(run: RunDirectory, data: DataSet, space: SearchSpace) -> None:

@@ -26,7 +26,7 @@ _FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
 _INTERVAL_95_SD = 1.96
 
 
-class SpaceCostModel(ABC):
+class LatencyPredictor(ABC):
     """Predicts latencies of a space's architectures, and learns from each that is measured.
 
     `predict` answers None until enough was observed. `counted` are the costs that need no clock, under the names that
@@ -63,7 +63,7 @@ class SpaceCostModel(ABC):
         """Take over what `as_dict` gave; raises KeyError, TypeError or ValueError for what it didn't give."""
 
 
-class PieceCostModel(SpaceCostModel):
+class BlockwisePredictor(LatencyPredictor):
     """For spaces that tell their pieces: the sum of the operators' times."""
 
     kind = "operators"
@@ -136,7 +136,7 @@ class PieceCostModel(SpaceCostModel):
         return self._fitted
 
 
-class FeatureCostModel(SpaceCostModel):
+class FeaturePredictor(LatencyPredictor):
     """For any other space: a regression over choices and counted costs of whole networks."""
 
     kind = "features"
@@ -202,10 +202,10 @@ class FeatureCostModel(SpaceCostModel):
         return [float(architecture.get(label) == value) for label, value in self._columns]
 
 
-def cost_model_for(space: SearchSpace) -> SpaceCostModel:
+def cost_model_for(space: SearchSpace) -> LatencyPredictor:
     """An empty cost model of the form that suits the space."""
     tells_pieces = space.pieces(space.at(0)) is not None
-    return PieceCostModel(space) if tells_pieces else FeatureCostModel(space)
+    return BlockwisePredictor(space) if tells_pieces else FeaturePredictor(space)
 
 
 def relative_noise(low_ms: float, latency_ms: float, high_ms: float) -> float:

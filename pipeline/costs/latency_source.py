@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latency_models.predictors.prediction import Prediction
     from latency_models.timing.meter import LatencyMeter
     from pipeline.config.run import RunConfig
-    from pipeline.costs.latency_predictor import SpaceCostModel
+    from pipeline.costs.latency_predictor import LatencyPredictor
     from pipeline.data import DataSet
     from pipeline.spaces.base import SearchSpace, Value
     from pipeline.trials.journal import TrialRecord
@@ -139,7 +139,7 @@ def history_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def _model_of(config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> SpaceCostModel:
+def _model_of(config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> LatencyPredictor:
     """The named file's model; else the one that was calibrated for this space and device; else an empty one."""
     identity, environment = identity_of(config, data), meter.environment()
     if config.cost_model.endswith(".json"):

@@ -29,7 +29,7 @@ INT8 = "int8"
 _CALIBRATION_IMAGES = 256
 
 
-def prepare_of(precision: str) -> Prepare:
+def quantizer_for(precision: str) -> Prepare:
     """What turns a float model, whole or a block of one, into what a device of that precision runs.
 
     The numbers in it are made up: it is for costs alone. A plain function, which another process can be sent.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.spaces.base import SearchSpace
-from pipeline.costs.latency_predictor import SpaceCostModel, cost_model_for
+from pipeline.costs.latency_predictor import LatencyPredictor, cost_model_for
 
 FORMAT = 1
 
@@ -69,7 +69,7 @@ def check_writable(path: Path) -> None:
 
 
 def save(
-    path: Path, model: SpaceCostModel, identity: Mapping[str, Any], device: Device, environment: Environment
+    path: Path, model: LatencyPredictor, identity: Mapping[str, Any], device: Device, environment: Environment
 ) -> None:
     """Write a cost model with all that says where it holds."""
     document = {
@@ -89,7 +89,7 @@ def save(
 
 def read(
     path: Path, space: SearchSpace, identity: Mapping[str, Any], device: Device, environment: Environment
-) -> SpaceCostModel:
+) -> LatencyPredictor:
     """The cost model in a file, for this space, device and environment.
 
     Raises:
@@ -105,7 +105,7 @@ def read(
     return _loaded(path, space, document)
 
 
-def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -> SpaceCostModel:
+def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -> LatencyPredictor:
     """As `read`, wherever it was made: for what was decided by the model, not for what is measured now.
 
     Raises:
@@ -128,7 +128,7 @@ def _document(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _loaded(path: Path, space: SearchSpace, document: Mapping[str, Any]) -> SpaceCostModel:
+def _loaded(path: Path, space: SearchSpace, document: Mapping[str, Any]) -> LatencyPredictor:
     model = cost_model_for(space)
     try:
         if document["kind"] != model.kind:

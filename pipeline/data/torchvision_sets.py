@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from export.preprocessing import Preprocessing
-from pipeline.compat import import_torchvision
 from pipeline.data import idx
 from pipeline.data.dataset import DataSet, Split, channel_statistics, stratified
 from pipeline.data.idx import check_published
 from pipeline.errors import DataError
+from pipeline.shims import import_torchvision
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

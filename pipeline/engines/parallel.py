@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """A trial that ran to its end, whatever the result."""
 
     architecture: Architecture
@@ -87,7 +87,7 @@ class ParallelEngine(JournaledEngine):
         raise AssertionError("trials are started and waited for")
 
     @abstractmethod
-    def _wait(self) -> Ended:
+    def _wait(self) -> EndedTrial:
         """The next trial that ends, of those that were started."""
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from latency_models.timer import usable_cores
 from pipeline.costs.latency_source import history_of
-from pipeline.engines.parallel import Ended, ParallelEngine
+from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping import peers_for
 
@@ -43,7 +43,7 @@ class ProcessesEngine(ParallelEngine):
         workers = options.workers or usable_cores()
         super().__init__(config, space, journal, budget, reporter, workers)
         self._jobs: queue.SimpleQueue[tuple[Architecture, list[dict[str, Any]]] | None] = queue.SimpleQueue()
-        self._news: queue.SimpleQueue[dict[str, Any] | Ended | BaseException] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[dict[str, Any] | EndedTrial | BaseException] = queue.SimpleQueue()
         self._clients = [
             WorkerClient(
                 json.loads(config.model_dump_json()),
@@ -67,13 +67,13 @@ class ProcessesEngine(ParallelEngine):
         told = list(self._known.values())[: self._told]
         self._jobs.put((architecture, peers_for(self._config.evaluator, told)))
 
-    def _wait(self) -> Ended:
+    def _wait(self) -> EndedTrial:
         while True:
             with contextlib.suppress(queue.Empty):
                 news = self._news.get(timeout=_LOOK_EVERY_S)
                 if isinstance(news, BaseException):
                     raise news
-                if isinstance(news, Ended):
+                if isinstance(news, EndedTrial):
                     return news
                 self._reporter.trial_progress(news)
 
@@ -86,10 +86,10 @@ class ProcessesEngine(ParallelEngine):
         finally:
             client.stop()
 
-    def _judged(self, client: WorkerClient, architecture: Architecture, peers: list[dict[str, Any]]) -> Ended:
+    def _judged(self, client: WorkerClient, architecture: Architecture, peers: list[dict[str, Any]]) -> EndedTrial:
         started, began = datetime.now(UTC), time.monotonic()
         result = client.judge(architecture, self._news.put, peers)
-        return Ended(architecture, result, started, time.monotonic() - began)
+        return EndedTrial(architecture, result, started, time.monotonic() - began)
 
     def shutdown(self) -> None:
         """End the child processes, and the threads that watch them."""

@@ -20,12 +20,12 @@ from pipeline.config.device import device_of
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import available, counted_as_run
 from pipeline.costs.latency_source import LatencySource
-from pipeline.costs.precision import INT8, calibration, prepare_of, quantized_accuracy
+from pipeline.costs.precision import INT8, calibration, quantized_accuracy, quantizer_for
 from pipeline.data import load_data
 from pipeline.errors import EvaluatorError
-from pipeline.evaluators.learning_curve import Watch, curves_of
+from pipeline.evaluators.learning_curve import CurveMonitor, curves_of
 from pipeline.evaluators.stopping import stopping_of
-from pipeline.evaluators.stopping_rules import Curve, verdict
+from pipeline.evaluators.stopping_rules import LearningCurve, verdict
 from pipeline.registry import make
 from pipeline.spaces.base import architecture_id, trial_seed
 from pipeline.spaces.make import make_space
@@ -60,7 +60,7 @@ class TrialRunner:
         self.data = load_data(config.data)
         self.space = make_space(config, self.data)
         self.device = device_of(config.device)
-        self.prepare = prepare_of(self.device.precision)
+        self.prepare = quantizer_for(self.device.precision)
         self.meter = LatencyMeter(self.device)
         self.forms = forms_of(self.space, self.device, self.meter)
         self.latencies = LatencySource(config, self.data, self.space, self.meter)
@@ -70,9 +70,9 @@ class TrialRunner:
         )
         self._stopping = stopping_of(config.evaluator, self.evaluator)
         self._compared = [n for n in config.objectives if n != "accuracy" and self._stopping.aim == "front"]
-        self._peers: list[Curve] = []
+        self._peers: list[LearningCurve] = []
 
-    def meet(self, peers: Iterable[Mapping[str, Any]]) -> None:
+    def add_peers(self, peers: Iterable[Mapping[str, Any]]) -> None:
         """Take in more trials that later ones are compared with: see `pipeline.evaluators.learning_curve.peers_of`."""
         self._peers += curves_of(peers, self._compared)
 
@@ -106,13 +106,13 @@ class TrialRunner:
         own = tuple(costs[name] for name in self._compared)
 
         def decide(accuracies: tuple[float, ...], epochs: int) -> str | None:
-            return verdict(self._stopping, Curve(accuracies, own), self._peers, epochs)
+            return verdict(self._stopping, LearningCurve(accuracies, own), self._peers, epochs)
 
-        watch = Watch(decide, progress)
+        monitor = CurveMonitor(decide, progress)
         # Nobody listens, nobody decides: then nothing has to be evaluated for it.
         listens = progress is not None or self._stopping.rule != "none"
-        accuracy = checked_accuracy(self.evaluator.evaluate(model, watch if listens else None))
-        details |= {**self.evaluator.details(), **watch.details()}
+        accuracy = checked_accuracy(self.evaluator.evaluate(model, monitor if listens else None))
+        details |= {**self.evaluator.details(), **monitor.details()}
         return accuracy
 
     def _broken(self, objectives: Mapping[str, float]) -> dict[str, float]:

@@ -84,7 +84,7 @@ def _serve(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dic
         _answer(answers, {"progress": {"epoch": epoch, "epochs": epochs, "accuracy": accuracy}})
 
     try:
-        runner.meet(request.get("peers", ()))
+        runner.add_peers(request.get("peers", ()))
         result = runner.run(request["architecture"], progress)
     except Exception as error:  # a candidate may raise anything; that is its result
         traceback.print_exc()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluators.stopping_rules import Curve
+from pipeline.evaluators.stopping_rules import LearningCurve
 from pipeline.trials.result import is_stopped
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LEAST_COMPLETE = 3
 """So many trials have to have gone to the end before they say how much a stopped one would have gained."""
 
 
-class Watch:
+class CurveMonitor:
     """Keeps a training's curve and asks after each epoch whether it goes on; an evaluator calls it as its `Progress`.
 
     Args:
@@ -79,9 +79,9 @@ def peers_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def curves_of(peers: Iterable[Mapping[str, Any]], costs: Sequence[str]) -> list[Curve]:
+def curves_of(peers: Iterable[Mapping[str, Any]], costs: Sequence[str]) -> list[LearningCurve]:
     """The same as curves, with the named costs."""
-    return [Curve(tuple(peer["curve"]), tuple(peer["objectives"][name] for name in costs)) for peer in peers]
+    return [LearningCurve(tuple(peer["curve"]), tuple(peer["objectives"][name] for name in costs)) for peer in peers]
 
 
 def expected_errors(records: Sequence[TrialRecord]) -> npt.NDArray[np.float64]:

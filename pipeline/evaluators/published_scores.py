@@ -78,7 +78,7 @@ class SelectedScores:
         names: of the scores.
     """
 
-    dear: bool = False
+    expensive: bool = False
 
     def __init__(
         self, published: PublishedScores, names: Sequence[str], rows: Mapping[str, int], space: SearchSpace

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """How a training went.
 
     Attributes:
@@ -38,7 +38,7 @@ class Curve:
     costs: tuple[float, ...] = ()
 
 
-def verdict(options: StoppingOptions, own: Curve, peers: Sequence[Curve], epochs: int) -> str | None:
+def verdict(options: StoppingOptions, own: LearningCurve, peers: Sequence[LearningCurve], epochs: int) -> str | None:
     """Why a training ends here, in words; None while it goes on.
 
     Args:
@@ -57,7 +57,7 @@ def verdict(options: StoppingOptions, own: Curve, peers: Sequence[Curve], epochs
     return halving_rule(own, peers, options.factor, options.min_peers)
 
 
-def median_rule(own: Curve, peers: Sequence[Curve], min_peers: int) -> str | None:
+def median_rule(own: LearningCurve, peers: Sequence[LearningCurve], min_peers: int) -> str | None:
     """Whether the best accuracy so far is below the median of the peers' running averages (Golovin et al., Google
     Vizier, KDD 2017).
 
@@ -70,7 +70,7 @@ def median_rule(own: Curve, peers: Sequence[Curve], min_peers: int) -> str | Non
         min_peers: with fewer the rule says nothing.
     """
     epoch = len(own.accuracies)
-    rivals = [peer for peer in _at(peers, epoch) if _no_dearer(peer, own)]
+    rivals = [peer for peer in _at(peers, epoch) if _costs_no_more(peer, own)]
     if len(rivals) < max(1, min_peers):
         return None
     middle = statistics.median(_running_average(peer.accuracies[:epoch]) for peer in rivals)
@@ -81,7 +81,7 @@ def median_rule(own: Curve, peers: Sequence[Curve], min_peers: int) -> str | Non
     return f"best accuracy {best:.4f}, below {middle:.4f}, the median of {len(rivals)} trials {who}"
 
 
-def halving_rule(own: Curve, peers: Sequence[Curve], factor: int, min_peers: int) -> str | None:
+def halving_rule(own: LearningCurve, peers: Sequence[LearningCurve], factor: int, min_peers: int) -> str | None:
     """Whether the accuracy after this epoch isn't among the best 1/factor of all that got here: a rung of
     asynchronous successive halving, which stops what isn't promoted (Li et al., A system for massively parallel
     hyperparameter tuning, MLSys 2020).
@@ -116,11 +116,11 @@ def _is_rung(epoch: int, first: int, factor: int) -> bool:
     return rung == epoch
 
 
-def _at(peers: Sequence[Curve], epoch: int) -> list[Curve]:
+def _at(peers: Sequence[LearningCurve], epoch: int) -> list[LearningCurve]:
     return [peer for peer in peers if len(peer.accuracies) >= epoch]
 
 
-def _no_dearer(peer: Curve, own: Curve) -> bool:
+def _costs_no_more(peer: LearningCurve, own: LearningCurve) -> bool:
     return all(theirs <= mine for theirs, mine in zip(peer.costs, own.costs, strict=True))
 
 

@@ -29,7 +29,7 @@ class DivergedError(HwnasError):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Accuracies of one training, 0 to 1.
 
     Attributes:
@@ -88,7 +88,7 @@ def train(
     epochs: int,
     patience: int | None = None,
     progress: Progress | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train a network in place, one-cycle cosine learning rate after a short warm-up.
 
     Args:
@@ -127,7 +127,7 @@ def train(
             break
     if best_state is not None:
         model.load_state_dict(best_state)
-    return Trained(last=accuracy, best=best if best_state is not None else accuracy, epochs=epoch)
+    return TrainingResult(last=accuracy, best=best if best_state is not None else accuracy, epochs=epoch)
 
 
 def _optimizer(model: nn.Module, recipe: TrainOptions) -> torch.optim.Optimizer:

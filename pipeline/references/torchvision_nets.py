@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from pipeline.compat import import_torchvision
 from pipeline.references.fitting import halvings
+from pipeline.shims import import_torchvision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from pipeline.registry import load
 from pipeline.spaces.base import trial_seed
 from pipeline.tables import REFERENCES
 from pipeline.trials.reporter import duration
-from pipeline.winner.realise import Realised, Realiser, outputs_of
+from pipeline.winner.finalize import FinalModel, ModelFinalizer, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class ReferencePoints:
 
     def __init__(self, run: RunDirectory, data: DataSet, reporter: Reporter) -> None:
         self._run, self._data, self._reporter = run, data, reporter
-        self._realiser = Realiser(run, data, reporter)
+        self._realiser = ModelFinalizer(run, data, reporter)
         self.known = read(run) or References()
 
     def missing(self) -> list[str]:
@@ -179,14 +179,14 @@ class ReferencePoints:
 
         return progress
 
-    def _parity(self, found: Realised) -> str:
+    def _parity(self, found: FinalModel) -> str:
         inputs = self._data.preprocessing.apply(self._data.validation.images[:_SAMPLES])
         check = parity(found.graph.SerializeToString(), inputs, outputs_of(found.model, inputs))
         if not check.ok:
             raise EvaluatorError(f"the ONNX file isn't the trained network: {check.detail}")
         return check.detail
 
-    def _metrics(self, found: Realised) -> dict[str, Any]:
+    def _metrics(self, found: FinalModel) -> dict[str, Any]:
         """As the winner's: of the file that is deployed; where that is the INT8 one, fp32's accuracies beside it."""
         images, labels = self._test
         plain = {
@@ -209,7 +209,7 @@ class ReferencePoints:
         test = self._data.load_test()
         return self._data.preprocessing.apply(test.images), test.labels
 
-    def _write_files(self, name: str, found: Realised) -> Path:
+    def _write_files(self, name: str, found: FinalModel) -> Path:
         """The fp32 model and, on an INT8 device, what is run in its place."""
         folder = self._run.path / "references"
         folder.mkdir(exist_ok=True)

@@ -64,7 +64,7 @@ def _row(reference: Reference, manifest: Mapping[str, Any]) -> Row:
     }
 
 
-def costs_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+def reference_costs(metrics: Mapping[str, Any]) -> dict[str, float]:
     """A reference's costs under the names that configs use; what isn't known is left out."""
     scaled = {"size_mb": "size_bytes", "peak_memory_mb": "peak_memory_bytes"}
     found = {name: metrics.get(name) for name in ("latency_ms", "macs", "params", "energy_mj")}

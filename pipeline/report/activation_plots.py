@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from pipeline.activations.facts import Effect, Site
+    from pipeline.activations.facts import ActivationSite, Effect
 
 MOST_PANELS = 24
 _COLUMNS = 4
@@ -52,7 +52,7 @@ def effects_plot(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> str:
     return svg_of(figure)
 
 
-def sites_plot(groups: Sequence[Sequence[Site]]) -> str:
+def sites_plot(groups: Sequence[Sequence[ActivationSite]]) -> str:
     """A panel for each group of sites that are one function: the curve, its derivative, the inputs' histograms."""
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def sites_plot(groups: Sequence[Sequence[Site]]) -> str:
     return svg_of(figure)
 
 
-def _panel(axes: Axes, group: Sequence[Site]) -> None:
+def _panel(axes: Axes, group: Sequence[ActivationSite]) -> None:
     _bare(axes)
     first = group[0]
     where = first.path if len(group) == 1 else f"{len(group)} sites"

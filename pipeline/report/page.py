@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from export.bundle.manifest import read_manifest
 from export.errors import BundleError
 from pipeline.config.file import dump_config
-from pipeline.report.activations import activation_section
+from pipeline.report.activation_section import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
-from pipeline.report.references import finished_points, references_section
+from pipeline.report.reference_section import finished_points, references_section
 from pipeline.report.text import number, remark
 from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, scored_by

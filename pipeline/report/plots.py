@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from pipeline.report.references import draw_finished
+from pipeline.report.reference_section import draw_finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pipeline.report.references import Finished
+    from pipeline.report.reference_section import Finished
     from pipeline.trials.journal import TrialRecord
 
 _OK, _FRONT, _PICKED, _LIMIT = "#9db2c9", "#1f5fa8", "#d1495b", "#b0892b"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.trials.result import stop_told
+from pipeline.trials.result import stop_phrase
 
 
 def number(value: float) -> str:
@@ -19,5 +19,5 @@ def remark(row: dict[str, Any]) -> str:
     if row["error"]:
         return str(row["error"])
     over = [f"{name} {share:.0%} over" for name, share in row["details"].get("excess", {}).items()]
-    stopped = stop_told(row["details"])
+    stopped = stop_phrase(row["details"])
     return ", ".join([*over, stopped] if stopped else over)

@@ -16,10 +16,10 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.nni_types import ModelSpace, model_context
-from pipeline.spaces import convnet_pieces
+from pipeline.spaces import convnet_chains
 from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.base import Choice, Piece, Probe, SearchSpace, Value
-from pipeline.spaces.convnet_blocks import ConvNet, Plan, StagePlan, initialised, with_dots
+from pipeline.spaces.convnet_net import ConvNet, Plan, StagePlan, initialised, with_dots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,11 +62,11 @@ class ConvNetSpace(SearchSpace):
 
     def pieces(self, architecture: Mapping[str, Value]) -> tuple[Piece, ...]:
         """Stem, blocks and head."""
-        return convnet_pieces.pieces(self.plan, architecture, self._input_shape)
+        return convnet_chains.pieces(self.plan, architecture, self._input_shape)
 
     def probe(self, chain: Sequence[Piece]) -> Probe:
         """See the base class."""
-        return convnet_pieces.probe(chain)
+        return convnet_chains.probe(chain)
 
 
 def _plan(options: ConvNetOptions, input_shape: tuple[int, int, int], classes: int) -> Plan:

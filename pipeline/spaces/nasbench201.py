@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
-from pipeline.spaces.convnet_blocks import initialised, with_dots
+from pipeline.spaces.convnet_net import initialised, with_dots
 from pipeline.spaces.nasbench201_features import OPERATORS, written
 from pipeline.spaces.nasbench201_net import LABELS, NasBench201Net, Plan
 from pipeline.spaces.nasbench201_paths import SQRT_2, path_features

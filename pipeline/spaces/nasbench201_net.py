@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from export.activations import table as activations
 from pipeline.nni_types import ModelSpace
-from pipeline.spaces.convnet_blocks import layer
+from pipeline.spaces.convnet_net import layer
 from pipeline.spaces.nasbench201_features import EDGES, OPERATORS
 
 if TYPE_CHECKING:

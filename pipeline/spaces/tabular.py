@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.config.space import TableSpaceOptions
 
 
-class LabelSpace(SearchSpace):
+class TabularSpace(SearchSpace):
     """See the module. Options: `pipeline.config.space.TableSpaceOptions`."""
 
     buildable: ClassVar[bool] = False

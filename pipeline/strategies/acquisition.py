@@ -106,7 +106,7 @@ def even_points(count: int, shift: Array) -> Array:
     return np.asarray((shift + np.arange(count)[:, None] * steps) % 1.0)
 
 
-def expected_gain(mean: Array, sd: Array, levels: Array, weights: Array, shift: float) -> Array:
+def expected_hypervolume_gain(mean: Array, sd: Array, levels: Array, weights: Array, shift: float) -> Array:
     """E[Σ_m weights[:, m]·max(levels[m] − e, 0)] (n,), where log(e − shift) is normal.
 
     Args:

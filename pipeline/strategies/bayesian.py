@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pipeline.strategies.acquisition import expected_gain
-from pipeline.strategies.pool_based import PooledStrategy
-from pipeline.strategies.pool_model import Learner, distances_without_outliers
+from pipeline.strategies.acquisition import expected_hypervolume_gain
+from pipeline.strategies.pool_based import PoolBasedStrategy
+from pipeline.strategies.pool_surrogate import PoolSurrogate, distances_without_outliers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from pipeline.config.strategy import BayesianOptions
     from pipeline.nni_types import Strategy
-    from pipeline.strategies.features import Points
+    from pipeline.strategies.features import Features
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 
 _PARENTS = 5
 
 
-class Bayesian(PooledStrategy):
+class Bayesian(PoolBasedStrategy):
     """A Gaussian process of the score; the next trial has the largest expected improvement, or the best bound.
 
     It sees the score alone: limits, failures and costs as far as they are in it. Expected improvement is that of
@@ -39,7 +39,7 @@ class Bayesian(PooledStrategy):
 
     def begin(self, generator: np.random.Generator) -> None:
         """See the base class."""
-        self._loss = Learner(self.pool.encoder.sizes, distances_without_outliers)
+        self._loss = PoolSurrogate(self.pool.featurizer.sizes, distances_without_outliers)
 
     def is_beginning(self) -> bool:
         """Until there are, or will be, so many results."""
@@ -56,21 +56,21 @@ class Bayesian(PooledStrategy):
     def _losses(self) -> Array:
         return np.array([-record.score for record in self.history])
 
-    def believe(self, pending: Points) -> None:
+    def fantasize(self, pending: Features) -> None:
         """See the base class."""
         for place in range(len(pending)):
-            self._loss.believe(pending.take(np.array([place])))
+            self._loss.fantasize(pending.take(np.array([place])))
 
-    def promise(self, generator: np.random.Generator) -> Array:
+    def acquisition_values(self, generator: np.random.Generator) -> Array:
         """Expected improvement, or how much the bound is above the worst candidate's."""
         mean, sd = self._loss.logs()
         if self._options.acquisition == "ucb":
             bound = self._options.kappa * sd - mean
             return np.asarray(bound - bound.min())
         best = self._losses().min(keepdims=True)
-        return expected_gain(mean, sd, best, np.ones((len(mean), 1)), self._loss.scale.shift)
+        return expected_hypervolume_gain(mean, sd, best, np.ones((len(mean), 1)), self._loss.scale.shift)
 
-    def doubt(self) -> Array:
+    def uncertainty(self) -> Array:
         """See the base class."""
         return self._loss.logs()[1]
 
@@ -79,7 +79,7 @@ class Bayesian(PooledStrategy):
         rows: list[int] = np.argsort(self._losses(), kind="stable")[:_PARENTS].tolist()
         return rows
 
-    def learners(self) -> list[Learner]:
+    def learners(self) -> list[PoolSurrogate]:
         """See the base class."""
         return [self._loss]
 

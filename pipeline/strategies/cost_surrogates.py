@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.strategies.pool_model import Learner, ratios
+from pipeline.strategies.pool_surrogate import PoolSurrogate, ratios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.features import Points
+    from pipeline.strategies.features import Features
     from pipeline.strategies.pool import Pool
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _IMPROBABLE = 0.05
 
 
-class CostModel:
+class CostSurrogates:
     """Costs of a pool's candidates.
 
     What `Problem.known` knows is taken as it is. Of every other objective and limited metric the logarithm is learnt
@@ -37,19 +37,21 @@ class CostModel:
     def __init__(self, problem: Problem, pool: Pool, objectives: Sequence[str]) -> None:
         self._problem, self._pool, self._objectives = problem, pool, tuple(objectives)
         wanted = dict.fromkeys([*objectives, *problem.limits])
-        self._learnt = {name: Learner(pool.encoder.sizes, ratios) for name in wanted if name not in pool.metrics}
+        self._learnt = {
+            name: PoolSurrogate(pool.featurizer.sizes, ratios) for name in wanted if name not in pool.metrics
+        }
 
-    def learners(self) -> list[Learner]:
+    def learners(self) -> list[PoolSurrogate]:
         """Of what isn't known."""
         return list(self._learnt.values())
 
-    def learn(self, history: Sequence[TrialRecord], seen: Points) -> None:
+    def learn(self, history: Sequence[TrialRecord], seen: Features) -> None:
         """Take in what is new in the history, whose architectures are `seen`."""
-        for name, learner in self._learnt.items():
+        for name, surrogate in self._learnt.items():
             rows = np.array([row for row, record in enumerate(history) if name in record.objectives], dtype=np.int64)
             if len(rows) > 1:
                 values = np.array([history[row].objectives[name] for row in rows])
-                learner.learn(self._pool.points, seen.take(rows), values)
+                surrogate.learn(self._pool.points, seen.take(rows), values)
 
     def expected(self) -> Array:
         """(pool, objectives). Averaging gains over what learnt costs may be instead was seen to gain nothing."""
@@ -88,9 +90,9 @@ class CostModel:
                 probability *= self._learnt[name].probability_below(limit)
         return np.where(probability < _IMPROBABLE * probability.max(), 0.0, probability)
 
-    def believe(self, architecture: Architecture, point: Points) -> Array:
+    def fantasize(self, architecture: Architecture, point: Features) -> Array:
         """(objectives,) of a pending architecture, taken for observed where they are learnt."""
-        expected = {name: learner.believe(point) for name, learner in self._learnt.items() if learner.ready}
+        expected = {name: surrogate.fantasize(point) for name, surrogate in self._learnt.items() if surrogate.ready}
         if self._problem.known is not None:
             row = self._problem.known.costs([architecture])[0].tolist()
             expected |= dict(zip(self._pool.metrics, row, strict=True))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.trials.journal import TrialRecord
 
 
-class Standings:
+class DominanceRanks:
     """Trials under constraint domination (Deb, Pratap, Agarwal & Meyarivan, 2002).
 
     A feasible trial beats every infeasible one, an infeasible one those that break the limits further, all of them
@@ -39,7 +39,7 @@ class Standings:
         dominates = no_worse & ~no_worse.T & feasible[:, None] & feasible[None]
         self.beats: npt.NDArray[np.bool_] = dominates | (self.violations[:, None] < self.violations[None])
 
-    def has_twin(self, trial: int) -> bool:
+    def has_duplicate(self, trial: int) -> bool:
         """Whether another feasible trial has the same objectives as this feasible one."""
         same = (self.losses == self.losses[trial]).all(axis=1) & (self.violations == 0)
         return int(same.sum()) > 1

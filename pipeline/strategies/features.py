@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.spaces.base import Choice, SearchSpace
-    from pipeline.strategies.integer_codes import Codes, Coding
+    from pipeline.strategies.integer_codes import Codes, IntegerCodes
     from pipeline.strategies.problem import KnownScores
 
 Single = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ _SCORE_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
-class Points:
+class Features:
     """Architectures as a surrogate sees them.
 
     Attributes:
@@ -43,17 +43,17 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, rows: Rows) -> Points:
+    def take(self, rows: Rows) -> Features:
         """Some of them."""
-        return Points(self.x[rows], self.linear[rows])
+        return Features(self.x[rows], self.linear[rows])
 
-    def joined(self, others: Points) -> Points:
+    def joined(self, others: Features) -> Features:
         """These, then the others."""
-        return Points(np.vstack([self.x, others.x]), np.vstack([self.linear, others.linear]))
+        return Features(np.vstack([self.x, others.x]), np.vstack([self.linear, others.linear]))
 
 
-class Encoder:
-    """Points of any space's architectures; a space that knows its own structure better tells by `features`.
+class Featurizer:
+    """Features of any space's architectures; a space that knows its own structure better tells by `features`.
 
     Otherwise there are two groups of columns. The first tells each choice's value: a column a value, or, where the
     values are quantities, a column a threshold, so that neighbouring quantities are nearer; and a column `inactive`
@@ -73,7 +73,9 @@ class Encoder:
         sizes: columns of each group; a surrogate gives each a length scale of its own.
     """
 
-    def __init__(self, space: SearchSpace, coding: Coding, sample: Codes, proxies: KnownScores | None = None) -> None:
+    def __init__(
+        self, space: SearchSpace, coding: IntegerCodes, sample: Codes, proxies: KnownScores | None = None
+    ) -> None:
         self._space, self._coding, self._proxies = space, coding, proxies
         self._ranks: list[_Ranks] = []
         self._tables = [_columns(choice, space.quantities) for choice in coding.choices]
@@ -90,13 +92,13 @@ class Encoder:
         self._scale = (varies / np.where(varies, width, 1) / math.sqrt(x.shape[1])).astype(np.float32)
         self.sample = self._with_linear(x)
 
-    def points(self, codes: Codes) -> Points:
+    def points(self, codes: Codes) -> Features:
         """Each row for itself: the same architecture is always the same point."""
         return self._with_linear(self._in_units(self._groups(codes, self._scores(codes))))
 
-    def _with_linear(self, x: Single) -> Points:
+    def _with_linear(self, x: Single) -> Features:
         constant = np.full((len(x), 1), 0.5, dtype=np.float32)
-        return Points(x, np.hstack([(x - self._centre) * self._scale, constant]))
+        return Features(x, np.hstack([(x - self._centre) * self._scale, constant]))
 
     def _scores(self, codes: Codes) -> npt.NDArray[np.float64]:
         """(n, proxies)."""

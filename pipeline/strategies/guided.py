@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from pipeline.evaluators.learning_curve import expected_errors
-from pipeline.strategies.acquisition import Box, Front, even_points, expected_gain
-from pipeline.strategies.cost_surrogates import CostModel
-from pipeline.strategies.pool_based import PooledStrategy
-from pipeline.strategies.pool_model import Learner, distances_to_best
+from pipeline.strategies.acquisition import Box, Front, even_points, expected_hypervolume_gain
+from pipeline.strategies.cost_surrogates import CostSurrogates
+from pipeline.strategies.pool_based import PoolBasedStrategy
+from pipeline.strategies.pool_surrogate import PoolSurrogate, distances_to_best
 from pipeline.trials.objectives import pareto_front
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.strategy import GuidedOptions
     from pipeline.nni_types import Strategy
-    from pipeline.strategies.features import Points
+    from pipeline.strategies.features import Features
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 
@@ -29,7 +29,7 @@ _FAILURES = 0.1
 """From this share of the trials on, failures are no accidents, and count as the worst error there was."""
 
 
-class Guided(PooledStrategy):
+class Guided(PoolBasedStrategy):
     """Expected gain in hypervolume over a pool of candidates, by a surrogate of the error alone.
 
     The accuracy of a candidate takes a training; what it costs is known of the whole pool at once, or learnt with
@@ -46,9 +46,9 @@ class Guided(PooledStrategy):
 
     def begin(self, generator: np.random.Generator) -> None:
         """See the base class."""
-        self._error = Learner(self.pool.encoder.sizes, distances_to_best)
-        self._costs = CostModel(self.problem, self.pool, self._objectives)
-        self._believed: list[tuple[float, Array]] = []
+        self._error = PoolSurrogate(self.pool.featurizer.sizes, distances_to_best)
+        self._costs = CostSurrogates(self.problem, self.pool, self._objectives)
+        self._fantasies: list[tuple[float, Array]] = []
         self._counts_failures = False
         self._learnt: Array = np.empty(0)
         self._planned = self._plan(generator)
@@ -124,26 +124,26 @@ class Guided(PooledStrategy):
         rows = [[r.objectives[name] for name in self._objectives] for r in self.history if r.status == "ok"]
         return np.array(rows, dtype=float).reshape(len(rows), len(self._objectives))
 
-    def believe(self, pending: Points) -> None:
+    def fantasize(self, pending: Features) -> None:
         """See the base class."""
         for place, architecture in enumerate(self.pending):
             point = pending.take(np.array([place]))
-            self._believed.append((self._error.believe(point), self._costs.believe(architecture, point)))
+            self._fantasies.append((self._error.fantasize(point), self._costs.fantasize(architecture, point)))
 
-    def promise(self, generator: np.random.Generator) -> Array:
+    def acquisition_values(self, generator: np.random.Generator) -> Array:
         """The expected gain, times the probability that the limits hold."""
-        believed, self._believed = self._believed, []
-        errors = np.append(self._front_errors(), [error for error, _ in believed])
-        costs = np.vstack([self._front_costs(), *(costs[None] for _, costs in believed)])
+        fantasies, self._fantasies = self._fantasies, []
+        errors = np.append(self._front_errors(), [error for error, _ in fantasies])
+        costs = np.vstack([self._front_costs(), *(costs[None] for _, costs in fantasies)])
         candidates = self._costs.expected()
         low = np.minimum(np.nanmin(candidates, axis=0, initial=np.inf), self._high)
         points = even_points(_VOLUME_POINTS, generator.random(len(self._objectives)))
         front = Front(errors, costs, Box(self._worst, low, self._high), points)
         mean, sd = self._error.logs()
-        gain = expected_gain(mean, sd, front.levels, front.weights(candidates), self._error.scale.shift)
+        gain = expected_hypervolume_gain(mean, sd, front.levels, front.weights(candidates), self._error.scale.shift)
         return gain * self._costs.feasible()
 
-    def doubt(self) -> Array:
+    def uncertainty(self) -> Array:
         """See the base class."""
         return self._error.logs()[1] * self._costs.feasible()
 
@@ -153,7 +153,7 @@ class Guided(PooledStrategy):
         losses = np.column_stack([self._front_errors(), self._front_costs()])
         return [rows[place] for place in pareto_front(losses)]
 
-    def learners(self) -> list[Learner]:
+    def learners(self) -> list[PoolSurrogate]:
         """See the base class."""
         return [self._error, *self._costs.learners()]
 

@@ -16,7 +16,7 @@ Codes = npt.NDArray[np.int16]
 """(architectures, choices): the place of each choice's value, -1 where the choice is inactive."""
 
 
-class Coding:
+class IntegerCodes:
     """Codes of one space's architectures, and what can be done with them at once.
 
     Everything here is canonical: rows differ only in choices that matter.

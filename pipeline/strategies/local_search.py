@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
-from pipeline.strategies.dominance import Standings
+from pipeline.strategies.dominance import DominanceRanks
 from pipeline.strategies.neighbours import changed, drawn_untried, moves
 from pipeline.trials.objectives import FAILED_SCORE
 
@@ -80,10 +80,10 @@ class LocalSearch(ProposingStrategy):
         """The record joins the front, leaves it as it is, or throws others out."""
         if record.score == FAILED_SCORE:
             return
-        standings = Standings([*self._front, record], self.problem.objectives)
-        if standings.beats[:, -1].any() or (record.status == "ok" and standings.has_twin(-1)):
+        ranks = DominanceRanks([*self._front, record], self.problem.objectives)
+        if ranks.beats[:, -1].any() or (record.status == "ok" and ranks.has_duplicate(-1)):
             return
-        beaten = standings.beats[-1]
+        beaten = ranks.beats[-1]
         self._front = [member for member, gone in zip(self._front, beaten, strict=False) if not gone]
         self._front.append(record)
         kept = {member.id for member in self._front}

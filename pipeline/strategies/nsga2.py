@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
-from pipeline.strategies.dominance import Standings
+from pipeline.strategies.dominance import DominanceRanks
 from pipeline.strategies.neighbours import crossed, drawn_untried, mutated
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Nsga2(ProposingStrategy):
     def learn(self, record: TrialRecord) -> None:
         """The record joins the population; the last one of too many leaves it."""
         self._population.append(record)
-        standings = Standings(self._population, self.problem.objectives)
+        standings = DominanceRanks(self._population, self.problem.objectives)
         ranks = standings.ranks()
         order = np.lexsort((-standings.crowding(ranks), ranks))
         if len(order) > self._options.population:

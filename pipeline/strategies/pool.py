@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.strategies.features import Encoder
-from pipeline.strategies.integer_codes import Coding, keys
+from pipeline.strategies.features import Featurizer
+from pipeline.strategies.integer_codes import IntegerCodes, keys
 from pipeline.strategies.neighbours import random_architecture
 from pipeline.trials.objectives import excess
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.features import Points
+    from pipeline.strategies.features import Features
     from pipeline.strategies.integer_codes import Codes
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
@@ -43,7 +43,7 @@ class Sizes:
 
 
 FREE = Sizes(20_000, 2000, 2500, 500)
-DEAR = Sizes(400, 400, 600, 24)
+EXPENSIVE = Sizes(400, 400, 600, 24)
 """Where each candidate has to be built and scored, which takes a tenth of a second or more."""
 
 
@@ -60,7 +60,7 @@ class Pool:
 
     Attributes:
         coding: of the space.
-        encoder: of the space.
+        featurizer: of the space.
         codes: (n, choices), each candidate once.
         points: of the same.
         known: (n, metrics), costs that are known without a trial; NaN where they aren't.
@@ -70,14 +70,14 @@ class Pool:
 
     def __init__(self, problem: Problem, generator: np.random.Generator) -> None:
         self._problem = problem
-        self._sizes = DEAR if problem.proxies is not None and problem.proxies.dear else FREE
+        self._sizes = EXPENSIVE if problem.proxies is not None and problem.proxies.expensive else FREE
         self.metrics = problem.known.metrics if problem.known else ()
-        self.coding = Coding(problem.space.choices)
+        self.coding = IntegerCodes(problem.space.choices)
         self.whole = problem.space.size() <= self._sizes.whole
         codes = self.coding.every() if self.whole else self._sample(generator)
-        self.encoder = Encoder(problem.space, self.coding, codes, problem.proxies)
+        self.featurizer = Featurizer(problem.space, self.coding, codes, problem.proxies)
         self.codes, self.fixed = codes, len(codes)
-        self.points, self.known = self.encoder.sample, self._known(codes)
+        self.points, self.known = self.featurizer.sample, self._known(codes)
         self._index()
         if not self.whole:
             self._look_for_feasible(generator)
@@ -135,7 +135,7 @@ class Pool:
 
     def renew(
         self, ranking: Array, parents: Codes, tried: set[bytes], generator: np.random.Generator
-    ) -> tuple[npt.NDArray[np.int64], Points]:
+    ) -> tuple[npt.NDArray[np.int64], Features]:
         """Bring in changed copies of the parents and of the best by `ranking` (n,), drop the worst of earlier ones.
 
         One active choice is changed, in half of them up to three.
@@ -153,7 +153,7 @@ class Pool:
         changes = np.where(generator.random(count) < 0.5, generator.integers(1, 4, count), 1)
         children = self.coding.mutated(parents[_in_turn(len(parents), count)], changes, generator)
         fresh = self._new(children, kept, tried)
-        points = self.encoder.points(fresh)
+        points = self.featurizer.points(fresh)
         self.known = np.vstack([self.known[kept], self._known(fresh)])
         self.codes, self.points = np.vstack([self.codes[kept], fresh]), self.points.take(kept).joined(points)
         self._index()

@@ -12,28 +12,28 @@ from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.integer_codes import keys
 from pipeline.strategies.neighbours import random_untried
 from pipeline.strategies.pool import Pool
-from pipeline.strategies.pool_model import one_blas_thread
+from pipeline.strategies.pool_surrogate import one_blas_thread
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.features import Points
+    from pipeline.strategies.features import Features
     from pipeline.strategies.integer_codes import Codes
-    from pipeline.strategies.pool_model import Learner
+    from pipeline.strategies.pool_surrogate import PoolSurrogate
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 
 _DRAWS = 200
 
 
-class PooledStrategy(ProposingStrategy):
+class PoolBasedStrategy(ProposingStrategy):
     """Proposes the candidate of a pool that promises most.
 
     Order of calls: at the first proposal the pool is made and `begin` is called. From then on, `is_beginning` tells
-    whether `first` chooses, which needs no model; else `update` takes in what is new in the history, and `promise`
-    tells what each candidate promises: once to renew a pool that isn't the whole space, and once, after `believe` has
-    taken what is pending for done as predicted, to choose.
+    whether `first` chooses, which needs no model; else `update` takes in what is new in the history, and
+    `acquisition_values` tells what each candidate promises: once to renew a pool that isn't the whole space, and once,
+    after `fantasize` has taken what is pending for done as predicted, to choose.
 
     Attributes:
         pool: the candidates.
@@ -42,7 +42,7 @@ class PooledStrategy(ProposingStrategy):
     """
 
     pool: Pool
-    seen: Points
+    seen: Features
     codes: Codes
 
     def __init__(self, problem: Problem) -> None:
@@ -66,15 +66,15 @@ class PooledStrategy(ProposingStrategy):
         """Take in what is new in the history."""
 
     @abstractmethod
-    def believe(self, pending: Points) -> None:
-        """Take these for done, as predicted, until `forget`."""
+    def fantasize(self, pending: Features) -> None:
+        """Take these for done, as predicted, until `drop_fantasies`."""
 
     @abstractmethod
-    def promise(self, generator: np.random.Generator) -> Array:
+    def acquisition_values(self, generator: np.random.Generator) -> Array:
         """(pool,): not negative."""
 
     @abstractmethod
-    def doubt(self) -> Array:
+    def uncertainty(self) -> Array:
         """(pool,): how little is known of each; decides where nothing promises anything."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class PooledStrategy(ProposingStrategy):
         """Which trials of the history a pool should look around."""
 
     @abstractmethod
-    def learners(self) -> list[Learner]:
+    def learners(self) -> list[PoolSurrogate]:
         """All that follow the pool."""
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
@@ -105,27 +105,27 @@ class PooledStrategy(ProposingStrategy):
             self._begun = True
             self.pool = Pool(self.problem, generator)
             self.codes = self.pool.codes[:0]
-            self.seen = self.pool.encoder.points(self.codes)
+            self.seen = self.pool.featurizer.points(self.codes)
             self.begin(generator)
         if new := self.history[len(self.codes) :]:
             codes = self.pool.coding.codes([record.architecture for record in new])
             self.codes = np.vstack([self.codes, codes])
-            self.seen = self.seen.joined(self.pool.encoder.points(codes))
+            self.seen = self.seen.joined(self.pool.featurizer.points(codes))
 
     def _renew(self, tried: set[bytes], generator: np.random.Generator) -> None:
         within = self.pool.within_limits()
-        ranking = np.where(within, self.promise(generator), -np.nan_to_num(self.pool.excess, nan=np.inf))
+        ranking = np.where(within, self.acquisition_values(generator), -np.nan_to_num(self.pool.excess, nan=np.inf))
         kept, fresh = self.pool.renew(ranking, self.codes[self.parents()], tried, generator)
-        for learner in self.learners():
-            learner.replace(kept, fresh)
+        for surrogate in self.learners():
+            surrogate.replace(kept, fresh)
 
     def _best(self, free: npt.NDArray[np.int64], generator: np.random.Generator) -> int:
         if self.pending:
-            self.believe(self.pool.encoder.points(self.pool.coding.codes(self.pending)))
-        promised = self.promise(generator)
-        row = first_best(promised if promised[free].any() else self.doubt(), free)
-        for learner in self.learners():
-            learner.forget()
+            self.fantasize(self.pool.featurizer.points(self.pool.coding.codes(self.pending)))
+        promised = self.acquisition_values(generator)
+        row = first_best(promised if promised[free].any() else self.uncertainty(), free)
+        for surrogate in self.learners():
+            surrogate.drop_fantasies()
         return row
 
     def _left_over(self, tried: set[bytes], generator: np.random.Generator) -> Architecture | None:

@@ -34,11 +34,11 @@ class KnownScores(Protocol):
 
     Attributes:
         names: which scores.
-        dear: whether each architecture takes a moment; a pool of candidates is smaller then.
+        expensive: whether each architecture takes a moment; a pool of candidates is smaller then.
     """
 
     names: tuple[str, ...]
-    dear: bool
+    expensive: bool
 
     def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """(architectures, names); infinite or NaN where an architecture has none."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from pipeline.strategies.features import Points, Single
+from pipeline.strategies.features import Features, Single
 
 if TYPE_CHECKING:
     from pipeline.strategies.features import Rows
@@ -24,7 +24,7 @@ _LINEAR_PRIOR, _NOISE_PRIOR = 0.1, 0.05
 
 
 class Surrogate:
-    """s·exp(−Σ_g θ_g |x_g − x′_g|²) + l·x·x′ + noise, over groups g of features; see `encoding.Points`.
+    """s·exp(−Σ_g θ_g |x_g − x′_g|²) + l·x·x′ + noise, over groups g of features; see `encoding.Features`.
 
     The hyper-parameters are those of highest posterior density. A priori a group's weight θ is about one over the
     number of groups, so that architectures that differ in half of everything are about e times less alike; each is
@@ -44,7 +44,7 @@ class Surrogate:
         self._prior_sd = np.array([1.0] * groups + [0.5, 1.0, 1.0])
         self.values: Array = self._prior_mean.copy()
 
-    def fit(self, seen: Points, y: Array) -> None:
+    def fit(self, seen: Features, y: Array) -> None:
         """Hyper-parameters from observations `y` (n,) of mean 0 and variance 1; begins at the present ones."""
         if len(y) > _FIT_MOST:
             rows = np.linspace(0, len(y) - 1, _FIT_MOST).astype(np.int64)
@@ -91,12 +91,12 @@ class Surrogate:
         loss = 0.5 * y @ alpha + np.log(np.diag(lower)).sum() + 0.5 * z @ z
         return float(loss), 0.5 * gradient + z / self._prior_sd
 
-    def scaled(self, points: Points) -> Points:
+    def scaled(self, points: Features) -> Features:
         """Features times the roots of their weights, so that one product gives all distances."""
         theta = np.exp(0.5 * self.values[: len(self._sizes)]).astype(np.float32)
-        return Points(points.x * np.repeat(theta, self._sizes), points.linear)
+        return Features(points.x * np.repeat(theta, self._sizes), points.linear)
 
-    def covariance(self, first: Points, second: Points) -> Single:
+    def covariance(self, first: Features, second: Features) -> Single:
         """(n, m) of scaled points, without noise."""
         scale, linear = np.exp(self.values[len(self._sizes) : -1]).astype(np.float32)
         k: Single = np.exp(-_squared_distances(first.x, second.x))
@@ -104,7 +104,7 @@ class Surrogate:
         k += linear * (first.linear @ second.linear.T)
         return k
 
-    def prior_variance(self, points: Points) -> Array:
+    def prior_variance(self, points: Features) -> Array:
         """(n,), without noise."""
         scale, linear = np.exp(self.values[len(self._sizes) : -1])
         own: Array = scale + linear * np.einsum("ij,ij->i", points.linear, points.linear, dtype=np.float64)
@@ -135,7 +135,7 @@ class Posterior:
         variance: (pool,), likewise.
     """
 
-    def __init__(self, model: Surrogate, pool: Points, seen: Points, y: Array) -> None:
+    def __init__(self, model: Surrogate, pool: Features, seen: Features, y: Array) -> None:
         """`y`: (n,) observations; the model's hyper-parameters stay as they are meanwhile."""
         self._model = model
         self._pool, self._seen = model.scaled(pool), model.scaled(seen)
@@ -150,10 +150,10 @@ class Posterior:
         self._weights[:n] = solve_triangular(self._lower[:n, :n], y, lower=True, check_finite=False)
         self._v = np.empty((room, len(pool)), dtype=np.float32)
         self._v[:n] = self._columns(self._pool)
-        self._believed = 0
+        self._fantasies = 0
         self._sum_up()
 
-    def _columns(self, scaled: Points) -> Single:
+    def _columns(self, scaled: Features) -> Single:
         """(n, points): L⁻¹ times the covariances of observations and points."""
         cross = self._model.covariance(self._seen, scaled)
         lower = self._lower[: self._n, : self._n].astype(np.float32)
@@ -165,12 +165,12 @@ class Posterior:
         self.mean: Array = (self._weights[: self._n].astype(np.float32) @ v).astype(np.float64)
         self.variance: Array = self._prior - np.einsum("ij,ij->j", v, v)
 
-    def at(self, points: Points) -> Array:
+    def at(self, points: Features) -> Array:
         """(points,): the mean anywhere."""
         mean: Array = self._weights[: self._n] @ self._columns(self._model.scaled(points)).astype(np.float64)
         return mean
 
-    def add(self, point: Points, y: float) -> None:
+    def add(self, point: Features, y: float) -> None:
         """One more observation, of a single point."""
         one, n = self._model.scaled(point), self._n
         if n == len(self._lower):
@@ -196,26 +196,26 @@ class Posterior:
         self._weights = np.concatenate([self._weights, np.zeros(n)])
         self._v = np.vstack([self._v, np.empty_like(self._v)])
 
-    def believe(self, point: Points) -> float:
-        """Observe the present mean of a point, as if it had come out as predicted, until `forget`.
+    def fantasize(self, point: Features) -> float:
+        """Observe the present mean of a point, as if it had come out as predicted, until `drop_fantasies`.
 
         The "kriging believer" (Ginsbourger, Le Riche & Carraro, Kriging is well-suited to parallelize optimization,
         2010): the mean stays, the uncertainty around goes.
         """
         mean = float(self.at(point)[0])
         self.add(point, mean)
-        self._believed += 1
+        self._fantasies += 1
         return mean
 
-    def forget(self) -> None:
+    def drop_fantasies(self) -> None:
         """Without what was only believed."""
-        if self._believed:
-            self._n -= self._believed
-            self._believed = 0
+        if self._fantasies:
+            self._n -= self._fantasies
+            self._fantasies = 0
             self._seen = self._seen.take(np.arange(self._n))
             self._sum_up()
 
-    def replace(self, kept: Rows, fresh: Points) -> None:
+    def replace(self, kept: Rows, fresh: Features) -> None:
         """Another pool: the `kept` rows of the present one, then fresh points."""
         scaled = self._model.scaled(fresh)
         columns = self._columns(scaled)

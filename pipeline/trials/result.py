@@ -39,7 +39,7 @@ def scored_by(details: Mapping[str, Any]) -> str:
     return ", ".join(details.get("zero_cost", ()))
 
 
-def stop_told(details: Mapping[str, Any]) -> str:
+def stop_phrase(details: Mapping[str, Any]) -> str:
     """As in: stopped after 3 of 9 epochs; empty where it wasn't."""
     return f"stopped after {details['stopped_after']} of {details['epochs']} epochs" if is_stopped(details) else ""
 

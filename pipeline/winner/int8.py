@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from latency_models.timing.meter import LatencyMeter
     from pipeline.data import DataSet
-    from pipeline.winner.int8_search import Found, Say
+    from pipeline.winner.int8_search import Int8Outcome, Say
 
 
 _COMPARE_S = 2.0
@@ -35,7 +35,7 @@ class Int8:
 
 def search_int8(
     graph: onnx.ModelProto, data: DataSet, meter: LatencyMeter, max_loss: float, say: Say | None = None
-) -> Found:
+) -> Int8Outcome:
     """The best INT8 form of a network: the fastest that loses no more than `max_loss`.
 
     Args:
@@ -55,7 +55,7 @@ def _silent(text: str, share: float) -> None:
     """Nobody listens."""
 
 
-def of_device(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> Int8:
+def of_device(graph: onnx.ModelProto, found: Int8Outcome, meter: LatencyMeter) -> Int8:
     """The INT8 file of an INT8 device: kept in any case, with its distance from fp32.
 
     Args:
@@ -93,7 +93,7 @@ def try_int8(
     return Int8(found.model, {"kept": True, "reason": _summary(facts), **facts})
 
 
-def _against(facts: dict[str, Any], found: Found, max_loss: float) -> str:
+def _against(facts: dict[str, Any], found: Int8Outcome, max_loss: float) -> str:
     """Why it isn't shipped, as the rest of a sentence; nothing where it is."""
     reasons = []
     if not facts["latency_ratio_high"] < 1.0:
@@ -107,7 +107,7 @@ def _against(facts: dict[str, Any], found: Found, max_loss: float) -> str:
     return f"{which} {' and '.join(reasons)}; it had {_form(facts)}"
 
 
-def _facts(graph: onnx.ModelProto, found: Found, meter: LatencyMeter) -> dict[str, Any]:
+def _facts(graph: onnx.ModelProto, found: Int8Outcome, meter: LatencyMeter) -> dict[str, Any]:
     ratio = meter.compare(found.model, graph.SerializeToString(), budget_s=_COMPARE_S)
     return {
         "latency_ratio": ratio.ratio,

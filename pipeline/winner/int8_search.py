@@ -45,7 +45,7 @@ _SEARCH_AT_MOST_S = 50.0  # no new attempt begins later
 
 
 @dataclass(frozen=True)
-class Tried:
+class Int8Attempt:
     """One attempt.
 
     Attributes:
@@ -91,7 +91,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
+class Int8Outcome:
     """What a search came to.
 
     Attributes:
@@ -102,8 +102,8 @@ class Found:
     """
 
     model: bytes
-    chosen: Tried
-    tried: tuple[Tried, ...]
+    chosen: Int8Attempt
+    tried: tuple[Int8Attempt, ...]
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -144,11 +144,11 @@ class Int8Search:
         self._quantizer = Quantizer(graph, calibration)
         self._plain = graph.SerializeToString()
         self._calibration, self._data, self._meter, self._max_loss, self._say = calibration, data, meter, max_loss, say
-        self._tried: list[Tried] = []
+        self._tried: list[Int8Attempt] = []
         self._plain_accuracies: dict[int, float] = {}
         self._plain_ms = 1.0
 
-    def run(self) -> Found:
+    def run(self) -> Int8Outcome:
         """Time, then methods, then sensitive nodes.
 
         Raises:
@@ -162,18 +162,18 @@ class Int8Search:
         if best.loss > self._max_loss and not _hopeless(fastest):
             best = self._with_sensitive_float(best, began + _SEARCH_AT_MOST_S)
         best = self._on_all_images(best)
-        return Found(self._file(best), best, tuple(self._tried), time.monotonic() - began)
+        return Int8Outcome(self._file(best), best, tuple(self._tried), time.monotonic() - began)
 
-    def _file(self, attempt: Tried) -> bytes:
+    def _file(self, attempt: Int8Attempt) -> bytes:
         method = attempt.method or MIN_MAX
         return bytes(self._quantizer.quantize(method, attempt.float_nodes).SerializeToString())
 
-    def _fastest(self) -> Tried:
+    def _fastest(self) -> Int8Attempt:
         """The plan that was measured fastest; only what is faster beyond doubt alters the whole one."""
-        whole = Tried("all of it quantised")
-        others = [Tried(f"{FLOAT}{group.name}", float_nodes=frozenset(group.nodes)) for group in self._joined]
+        whole = Int8Attempt("all of it quantised")
+        others = [Int8Attempt(f"{FLOAT}{group.name}", float_nodes=frozenset(group.nodes)) for group in self._joined]
         if self._quantizer.activations:
-            others.append(Tried(f"{FLOAT}activations", float_nodes=self._quantizer.activations))
+            others.append(Int8Attempt(f"{FLOAT}activations", float_nodes=self._quantizer.activations))
         self._say(f"timing {len(others) + 1} plans of what stays float", 0.1)
         whole, *others = self._timed([whole, *others], min(_LOOK_AT_MOST_S, _LOOK_S * (len(others) + 2)))
         paying = [each for each in others if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
@@ -186,7 +186,7 @@ class Int8Search:
         together = frozenset().union(*(plan.float_nodes for plan in paying))
         if paying[1:] and not together >= self._everything:
             names = ", ".join(each.plan.removeprefix(FLOAT) for each in paying)
-            plans.append(Tried(f"{FLOAT}{names}", float_nodes=together))
+            plans.append(Int8Attempt(f"{FLOAT}{names}", float_nodes=together))
         self._say("timing what pays once more", 0.4)
         whole, *again = self._timed([whole, *plans], _SECOND_LOOK_S)
         sure = [each for each in again if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
@@ -207,16 +207,16 @@ class Int8Search:
         parts = np.array_split(np.arange(1, len(groups) - 1), _GROUPS_AT_MOST - 2)
         return [groups[0], *(_join([groups[at] for at in part]) for part in parts), groups[-1]]
 
-    def _timed(self, plans: Sequence[Tried], budget_s: float) -> list[Tried]:
+    def _timed(self, plans: Sequence[Int8Attempt], budget_s: float) -> list[Int8Attempt]:
         files = [self._file(plan) for plan in plans]
         together = self._meter.together([self._plain, *files], budget_s=budget_s)
         self._plain_ms = together.latencies[0].latency_ms
         return [replace(plan, ratio=ratio) for plan, ratio in zip(plans, together.ratios[1:], strict=True)]
 
-    def _note(self, *attempts: Tried, outcome: str) -> None:
+    def _note(self, *attempts: Int8Attempt, outcome: str) -> None:
         self._tried += [replace(each, outcome=outcome) for each in attempts]
 
-    def _best_method(self, plan: Tried) -> Tried:
+    def _best_method(self, plan: Int8Attempt) -> Int8Attempt:
         """By validation accuracy; of equals the first of the table, since it clips the least."""
         images, found = self._images_to_judge_on(), []
         for at, method in enumerate(METHODS):
@@ -236,7 +236,7 @@ class Int8Search:
             self._note(each, outcome="the most accurate method" if each is best else "")
         return best
 
-    def _on_all_images(self, attempt: Tried) -> Tried:
+    def _on_all_images(self, attempt: Int8Attempt) -> Int8Attempt:
         images = len(self._data.validation.labels)
         return attempt if attempt.images == images else self._judged(attempt, self._file(attempt), images)
 
@@ -244,7 +244,7 @@ class Int8Search:
         wanted = max(_IMAGES_AT_LEAST, int(_JUDGING_S / (self._plain_ms / 1e3)))
         return min(wanted, len(self._data.validation.labels))
 
-    def _judged(self, attempt: Tried, model: bytes, images: int) -> Tried:
+    def _judged(self, attempt: Int8Attempt, model: bytes, images: int) -> Int8Attempt:
         if images not in self._plain_accuracies:
             self._plain_accuracies[images] = self._accuracy(self._plain, images)
         found = self._accuracy(model, images)
@@ -255,7 +255,7 @@ class Int8Search:
         chosen = np.unique(np.linspace(0, len(split.labels) - 1, images).astype(np.int64))
         return accuracy(model, self._data.preprocessing.apply(split.images[chosen]), split.labels[chosen])
 
-    def _with_sensitive_float(self, attempt: Tried, deadline: float) -> Tried:
+    def _with_sensitive_float(self, attempt: Int8Attempt, deadline: float) -> Int8Attempt:
         """Doubling the number of pairs in float until the accuracy is kept; the most accurate where it never is."""
         self._say("looking for the nodes that lose the accuracy", 0.8)
         order = self._sensitive(attempt, deadline)
@@ -279,7 +279,7 @@ class Int8Search:
             count *= 2
         return min(found, key=lambda each: each.loss)
 
-    def _sensitive(self, attempt: Tried, deadline: float) -> list[FloatGroup]:
+    def _sensitive(self, attempt: Int8Attempt, deadline: float) -> list[FloatGroup]:
         """Pairs of neighbours by the noise that the outputs are left with when both are float, the least first.
 
         Pairs, because a value stays float only where what makes it and what reads it are.
@@ -304,7 +304,7 @@ def _join(groups: Sequence[FloatGroup]) -> FloatGroup:
     return FloatGroup(f"{groups[0].name} to {groups[-1].name}", tuple(node for each in groups for node in each.nodes))
 
 
-def _hopeless(plan: Tried) -> bool:
+def _hopeless(plan: Int8Attempt) -> bool:
     """No plan is faster than fp32, and more in float wouldn't be either."""
     return plan.ratio is not None and plan.ratio.low >= 1.0
 

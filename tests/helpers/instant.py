@@ -12,7 +12,7 @@ from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.config.strategy import EvolutionOptions
 from pipeline.engines.base import JournaledEngine
-from pipeline.engines.parallel import Ended, ParallelEngine
+from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.trial import TrialResult
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
@@ -58,13 +58,13 @@ class InstantWorkers(ParallelEngine):
         self._running.append(architecture)
         self.most_at_a_time = max(self.most_at_a_time, len(self._running))
 
-    def _wait(self) -> Ended:
+    def _wait(self) -> EndedTrial:
         if len(self._known) == self._killed_at:
             raise KilledError
         self._running.sort(key=lambda each: hashlib.sha256(architecture_id(each).encode()).digest())
         architecture = self._running.pop(0)
         self.judged.append(architecture_id(architecture))
-        return Ended(architecture, self._judged(architecture), datetime.now(UTC), 0.0)
+        return EndedTrial(architecture, self._judged(architecture), datetime.now(UTC), 0.0)
 
 
 def by_hash(architecture: Architecture) -> TrialResult:

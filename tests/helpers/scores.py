@@ -19,8 +19,8 @@ DIGITS = load_data(parse_config({"data": {"name": "digits"}, "space": {"name": "
 class Told:
     """Scores by a function of the architecture; counts who was asked for."""
 
-    def __init__(self, score: Any, names: tuple[str, ...] = ("told",), *, dear: bool = False) -> None:
-        self.names, self.dear, self._score = names, dear, score
+    def __init__(self, score: Any, names: tuple[str, ...] = ("told",), *, expensive: bool = False) -> None:
+        self.names, self.expensive, self._score = names, expensive, score
         self.asked: set[str] = set()
 
     def scores(self, architectures: Sequence[Architecture]) -> Any:

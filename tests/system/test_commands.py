@@ -1,4 +1,4 @@
-"""The commands as their users meet them: real processes, on one small finished search."""
+"""The commands as their users add_peers them: real processes, on one small finished search."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class _Latency:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """A run that was killed now and then, and what an unbroken one would have been.
 
     Attributes:
@@ -89,7 +89,7 @@ class Ended:
     picked: str
 
 
-def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> Ended:
+def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> EndedTrial:
     """Kill a run now and then, and let it end."""
     moments = random.Random(strategy)
     run = folder / "run"
@@ -113,11 +113,11 @@ def killed_and_resumed(strategy: str, folder: Path, expected: list[str]) -> Ende
     before = records(run)
     result = command("resume", str(run), "--json", cwd=folder)
     assert result.code == 0, result.stderr
-    return Ended(expected, left, before, records(run), result.document()["picked"])
+    return EndedTrial(expected, left, before, records(run), result.document()["picked"])
 
 
 @pytest.fixture(scope="module")
-def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
+def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[EndedTrial]]]:
     """All strategies are killed and resumed at the same time: most of it is waiting for processes to start."""
     folders = {strategy: tmp_path_factory.mktemp(strategy) for strategy in KILLS}
     expected = {strategy: unbroken(strategy, folder) for strategy, folder in folders.items()}
@@ -126,7 +126,7 @@ def ends(data_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.parametrize("strategy", list(KILLS))
-def test_killed_at_random_moments(ends: dict[str, Future[Ended]], strategy: str) -> None:
+def test_killed_at_random_moments(ends: dict[str, Future[EndedTrial]], strategy: str) -> None:
     ended = ends[strategy].result()
     assert len(ended.left) == KILLS[strategy]
     for ids, later in pairwise([*ended.left, ended.expected]):

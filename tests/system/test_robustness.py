@@ -28,7 +28,7 @@ UNHARMED = 2
 
 
 def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
-    """The records of a search whose first candidates meet these mishaps; the others are unharmed."""
+    """The records of a search whose first candidates add_peers these mishaps; the others are unharmed."""
     from pipeline.config.file import parse_config
     from pipeline.engines.inline import InlineEngine
     from pipeline.nni_types import Random, SimplifiedModelSpace

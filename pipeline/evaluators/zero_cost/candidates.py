@@ -52,7 +52,7 @@ class NetworkScores:
         names: of the scores.
     """
 
-    dear: bool = True
+    expensive: bool = True
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from torch import nn
 import export
 from export.errors import ExportError
 from helpers.nets import histogram, onnx_outputs, randomise, torch_outputs
-from pipeline.compat import import_torchvision
+from pipeline.shims import import_torchvision
 
 NETWORKS = ("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1")
 

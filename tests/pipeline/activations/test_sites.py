@@ -17,7 +17,7 @@ from export.activations.modules import sites_of
 from export.exporter.graph_builder import quick_graph
 from helpers.instant import config_of, space_of
 from latency_models.timing.statistics import Ratio
-from pipeline.activations.costs import costs_of, with_relu
+from pipeline.activations.costs import activation_costs, with_relu
 from pipeline.activations.facts import (
     EVERYWHERE,
     FILE,
@@ -104,7 +104,7 @@ class TestCosts:
         of = space(activations=["relu", "tanh", "silu"], activation_scope=scope, depths=[1], squeeze_excitation=[False])
         architecture = with_activations(of, *names)
         network, places, meter = of.build(architecture).eval(), places_of(of, architecture), FakeMeter()
-        found = costs_of(network, (1, 8, 8), activations_of(architecture), places, meter, lambda model: model)  # type: ignore[arg-type]
+        found = activation_costs(network, (1, 8, 8), activations_of(architecture), places, meter, lambda model: model)  # type: ignore[arg-type]
         return found, meter, network, places
 
     def test_a_twin_differs_at_its_place_alone(self) -> None:
@@ -155,7 +155,7 @@ class TestCosts:
 
     def test_a_place_without_known_modules_says_so(self) -> None:
         of = space(activation_scope="network", activations=["silu"])
-        found = costs_of(of.build(of.at(0)), (1, 8, 8), {"network": "silu"}, {}, FakeMeter(), bytes)  # type: ignore[arg-type]
+        found = activation_costs(of.build(of.at(0)), (1, 8, 8), {"network": "silu"}, {}, FakeMeter(), bytes)  # type: ignore[arg-type]
         assert "doesn't tell which modules" in found.places[0].missing
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.cli import check_message, in_process
 from latency_models.timing.reference_models import ReferenceSpec, built
-from pipeline.cli import views
+from pipeline.cli import text
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def row_of(ratio: float, low: float, high: float) -> dict[str, Any]:
     ],
 )
 def test_nothing_is_said_inside_the_interval(row: dict[str, Any], said: str) -> None:
-    text = views.comparison([row_of(1.0, 1.0, 1.0), row])
-    assert said in " ".join(text.split())
-    assert text.count("difference") == said.count("difference")
+    page = text.comparison([row_of(1.0, 1.0, 1.0), row])
+    assert said in " ".join(page.split())
+    assert page.count("difference") == said.count("difference")
 
 
 def test_warnings_name_their_file() -> None:
     doubtful = {**row_of(1.0, 0.9, 1.1), "warnings": ["the machine was busy"]}
-    assert "warning: m.onnx: the machine was busy" in views.comparison([doubtful, row_of(1.0, 1.0, 1.0)])
+    assert "warning: m.onnx: the machine was busy" in text.comparison([doubtful, row_of(1.0, 1.0, 1.0)])
 
 
 def test_one_file_is_too_few(hwnas: Any, files: list[Path]) -> None:

@@ -10,9 +10,9 @@ import yaml
 from helpers.cli import SMALL, merged, small_config
 from helpers.places import REPOSITORY
 from pipeline.bench.config import load_bench
+from pipeline.config.base import ThirdParty
 from pipeline.config.file import dump_config, load_config, parse_config, parse_section, read_values
 from pipeline.config.run import SECTIONS, RunConfig
-from pipeline.config.strict import ThirdParty
 from pipeline.errors import ConfigError
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))

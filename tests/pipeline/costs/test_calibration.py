@@ -19,7 +19,7 @@ from pipeline.config.file import load_config
 from pipeline.config.run import DigitsOptions
 from pipeline.config.space import ConvNetOptions
 from pipeline.costs import calibration
-from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel
+from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor
 from pipeline.data import load_data
 from pipeline.engines.trial import TrialRunner
 from pipeline.report import page
@@ -195,14 +195,14 @@ class TestOfOtherDevicesAndSpaces:
             return measure(meter, content, **options)
 
         observed = []
-        observe = PieceCostModel.observe
+        observe = BlockwisePredictor.observe
 
         def spied(model: Any, architecture: Any, counted: Any, *more: float) -> None:
             observed.append((architecture, counted))
             observe(model, architecture, counted, *more)
 
         monkeypatch.setattr(calibration.LatencyMeter, "measure", spy)
-        monkeypatch.setattr(PieceCostModel, "observe", spied)
+        monkeypatch.setattr(BlockwisePredictor, "observe", spied)
         result = self.calibrate(tmp_path, device={"precision": "int8"})
         assert len(seen) >= 4
         assert all(seen)
@@ -229,7 +229,7 @@ class TestOfOtherDevicesAndSpaces:
         assert result.held_out is None
         assert result.probe_seconds == 0.0
         assert ["predicted_ms" in row for row in result.nets] == [False] * 10 + [True] * 2
-        assert json.loads(result.path.read_text(encoding="utf-8"))["kind"] == FeatureCostModel.kind
+        assert json.loads(result.path.read_text(encoding="utf-8"))["kind"] == FeaturePredictor.kind
 
 
 class TestASearch:

@@ -14,7 +14,7 @@ from latency_models.devices.environment import capture
 from latency_models.predictors.operator_model import Observation
 from pipeline.config.file import parse_config
 from pipeline.costs.known_costs import known_costs
-from pipeline.costs.latency_predictor import FeatureCostModel, PieceCostModel
+from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor
 from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
 from pipeline.data import load_data
 from pipeline.run import RunDirectory
@@ -49,8 +49,8 @@ class Case:
     def known(self, *, begun: bool = False) -> Any:
         return known_costs(self.run, self.data, self.space, begun=begun)
 
-    def calibrate(self, factor: float = 1.0) -> PieceCostModel:
-        model, rng = PieceCostModel(self.space), random.Random(0)
+    def calibrate(self, factor: float = 1.0) -> BlockwisePredictor:
+        model, rng = BlockwisePredictor(self.space), random.Random(0)
         found = []
         for _ in range(20):
             operators = model.operators(self.space.at(rng.randrange(self.space.size())))
@@ -112,7 +112,7 @@ def test_a_named_file_is_known(tmp_path: Path) -> None:
 
 def test_networks_that_have_to_be_built_are_not_known_beforehand(tmp_path: Path) -> None:
     case = Case(tmp_path / "run", space={"name": "nasbench201", "width": 8})
-    save(case.file, FeatureCostModel(case.space), case.identity, Device(), case.environment)
+    save(case.file, FeaturePredictor(case.space), case.identity, Device(), case.environment)
     assert case.known() is None
 
 

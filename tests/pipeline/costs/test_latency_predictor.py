@@ -21,9 +21,9 @@ from latency_models.predictors.prediction import Prediction
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.costs.latency_predictor import (
-    FeatureCostModel,
-    PieceCostModel,
-    SpaceCostModel,
+    BlockwisePredictor,
+    FeaturePredictor,
+    LatencyPredictor,
     cost_model_for,
     relative_noise,
 )
@@ -93,7 +93,7 @@ def counted_of(space: ConvNetSpace, architecture: Architecture) -> dict[str, flo
     return {"macs": sum(work), "params": float(len(work)), "size_mb": len(work) / 50, "peak_memory_mb": max(work) / 1e5}
 
 
-def taught(model: SpaceCostModel, space: ConvNetSpace, nets: int, seed: int = 0) -> SpaceCostModel:
+def taught(model: LatencyPredictor, space: ConvNetSpace, nets: int, seed: int = 0) -> LatencyPredictor:
     rng = np.random.default_rng(seed)
     for architecture in drawn(space, nets, seed):
         ms = true_ms(space, architecture) * float(np.exp(NOISE * rng.standard_normal()))
@@ -111,7 +111,7 @@ def probes_of(space: ConvNetSpace, count: int) -> list[Observation]:
     return found
 
 
-def off(model: SpaceCostModel, space: ConvNetSpace) -> np.ndarray:
+def off(model: LatencyPredictor, space: ConvNetSpace) -> np.ndarray:
     found = []
     for architecture in drawn(space, 40, seed=5):
         prediction = model.predict(architecture, counted_of(space, architecture))
@@ -124,21 +124,21 @@ def off(model: SpaceCostModel, space: ConvNetSpace) -> np.ndarray:
 class TestPieces:
     def test_are_what_a_space_that_tells_them_is_predicted_from(self, space: ConvNetSpace) -> None:
         model = cost_model_for(space)
-        assert isinstance(model, PieceCostModel)
+        assert isinstance(model, BlockwisePredictor)
         architecture = space.at(0)
         operators = [operator for piece in space.pieces(architecture) for operator in piece.operators]
         assert sorted(map(str, model.operators(architecture)[1:])) == sorted(map(str, operators))
         assert model.operators(architecture)[0].kind == "call"
 
     def test_nothing_is_predicted_from_too_few_networks(self, space: ConvNetSpace) -> None:
-        model = taught(PieceCostModel(space), space, PieceCostModel.least_nets - 1)
+        model = taught(BlockwisePredictor(space), space, BlockwisePredictor.least_nets - 1)
         assert model.predict(space.at(0), {}) is None
         taught(model, space, 1, seed=3)
         assert model.predict(space.at(0), {}) is not None
         assert model.description == "operators: 0 timed probes, 12 whole networks"
 
     def test_probes_alone_suffice(self, space: ConvNetSpace) -> None:
-        model = PieceCostModel(space)
+        model = BlockwisePredictor(space)
         model.observe_probes(probes_of(space, 60))
         assert model.description == "operators: 60 timed probes, 0 whole networks"
         assert model.held_out().shape == (60,)
@@ -157,7 +157,7 @@ class TestPieces:
             return fit(observations, hyper)
 
         monkeypatch.setattr(OperatorModel, "fit", spied)
-        model = PieceCostModel(space)
+        model = BlockwisePredictor(space)
         model.observe_probes(probes_of(space, 30))
         for _ in range(2):
             assert model.predict(space.at(0), {}) is not None
@@ -170,7 +170,7 @@ class TestPieces:
         assert fitted == [30, 31]
 
     def test_networks_alone_suffice_once_there_are_many(self, space: ConvNetSpace) -> None:
-        few, many = (off(taught(PieceCostModel(space), space, nets), space).mean() for nets in (12, 60))
+        few, many = (off(taught(BlockwisePredictor(space), space, nets), space).mean() for nets in (12, 60))
         assert many < 0.03
         assert many < few
 
@@ -178,7 +178,7 @@ class TestPieces:
 class TestFeatures:
     def test_are_what_any_other_space_is_predicted_from(self, whole_space: WholeSpace) -> None:
         model = cost_model_for(whole_space)
-        assert isinstance(model, FeatureCostModel)
+        assert isinstance(model, FeaturePredictor)
         taught(model, whole_space, MINIMUM - 1)
         assert model.predict(whole_space.at(0), counted_of(whole_space, whole_space.at(0))) is None
         taught(model, whole_space, 60, seed=1)
@@ -186,14 +186,14 @@ class TestFeatures:
         assert off(model, whole_space).mean() < 0.1
 
     def test_only_the_counted_costs_among_what_is_handed_in_matter(self, whole_space: WholeSpace) -> None:
-        model = taught(FeatureCostModel(whole_space), whole_space, 20)
+        model = taught(FeaturePredictor(whole_space), whole_space, 20)
         architecture = whole_space.at(7)
         counted = counted_of(whole_space, architecture)
         more = {**counted, "accuracy": 0.5, "latency_ms": 9.0}
         assert model.predict(architecture, counted) == model.predict(architecture, more)
 
     def test_networks_to_measure_are_distinct_and_extend_each_other(self, whole_space: WholeSpace) -> None:
-        model, pool = FeatureCostModel(whole_space), drawn(whole_space, 300)
+        model, pool = FeaturePredictor(whole_space), drawn(whole_space, 300)
         chosen = model.representative_subset(pool, 20, seed=3)
         assert all(architecture in pool for architecture in chosen)
         assert len({architecture_id(architecture) for architecture in chosen}) == 20
@@ -213,10 +213,10 @@ class Files:
         self.path = folder / "deep" / "model.json"
         self.identity, self.device, self.environment = identity_of(config, data), Device(), environment
 
-    def save(self, model: SpaceCostModel) -> None:
+    def save(self, model: LatencyPredictor) -> None:
         save(self.path, model, self.identity, self.device, self.environment)
 
-    def read(self, space: ConvNetSpace, **changes: Any) -> SpaceCostModel:
+    def read(self, space: ConvNetSpace, **changes: Any) -> LatencyPredictor:
         return read(
             self.path,
             space,
@@ -249,13 +249,13 @@ def files(tmp_path: Path, config: RunConfig, data: DataSet, environment: Environ
 
 @pytest.fixture
 def saved(files: Files, space: ConvNetSpace) -> Files:
-    files.save(taught(PieceCostModel(space), space, 14))
+    files.save(taught(BlockwisePredictor(space), space, 14))
     return files
 
 
 class TestFile:
     def test_of_pieces_reads_as_it_was_saved(self, files: Files, space: ConvNetSpace) -> None:
-        model = PieceCostModel(space)
+        model = BlockwisePredictor(space)
         model.observe_probes(probes_of(space, 30))
         taught(model, space, 3)
         files.save(model)
@@ -269,7 +269,7 @@ class TestFile:
         assert again.predict(space.at(3), {}) == model.predict(space.at(3), {})
 
     def test_of_features_reads_as_it_was_saved(self, files: Files, whole_space: WholeSpace) -> None:
-        model = taught(FeatureCostModel(whole_space), whole_space, 15)
+        model = taught(FeaturePredictor(whole_space), whole_space, 15)
         files.save(model)
         again = files.read(whole_space)
         assert again.description == model.description
@@ -402,6 +402,6 @@ class TestRefusals:
     def test_a_damaged_part_of_features(
         self, files: Files, whole_space: WholeSpace, path: tuple[Any, ...], value: Any
     ) -> None:
-        files.save(taught(FeatureCostModel(whole_space), whole_space, 12))
+        files.save(taught(FeaturePredictor(whole_space), whole_space, 12))
         files.edit(*path, to=value)
         assert "a damaged cost model" in files.refusal(whole_space)

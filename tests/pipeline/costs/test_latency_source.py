@@ -16,7 +16,7 @@ from latency_models.predictors.operator_model import Observation
 from latency_models.predictors.operators import Operator
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
-from pipeline.costs.latency_predictor import PieceCostModel
+from pipeline.costs.latency_predictor import BlockwisePredictor
 from pipeline.costs.latency_source import LatencySource
 from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
 from pipeline.engines import trial
@@ -136,8 +136,10 @@ class TestBeforeTraining:
     def test_measured_while_too_little_is_known_then_predicted(self) -> None:
         bench = Bench()
         sources = [bench.before(at)[1]["source"] for at in range(30)]
-        assert sources == ["measured"] * PieceCostModel.least_nets + ["predicted"] * (30 - PieceCostModel.least_nets)
-        assert bench.meter.asked == PieceCostModel.least_nets
+        assert sources == ["measured"] * BlockwisePredictor.least_nets + ["predicted"] * (
+            30 - BlockwisePredictor.least_nets
+        )
+        assert bench.meter.asked == BlockwisePredictor.least_nets
 
     def test_a_measurement_is_told_whole(self) -> None:
         bench = Bench()
@@ -317,8 +319,8 @@ class TestRestore:
 
 
 class TestWhichModel:
-    def calibrated(self, bench: Bench) -> PieceCostModel:
-        model, rng = PieceCostModel(bench.space), random.Random(1)
+    def calibrated(self, bench: Bench) -> BlockwisePredictor:
+        model, rng = BlockwisePredictor(bench.space), random.Random(1)
         found = []
         for at in range(60):
             pieces = bench.space.pieces(bench.space.at(rng.randrange(bench.space.size())))

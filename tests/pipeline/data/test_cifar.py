@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.compat import import_torchvision
 from pipeline.config.run import TorchvisionOptions
 from pipeline.data import load_data
 from pipeline.errors import DataError
+from pipeline.shims import import_torchvision
 
 IMAGES_A_FILE = 40
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -144,7 +144,7 @@ class TestFashionMnist:
 
     def test_it_is_what_torchvision_reads(self, fashion_mnist_root: Path, tmp_path: Path) -> None:
         """Files, checksums, classes, images and labels; the reader itself does without torch."""
-        from pipeline.compat import import_torchvision
+        from pipeline.shims import import_torchvision
 
         theirs = import_torchvision().datasets.FashionMNIST
         assert dict(theirs.resources) == idx.FILES

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.cli import alive, command, journal_ids, records, small_config, spawn, wait_for
 from helpers.instant import InstantWorkers, config_of, search
-from pipeline.engines.parallel import Ended
+from pipeline.engines.parallel import EndedTrial
 from pipeline.engines.trial import TrialResult
 from pipeline.errors import JournalError
 from pipeline.tables import STRATEGIES
@@ -81,7 +81,7 @@ def test_only_what_runs_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """What NNI calls a model is a copy of the space; thousands of finished ones are too much to hold."""
     listed, own = [], InstantWorkers._wait
 
-    def noted(engine: InstantWorkers) -> Ended:
+    def noted(engine: InstantWorkers) -> EndedTrial:
         listed.append(len(list(engine.list_models())))
         return own(engine)
 

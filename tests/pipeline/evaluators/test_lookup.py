@@ -17,13 +17,13 @@ from pipeline.config.space import TableSpaceOptions
 from pipeline.evaluators.lookup import Lookup, TableError, read_table
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import ArchitectureError
-from pipeline.spaces.tabular import LabelSpace
+from pipeline.spaces.tabular import TabularSpace
 
 COSTS = {"latency_ms": "slow_ms", "macs": "fast_ms"}
 
 
-def space_of(**options: Any) -> LabelSpace:
-    return LabelSpace(TableSpaceOptions(**{**SPACE, **options}), (3, 32, 32), 10)
+def space_of(**options: Any) -> TabularSpace:
+    return TabularSpace(TableSpaceOptions(**{**SPACE, **options}), (3, 32, 32), 10)
 
 
 def lookup_of(path: Path, limits: dict[str, float] | None = None, **options: Any) -> Lookup:

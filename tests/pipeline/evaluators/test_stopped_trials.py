@@ -14,7 +14,7 @@ import yaml
 from helpers.cli import SMALL, check_message, merged, small_config
 from helpers.driven import drive, flat, record_of
 from pipeline.cli import run_commands as commands
-from pipeline.cli import views
+from pipeline.cli import text
 from pipeline.cli.console import TerminalReporter
 from pipeline.config.evaluator import StoppingOptions
 from pipeline.config.file import parse_config
@@ -22,8 +22,8 @@ from pipeline.config.run import RunConfig
 from pipeline.config.strategy import GuidedOptions
 from pipeline.engines.trial import TrialRunner
 from pipeline.errors import ConfigError, EvaluatorError
-from pipeline.evaluators.learning_curve import Watch, curves_of, expected_errors, peers_of
-from pipeline.evaluators.stopping_rules import Curve, verdict
+from pipeline.evaluators.learning_curve import CurveMonitor, curves_of, expected_errors, peers_of
+from pipeline.evaluators.stopping_rules import LearningCurve, verdict
 from pipeline.run import RunDirectory
 from pipeline.search import prepare, run_search
 from pipeline.spaces.base import Architecture
@@ -53,20 +53,22 @@ def one_thread() -> Any:
 class TestWatch:
     def test_keeps_the_curve_and_the_words(self) -> None:
         told: list[tuple[int, int, float]] = []
-        watch = Watch(lambda curve, epochs: "enough" if len(curve) == 2 else None, lambda *each: told.append(each))
+        watch = CurveMonitor(
+            lambda curve, epochs: "enough" if len(curve) == 2 else None, lambda *each: told.append(each)
+        )
         assert [watch(1, 4, 0.5), watch(2, 4, np.float32(0.75))] == [False, True]  # type: ignore[arg-type]
         assert watch.details() == {"curve": [0.5, 0.75], "stopped_after": 2, "epochs": 4, "stopped_by": "enough"}
         assert json.loads(json.dumps(watch.details())) == watch.details()
         assert [each[:2] for each in told] == [(1, 4), (2, 4)]
 
     def test_whoever_goes_on_wasnt_stopped(self) -> None:
-        watch = Watch(lambda curve, epochs: "enough" if len(curve) == 1 else None)
+        watch = CurveMonitor(lambda curve, epochs: "enough" if len(curve) == 1 else None)
         assert [watch(1, 2, 0.5), watch(2, 2, 0.6)] == [True, False]
         assert watch.details() == {"curve": [0.5, 0.6]}
 
     @pytest.mark.parametrize("calls", [[(2, 0.5)], [(1, 0.5), (1, 0.5)], [(1, float("nan"))], [(1, 97.3)], []])
     def test_what_is_no_curve_is_none_and_stops_nothing(self, calls: list[tuple[int, float]]) -> None:
-        watch = Watch(lambda curve, epochs: "enough" if len(curve) == 2 else None)
+        watch = CurveMonitor(lambda curve, epochs: "enough" if len(curve) == 2 else None)
         assert not any([watch(epoch, 3, accuracy) for epoch, accuracy in [*calls, (2, 0.5), (3, 0.5)]][:-1])
         assert "stopped_after" not in watch.details()
 
@@ -88,7 +90,7 @@ class TestRealTraining:
         assert len(whole.details["curve"]) == 3
         assert whole.objectives["accuracy"] == whole.details["curve"][-1]
         runner = TrialRunner(config(**self.SETTINGS))
-        runner.meet([self.PERFECT])
+        runner.add_peers([self.PERFECT])
         stopped = self.run(runner)
         assert stopped.status == "ok"
         assert stopped.details["curve"] == whole.details["curve"][:1]
@@ -97,12 +99,12 @@ class TestRealTraining:
         assert "median of 1 trials" in stopped.details["stopped_by"]
 
     def test_a_dearer_peer_stops_nothing_but_where_accuracy_alone_counts(self, one_thread: None) -> None:
-        dear = {**self.PERFECT, "objectives": {"accuracy": 1.0, "macs": 1e12}}
+        expensive = {**self.PERFECT, "objectives": {"accuracy": 1.0, "macs": 1e12}}
         found = []
         for aim in ("front", "accuracy"):
             stopping = {"rule": "median", "min_peers": 1, "aim": aim}
             runner = TrialRunner(config(evaluator={"epochs": 2, "stopping": stopping}, constraints={}))
-            runner.meet([dear])
+            runner.add_peers([expensive])
             found.append("stopped_after" in self.run(runner).details)
         assert found == [False, True]
 
@@ -125,7 +127,7 @@ class TestRealTraining:
 
     def test_a_stopped_one_is_quantised_like_others(self, one_thread: None) -> None:
         runner = TrialRunner(config(**self.SETTINGS, device={"precision": "int8"}, cost_model="measure"))
-        runner.meet([self.PERFECT])
+        runner.add_peers([self.PERFECT])
         result = self.run(runner)
         assert result.details["stopped_after"] == 1
         assert result.details["accuracy_fp32"] == result.details["curve"][-1]
@@ -138,7 +140,7 @@ def expected_stop(settings: dict[str, Any], record: TrialRecord, before: list[Tr
     peers = curves_of(peers_of(before), names)
     curve = record.details["curve"]
     for epoch in range(1, len(curve) + 1):
-        own = Curve(tuple(curve[:epoch]), (record.objectives["macs"],))
+        own = LearningCurve(tuple(curve[:epoch]), (record.objectives["macs"],))
         if verdict(StoppingOptions(**settings), own, peers, 4) is not None:
             return epoch
     return None
@@ -189,8 +191,8 @@ def test_engines_decide_by_all_trials_before(
     rows = commands.trials(run.path)
     assert {row["id"]: row["details"] for row in rows}[stopped[0].id] == stopped[0].details
     mark = f"stopped after {stopped[0].details['stopped_after']} of 4 epochs"
-    assert mark in views.trials(rows)
-    assert f"; of them {len(stopped)} stopped early" in views.trials(rows)
+    assert mark in text.trials(rows)
+    assert f"; of them {len(stopped)} stopped early" in text.trials(rows)
     assert mark in commands.report(run.path).read_text(encoding="utf-8")
     assert mark in capfd.readouterr().err
 
@@ -213,7 +215,7 @@ class TestThirdParties:
     def test_one_that_doesnt_take_part_is_never_asked_to_stop(self) -> None:
         section = {"name": "stub_evaluators:Deaf", "stopping": {"rule": "median", "min_peers": 1}}
         runner = TrialRunner(config(evaluator=section, constraints={}))
-        runner.meet([{"curve": [1.0] * 4, "objectives": {"accuracy": 1.0, "macs": 1.0}}])
+        runner.add_peers([{"curve": [1.0] * 4, "objectives": {"accuracy": 1.0, "macs": 1.0}}])
         result = runner.run(runner.space.canonical(runner.space.at(3)), lambda *_: None)
         assert len(result.details["curve"]) == 4
         assert "stopped_after" not in result.details

@@ -11,23 +11,23 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.config.evaluator import StoppingOptions
-from pipeline.evaluators.stopping_rules import Curve, halving_rule, median_rule, spaced_order, verdict
+from pipeline.evaluators.stopping_rules import LearningCurve, halving_rule, median_rule, spaced_order, verdict
 
-Rule = Callable[[Curve, list[Curve]], str | None]
+Rule = Callable[[LearningCurve, list[LearningCurve]], str | None]
 
 MEDIAN: Rule = lambda own, peers: median_rule(own, peers, 1)  # noqa: E731
 HALVING: Rule = lambda own, peers: halving_rule(own, peers, 3, 1)  # noqa: E731
 
 
-def flat(*accuracies: float) -> list[Curve]:
+def flat(*accuracies: float) -> list[LearningCurve]:
     """Curves of one epoch each, without costs."""
-    return [Curve((accuracy,)) for accuracy in accuracies]
+    return [LearningCurve((accuracy,)) for accuracy in accuracies]
 
 
-def random_curves(rng: np.random.Generator, count: int, costs: int, epochs: int = 4) -> list[Curve]:
+def random_curves(rng: np.random.Generator, count: int, costs: int, epochs: int = 4) -> list[LearningCurve]:
     """Coarse values, so that ties happen; some of the trainings were stopped."""
     return [
-        Curve(
+        LearningCurve(
             tuple(np.sort(rng.integers(0, 12, epochs))[: rng.integers(1, epochs + 1)] / 12),
             tuple(rng.integers(1, 6, costs).astype(float)),
         )
@@ -38,13 +38,18 @@ def random_curves(rng: np.random.Generator, count: int, costs: int, epochs: int 
 class TestMedian:
     def test_is_the_published_rule_by_hand(self) -> None:
         """Running averages after two epochs: 0.3, 0.5, 0.6; the last peer didn't get that far."""
-        peers = [Curve((0.2, 0.4, 0.9)), Curve((0.4, 0.6)), Curve((0.5, 0.7)), Curve((0.99,))]
-        assert median_rule(Curve((0.1, 0.49)), peers, 3) is not None
-        assert median_rule(Curve((0.1, 0.5)), peers, 3) is None  # not strictly below
-        assert median_rule(Curve((0.5, 0.1)), peers, 3) is None  # the best so far counts, not the last
+        peers = [
+            LearningCurve((0.2, 0.4, 0.9)),
+            LearningCurve((0.4, 0.6)),
+            LearningCurve((0.5, 0.7)),
+            LearningCurve((0.99,)),
+        ]
+        assert median_rule(LearningCurve((0.1, 0.49)), peers, 3) is not None
+        assert median_rule(LearningCurve((0.1, 0.5)), peers, 3) is None  # not strictly below
+        assert median_rule(LearningCurve((0.5, 0.1)), peers, 3) is None  # the best so far counts, not the last
 
     def test_says_why(self) -> None:
-        words = median_rule(Curve((0.1, 0.49)), [Curve((0.4, 0.6))], 1)
+        words = median_rule(LearningCurve((0.1, 0.49)), [LearningCurve((0.4, 0.6))], 1)
         assert words == "best accuracy 0.4900, below 0.5000, the median of 1 trials before it"
 
     def test_of_one_objective_is_the_published_rule_whatever_the_curves(self) -> None:
@@ -59,16 +64,19 @@ class TestMedian:
         assert seen == {True, False}
 
     def test_a_cheap_network_is_compared_with_cheap_ones(self) -> None:
-        dear = [Curve((0.9,), (10.0,))] * 6
-        cheap = [Curve((accuracy,), (1.0,)) for accuracy in (0.3, 0.4, 0.5)]
-        assert median_rule(Curve((0.45,), (1.0,)), dear + cheap, 3) is None
-        assert median_rule(Curve((0.35,), (1.0,)), dear + cheap, 3) is not None
-        assert median_rule(Curve((0.45,), (10.0,)), dear + cheap, 3) is not None
-        assert median_rule(Curve((0.45,)), [Curve(each.accuracies) for each in dear + cheap], 3) is not None
+        expensive = [LearningCurve((0.9,), (10.0,))] * 6
+        cheap = [LearningCurve((accuracy,), (1.0,)) for accuracy in (0.3, 0.4, 0.5)]
+        assert median_rule(LearningCurve((0.45,), (1.0,)), expensive + cheap, 3) is None
+        assert median_rule(LearningCurve((0.35,), (1.0,)), expensive + cheap, 3) is not None
+        assert median_rule(LearningCurve((0.45,), (10.0,)), expensive + cheap, 3) is not None
+        assert (
+            median_rule(LearningCurve((0.45,)), [LearningCurve(each.accuracies) for each in expensive + cheap], 3)
+            is not None
+        )
 
     def test_rounding_stops_nobody(self) -> None:
         for count in range(1, 30):
-            same = Curve((0.1,) * count)
+            same = LearningCurve((0.1,) * count)
             assert median_rule(same, [same] * 3, 1) is None
 
 
@@ -82,24 +90,31 @@ class TestHalving:
         assert sorted(c.accuracies[0] for c in kept) == sorted(accuracies)[-24 // factor :]
 
     def test_equally_good_ones_are_treated_equally(self) -> None:
-        assert HALVING(Curve((0.5,)), flat(0.5, 0.5, 0.1, 0.1, 0.1)) is None
-        assert HALVING(Curve((0.5,)), flat(0.6, 0.6, 0.5, 0.1, 0.1)) is not None
+        assert HALVING(LearningCurve((0.5,)), flat(0.5, 0.5, 0.1, 0.1, 0.1)) is None
+        assert HALVING(LearningCurve((0.5,)), flat(0.6, 0.6, 0.5, 0.1, 0.1)) is not None
 
     def test_says_why(self) -> None:
-        assert HALVING(Curve((0.1,)), flat(0.5, 0.6)) == "accuracy 0.1000, not among the best 1 of 3 after epoch 1"
+        assert (
+            HALVING(LearningCurve((0.1,)), flat(0.5, 0.6)) == "accuracy 0.1000, not among the best 1 of 3 after epoch 1"
+        )
 
     def test_the_accuracy_after_this_epoch_counts_alone(self) -> None:
-        peers = [Curve((0.9, 0.3, 0.95)), Curve((0.8, 0.2)), Curve((0.99,))]
-        assert HALVING(Curve((0.1, 0.4)), peers) is None
-        assert HALVING(Curve((0.95, 0.1)), peers) is not None
+        peers = [LearningCurve((0.9, 0.3, 0.95)), LearningCurve((0.8, 0.2)), LearningCurve((0.99,))]
+        assert HALVING(LearningCurve((0.1, 0.4)), peers) is None
+        assert HALVING(LearningCurve((0.95, 0.1)), peers) is not None
 
     def test_goes_by_fronts(self) -> None:
-        front = [Curve((0.9,), (9.0,)), Curve((0.5,), (1.0,))]
-        behind = [Curve((0.8,), (9.5,)), Curve((0.4,), (2.0,))]
-        worst = [Curve((0.1,), (9.0,)), Curve((0.05,), (8.0,)), Curve((0.04,), (9.9,)), Curve((0.03,), (9.9,))]
+        front = [LearningCurve((0.9,), (9.0,)), LearningCurve((0.5,), (1.0,))]
+        behind = [LearningCurve((0.8,), (9.5,)), LearningCurve((0.4,), (2.0,))]
+        worst = [
+            LearningCurve((0.1,), (9.0,)),
+            LearningCurve((0.05,), (8.0,)),
+            LearningCurve((0.04,), (9.9,)),
+            LearningCurve((0.03,), (9.9,)),
+        ]
         everyone = front + behind + worst
 
-        def goes_on(own: Curve, factor: int) -> bool:
+        def goes_on(own: LearningCurve, factor: int) -> bool:
             return halving_rule(own, [each for each in everyone if each is not own], factor, 1) is None
 
         assert [goes_on(each, 4) for each in everyone] == [True] * 2 + [False] * 6
@@ -107,9 +122,14 @@ class TestHalving:
 
     def test_of_a_front_with_too_many_the_spread_ones_go_on(self) -> None:
         """Keep three: the best, and of the next front, which has four, the most accurate and the farthest one."""
-        best = Curve((1.0,), (0.5,))
-        second = [Curve((0.9,), (4.0,)), Curve((0.89,), (3.9,)), Curve((0.88,), (3.8,)), Curve((0.4,), (1.0,))]
-        rest = [Curve((0.1,), (5.0 + n,)) for n in range(4)]
+        best = LearningCurve((1.0,), (0.5,))
+        second = [
+            LearningCurve((0.9,), (4.0,)),
+            LearningCurve((0.89,), (3.9,)),
+            LearningCurve((0.88,), (3.8,)),
+            LearningCurve((0.4,), (1.0,)),
+        ]
+        rest = [LearningCurve((0.1,), (5.0 + n,)) for n in range(4)]
         everyone = [best, *second, *rest]
         kept = [halving_rule(c, [p for p in everyone if p is not c], 3, 1) is None for c in everyone]
         assert kept == [True, True, False, False, True] + [False] * 4
@@ -124,7 +144,7 @@ class TestWhateverTheCurves:
             own, *peers = random_curves(rng, 9, costs)
             epoch = len(own.accuracies)
             best = max([p.accuracies[epoch - 1] for p in peers if len(p.accuracies) >= epoch], default=0.0)
-            own = Curve((*own.accuracies[:-1], max(best, own.accuracies[-1])), own.costs)
+            own = LearningCurve((*own.accuracies[:-1], max(best, own.accuracies[-1])), own.costs)
             assert rule(own, peers) is None
 
     def test_what_nobody_dominates_goes_on(self, rule: Rule, costs: int) -> None:
@@ -154,7 +174,7 @@ class TestWhateverTheCurves:
             assert rule(own, peers) == rule(own, [peers[n] for n in rng.permutation(len(peers))])
 
     def test_is_silent_without_peers(self, rule: Rule, costs: int) -> None:
-        assert rule(Curve((0.0,), (1.0,) * costs), []) is None
+        assert rule(LearningCurve((0.0,), (1.0,) * costs), []) is None
 
 
 def options(**values: Any) -> StoppingOptions:
@@ -162,11 +182,11 @@ def options(**values: Any) -> StoppingOptions:
 
 
 class TestVerdict:
-    PEERS = (Curve((0.9,) * 9), Curve((0.8,) * 9), Curve((0.7,) * 9))
+    PEERS = (LearningCurve((0.9,) * 9), LearningCurve((0.8,) * 9), LearningCurve((0.7,) * 9))
 
     def spoken(self, chosen: StoppingOptions) -> list[int]:
         """The epochs of nine after which a hopeless training is stopped."""
-        return [n for n in range(1, 10) if verdict(chosen, Curve((0.1,) * n), self.PEERS, 9) is not None]
+        return [n for n in range(1, 10) if verdict(chosen, LearningCurve((0.1,) * n), self.PEERS, 9) is not None]
 
     def test_none_stops_nothing(self) -> None:
         assert self.spoken(StoppingOptions()) == []

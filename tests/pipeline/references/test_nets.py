@@ -72,7 +72,7 @@ class TestFitting:
 
     @pytest.mark.parametrize("name", [name for name in REFERENCES if name != "resnet8"])
     def test_at_imagenets_size_nothing_is_changed(self, name: str) -> None:
-        from pipeline.compat import import_torchvision
+        from pipeline.shims import import_torchvision
 
         theirs = getattr(import_torchvision().models, name)(weights=None, num_classes=CLASSES)
         assert layers(network(name, (3, 224, 224))) == layers(theirs)

@@ -126,9 +126,9 @@ class TestASearchWithReferences:
         assert "failed: ValueError: no network" in rows[3]
 
     def test_the_view_for_people(self, searched: Finished) -> None:
-        from pipeline.cli import views
+        from pipeline.cli import text
 
-        shown = views.outcome(searched.result.document())
+        shown = text.outcome(searched.result.document())
         assert re.search(r"^resnet8 +0\.\d{4} +[+-]0\.\d{4}", shown, re.MULTILINE)
         assert searched.result.document()["references_verdict"] in shown
 
@@ -256,7 +256,7 @@ class TestOneReference:
             """Without a search for the fastest form, which goes by the clock."""
             return SimpleNamespace(model=quantize_int8(graph, calibration(data)).SerializeToString())
 
-        monkeypatch.setattr("pipeline.winner.realise.search_int8", quantised)
+        monkeypatch.setattr("pipeline.winner.finalize.search_int8", quantised)
         run = new_run(tmp_path, f"{STUBS}:tiny", final={"epochs": 1}, device={"precision": "int8"})
         points(run).train()
         (reference,) = stored(run).values()
@@ -307,8 +307,8 @@ class TestDrawing:
     def test_far_ones_are_brought_into_view(self, slowest: float, scale: str) -> None:
         from matplotlib.figure import Figure
 
-        from pipeline.report.references import Finished as Point
-        from pipeline.report.references import draw_finished
+        from pipeline.report.reference_section import Finished as Point
+        from pipeline.report.reference_section import draw_finished
 
         axes = Figure().add_subplot()
         marks = [

@@ -13,16 +13,27 @@ import pytest
 
 from helpers.cli import Finished, journal_ids, records
 from pipeline.activations import record as activation_report
-from pipeline.activations.facts import EVERYWHERE, FILE, Costs, Curve, Effect, Effects, Learnt, PlaceCost, Site, read
+from pipeline.activations.facts import (
+    EVERYWHERE,
+    FILE,
+    ActivationCurve,
+    ActivationSite,
+    Costs,
+    Effect,
+    Effects,
+    LearnedParameter,
+    PlaceCost,
+    read,
+)
 from pipeline.activations.record import record_activations
 from pipeline.cli.run_commands import report
-from pipeline.report.activations import activation_section, grouped
+from pipeline.report.activation_section import activation_section, grouped
 from pipeline.run import RunDirectory
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.reporter import Reporter
 
-CURVE = Curve((-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.5, 1.0))
-SITE = Site(
+CURVE = ActivationCurve((-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.5, 1.0))
+SITE = ActivationSite(
     path="stages.0.act",
     place="stage0",
     activation="relu",
@@ -68,7 +79,7 @@ class TestFinishedRun:
 
     def test_the_page_shows_all_three_parts(self, finished: Finished) -> None:
         text = (finished.run / "report.html").read_text(encoding="utf-8")
-        for heading in ("<h2>Activations</h2>", "place by place", "Over the whole search", "Site by site"):
+        for heading in ("<h2>Activations</h2>", "place by place", "Over the whole search", "ActivationSite by site"):
             assert heading in text
         assert "<code>stem.1</code>" in text
 
@@ -83,7 +94,7 @@ class TestFinishedRun:
         text = page(run_copy)
         assert "there is no activations.json" in text
         assert "Over the whole search" in text
-        assert "Site by site" not in text
+        assert "ActivationSite by site" not in text
         assert all(f"<code>{identity}</code>" in text for identity in journal_ids(run_copy))
         assert text.rstrip().endswith("</html>")
 
@@ -139,7 +150,7 @@ def test_a_space_without_activations_has_no_section(tmp_path: Path) -> None:
 
 def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effects: Effects, costs: Costs) -> dict[str, Any]:
     facts = SimpleNamespace(effects=effects, costs=costs, sites=SimpleNamespace(images=9, sites=(SITE,), missing=""))
-    monkeypatch.setattr("pipeline.report.activations.read", lambda *_: facts)
+    monkeypatch.setattr("pipeline.report.activation_section.read", lambda *_: facts)
     trial = TrialRecord(0, "a", {"stage0_activation": "silu"}, "ok", 0.5, {"accuracy": 0.5}, "", 1.0, 1.0)
     found = activation_section(fake_run(tmp_path), [trial], {"architecture_id": "a"})
     assert found is not None
@@ -172,7 +183,7 @@ def test_what_the_trials_can_not_tell_is_said(tmp_path: Path, monkeypatch: pytes
 
 
 def test_sites_of_one_fixed_function_share_a_drawing_and_learnt_ones_do_not() -> None:
-    learnt = (Learnt("weight", 1, 0.25, 0.4, 0.4, 0.4),)
+    learnt = (LearnedParameter("weight", 1, 0.25, 0.4, 0.4, 0.4),)
     prelu = replace(SITE, activation="prelu", kind="PReLU PReLU(1)", learnt=learnt)
     sites = [SITE, replace(prelu, path="a"), replace(SITE, path="b"), replace(prelu, path="c")]
     assert [[site.path for site in group] for group in grouped(sites)] == [["stages.0.act", "b"], ["a"], ["c"]]
@@ -180,9 +191,9 @@ def test_sites_of_one_fixed_function_share_a_drawing_and_learnt_ones_do_not() ->
 
 def test_learnt_values_stand_beside_where_they_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learnt = (
-        Learnt("knots[0]", 1, -1.0, -0.8, -0.8, -0.8),
-        Learnt("knots[1]", 1, 1.0, 1.5, 1.5, 1.5),
-        Learnt("weight", 8, 0.25, 0.5, 0.1, 0.9),
+        LearnedParameter("knots[0]", 1, -1.0, -0.8, -0.8, -0.8),
+        LearnedParameter("knots[1]", 1, 1.0, 1.5, 1.5, 1.5),
+        LearnedParameter("weight", 8, 0.25, 0.5, 0.1, 0.9),
     )
     site = replace(SITE, learnt=learnt, dead=3)
     monkeypatch.setitem(globals(), "SITE", site)

@@ -20,7 +20,7 @@ from latency_models.predictors.operators import Operator
 from pipeline.config.space import ConvNetOptions
 from pipeline.spaces.base import Architecture, Piece
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.convnet_blocks import FusedBlock, InvertedBlock, ResidualBlock, SqueezeExcitation
+from pipeline.spaces.convnet_net import FusedBlock, InvertedBlock, ResidualBlock, SqueezeExcitation
 
 CLASSES = 7
 PER_CASE = 3

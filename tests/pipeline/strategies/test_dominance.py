@@ -4,14 +4,14 @@ import numpy as np
 
 from helpers.driven import judged, record_of
 from pipeline.engines.trial import TrialResult
-from pipeline.strategies.dominance import Standings
+from pipeline.strategies.dominance import DominanceRanks
 from pipeline.trials.objectives import as_losses, pareto_front
 
 NAMES = ("accuracy", "macs")
 
 
-def standings(*results: TrialResult) -> Standings:
-    return Standings([record_of({"n": n}, result, n) for n, result in enumerate(results)], NAMES)
+def standings(*results: TrialResult) -> DominanceRanks:
+    return DominanceRanks([record_of({"n": n}, result, n) for n, result in enumerate(results)], NAMES)
 
 
 def over(excess: float) -> TrialResult:
@@ -27,8 +27,8 @@ def test_fronts_are_peeled_one_by_one() -> None:
     rows = [(0.9, 3.0), (0.8, 1.0), (0.7, 2.0), (0.6, 3.0), (0.85, 2.0), (0.9, 3.0)]
     found = standings(*(judged(*row) for row in rows))
     assert found.ranks().tolist() == [0, 0, 1, 2, 0, 0]
-    assert found.has_twin(0)
-    assert not found.has_twin(1)
+    assert found.has_duplicate(0)
+    assert not found.has_duplicate(1)
 
 
 def test_first_front_is_the_pareto_front() -> None:

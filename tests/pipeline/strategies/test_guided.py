@@ -21,9 +21,9 @@ from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.bayesian import Bayesian
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.integer_codes import IntegerCodes
 from pipeline.strategies.pool import Pool, _in_turn
-from pipeline.strategies.pool_model import Learner
+from pipeline.strategies.pool_surrogate import PoolSurrogate
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import as_losses, hypervolume
@@ -163,7 +163,7 @@ def accuracy_of_huge(architecture: Architecture) -> float:
 
 
 def random_architectures(space: SearchSpace, count: int) -> list[Architecture]:
-    coding = Coding(space.choices)
+    coding = IntegerCodes(space.choices)
     return coding.architectures(coding.drawn(count, np.random.default_rng(0)))
 
 
@@ -258,7 +258,7 @@ class TestBatches:
             strategy = make(space)
             drive(strategy, judge, 24)
             found = drive(strategy, judge, 32, workers)[24:]
-            codes = Coding(space.choices).codes([record.architecture for record in found])
+            codes = IntegerCodes(space.choices).codes([record.architecture for record in found])
             assert len({record.id for record in found}) == 8
             return float((codes[:, None] != codes[None]).sum(axis=2).sum() / (8 * 7))
 
@@ -333,7 +333,7 @@ class TestPool:
             assert (pool.codes[: len(kept)] == before[kept]).all()
             assert len(pool) == len(kept) + len(fresh) <= 5000
             assert len(np.unique(pool.codes, axis=0)) == len(pool)
-            assert (pool.encoder.points(pool.codes).x == pool.points.x).all()
+            assert (pool.featurizer.points(pool.codes).x == pool.points.x).all()
             assert pool.known == pytest.approx(Known().costs(pool.coding.architectures(pool.codes)))
             tried.add(pool.codes[-1].tobytes())
             ranking = np.random.default_rng(step).random(len(pool))
@@ -361,13 +361,13 @@ def test_children_come_from_all_parts_of_a_pools_parents(parents: int, children:
 def test_what_stopped_trials_would_have_come_to_is_judged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each training that goes on tells more of it; the surrogate has to see all of them on one scale."""
     restarts: list[int] = []
-    again = Learner.restart
+    again = PoolSurrogate.restart
 
-    def counted(self: Learner) -> None:
+    def counted(self: PoolSurrogate) -> None:
         restarts.append(len(restarts))
         again(self)
 
-    monkeypatch.setattr(Learner, "restart", counted)
+    monkeypatch.setattr(PoolSurrogate, "restart", counted)
 
     def with_curve(stops: Callable[[int], bool]) -> int:
         restarts.clear()

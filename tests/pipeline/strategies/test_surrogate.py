@@ -11,10 +11,10 @@ from scipy.stats import norm
 from threadpoolctl import threadpool_info
 
 from helpers.driven import flat
-from pipeline.strategies.features import Encoder, Points
-from pipeline.strategies.integer_codes import Coding
-from pipeline.strategies.pool_model import (
-    Learner,
+from pipeline.strategies.features import Features, Featurizer
+from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.pool_surrogate import (
+    PoolSurrogate,
     Scale,
     distances_to_best,
     distances_without_outliers,
@@ -24,9 +24,9 @@ from pipeline.strategies.pool_model import (
 from pipeline.strategies.surrogate import Posterior, Surrogate
 
 SPACE = flat(5, 3)
-CODING = Coding(SPACE.choices)
+CODING = IntegerCodes(SPACE.choices)
 CODES = CODING.every()
-ENCODER = Encoder(SPACE, CODING, CODES)
+ENCODER = Featurizer(SPACE, CODING, CODES)
 POOL = ENCODER.points(CODES)
 
 
@@ -42,7 +42,7 @@ def model_of(rows: np.ndarray, y: np.ndarray) -> Surrogate:
     return model
 
 
-def exact(model: Surrogate, seen: Points, y: np.ndarray, at: Points) -> tuple[np.ndarray, np.ndarray]:
+def exact(model: Surrogate, seen: Features, y: np.ndarray, at: Features) -> tuple[np.ndarray, np.ndarray]:
     """The textbook's formulas, without any factor that grows."""
     seen, scaled = model.scaled(seen), model.scaled(at)
     k = model.covariance(seen, seen).astype(float) + model.noise * np.eye(len(y))
@@ -67,7 +67,7 @@ class TestSurrogate:
     def test_the_loss_is_the_density_of_a_normal_distribution(self) -> None:
         model = Surrogate((2,))
         x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-        points, y = Points(x, x), np.array([0.3, -1.0, 0.5, 0.9])
+        points, y = Features(x, x), np.array([0.3, -1.0, 0.5, 0.9])
         scaled = model.scaled(points)
         k = model.covariance(scaled, scaled).astype(float) + model.noise * np.eye(4)
         expected = 0.5 * y @ np.linalg.solve(k, y) + 0.5 * np.linalg.slogdet(k)[1]
@@ -99,7 +99,7 @@ class TestPosterior:
     def begun(self, count: int = 10) -> Posterior:
         return Posterior(self.model, POOL, POOL.take(self.rows[:count]), self.y[:count])
 
-    def check(self, posterior: Posterior, count: int, pool: Points = POOL) -> None:
+    def check(self, posterior: Posterior, count: int, pool: Features = POOL) -> None:
         mean, variance = exact(self.model, POOL.take(self.rows[:count]), self.y[:count], pool)
         assert posterior.mean == pytest.approx(mean, abs=2e-4)
         assert posterior.variance == pytest.approx(variance, abs=2e-4)
@@ -133,11 +133,11 @@ class TestPosterior:
         posterior = self.begun(30)
         mean, variance = posterior.mean, posterior.variance
         other = np.setdiff1d(np.arange(len(CODES)), self.rows)[:3]
-        believed = [posterior.believe(POOL.take(np.array([row]))) for row in other]
+        believed = [posterior.fantasize(POOL.take(np.array([row]))) for row in other]
         assert believed == pytest.approx(mean[other], abs=1e-4)
         assert posterior.mean == pytest.approx(mean, abs=1e-4)
         assert (posterior.variance[other] < 0.6 * variance[other]).all()
-        posterior.forget()
+        posterior.drop_fantasies()
         self.check(posterior, 30)
         posterior.add(POOL.take(self.rows[30:31]), self.y[30])
         self.check(posterior, 31)
@@ -196,7 +196,7 @@ class TestLearner:
     def test_extends_and_refits(self) -> None:
         rows = np.random.default_rng(3).permutation(len(CODES))[:40]
         values = np.exp(truth(rows))
-        learner = Learner(ENCODER.sizes, ratios)
+        learner = PoolSurrogate(ENCODER.sizes, ratios)
         assert not learner.ready
         refits = [n for n in range(8, 41) if learner.learn(POOL, POOL.take(rows[:n]), values[:n])]
         assert refits == [8, 10, 13, 17, 22, 28, 35]
@@ -204,13 +204,13 @@ class TestLearner:
         assert np.corrcoef(np.log(learner.medians()[rest]), truth(rest))[0, 1] > 0.9
 
     def test_restarts(self) -> None:
-        learner = Learner(ENCODER.sizes, ratios)
+        learner = PoolSurrogate(ENCODER.sizes, ratios)
         learner.learn(POOL, POOL.take(np.arange(10)), np.arange(1.0, 11.0))
         learner.restart()
         assert learner.learn(POOL, POOL.take(np.arange(5)), np.arange(5.0, 10.0))
 
     def test_probability_below(self) -> None:
-        learner = Learner(ENCODER.sizes, ratios)
+        learner = PoolSurrogate(ENCODER.sizes, ratios)
         rows = np.arange(0, len(CODES), 9)
         learner.learn(POOL, POOL.take(rows), np.exp(truth(rows)))
         mean, sd = learner.logs()

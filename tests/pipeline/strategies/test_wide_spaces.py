@@ -94,7 +94,7 @@ def network_of(space: Any, architecture: Architecture) -> Hashable:
 
 
 def judge(architecture: Architecture) -> TrialResult:
-    """More choices make a network better and dearer; some fail, some are too dear."""
+    """More choices make a network better and dearer; some fail, some are too expensive."""
     size, number = len(architecture), int(architecture_id(architecture)[:6], 16)
     if number % 11 == 0:
         return TrialResult("failed", error="unlucky")

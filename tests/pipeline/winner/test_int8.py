@@ -22,7 +22,7 @@ from helpers.cli import Finished, check_message, command, records, small_config
 from latency_models.devices.device import Device
 from latency_models.graph.static_costs import static_costs
 from pipeline.config.file import parse_config
-from pipeline.costs.precision import calibration, prepare_of
+from pipeline.costs.precision import calibration, quantizer_for
 from pipeline.data import load_data
 from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
@@ -157,8 +157,8 @@ class TestCalibration:
         assert len({image.tobytes() for image in images}) > 250
 
     def test_an_fp32_device_runs_what_it_is_given(self) -> None:
-        assert prepare_of("fp32")(b"model") == b"model"
-        assert prepare_of("int8") is quantize_like
+        assert quantizer_for("fp32")(b"model") == b"model"
+        assert quantizer_for("int8") is quantize_like
 
 
 class TestTheBundle:

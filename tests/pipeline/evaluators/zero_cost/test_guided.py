@@ -22,9 +22,9 @@ from pipeline.engines.trial import TrialResult
 from pipeline.errors import ConfigError
 from pipeline.evaluators.zero_cost.candidates import proxies_of
 from pipeline.spaces.base import Architecture, Choice, architecture_id
-from pipeline.strategies.features import Encoder
+from pipeline.strategies.features import Featurizer
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.integer_codes import Coding
+from pipeline.strategies.integer_codes import IntegerCodes
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import FAILED_SCORE
@@ -34,18 +34,18 @@ from pipeline.trials.reporter import Reporter
 class TestEncoder:
     SPACE = flat(3, 3)
 
-    def encoder(self, score: Any, names: tuple[str, ...] = ("told",)) -> tuple[Encoder, Coding, Any]:
-        coding = Coding(self.SPACE.choices)
+    def featurizer(self, score: Any, names: tuple[str, ...] = ("told",)) -> tuple[Featurizer, IntegerCodes, Any]:
+        coding = IntegerCodes(self.SPACE.choices)
         codes = coding.every()
-        return Encoder(self.SPACE, coding, codes, Told(score, names)), coding, codes
+        return Featurizer(self.SPACE, coding, codes, Told(score, names)), coding, codes
 
     def test_scores_are_a_group_of_their_own(self) -> None:
-        coding = Coding(self.SPACE.choices)
-        plain = Encoder(self.SPACE, coding, coding.every())
-        encoder, _, codes = self.encoder(lambda each: each["c0"], ("one", "two"))
-        assert encoder.sizes == (*plain.sizes, 2)
-        assert (encoder.points(codes).x[:, :-2] == plain.points(codes).x).all()
-        assert encoder.points(codes[:0]).x.shape == (0, sum(encoder.sizes))
+        coding = IntegerCodes(self.SPACE.choices)
+        plain = Featurizer(self.SPACE, coding, coding.every())
+        featurizer, _, codes = self.featurizer(lambda each: each["c0"], ("one", "two"))
+        assert featurizer.sizes == (*plain.sizes, 2)
+        assert (featurizer.points(codes).x[:, :-2] == plain.points(codes).x).all()
+        assert featurizer.points(codes[:0]).x.shape == (0, sum(featurizer.sizes))
 
     def test_any_unit_and_scale_is_the_same(self) -> None:
         """Ranks: of c0 + 10 c1 and of its exponential, however huge."""
@@ -54,15 +54,17 @@ class TestEncoder:
             lambda each: each["c0"] + 10 * each["c1"],
             lambda each: 10.0 ** (9 * each["c0"] + 99 * each["c1"]),
         ):
-            encoder, _, codes = self.encoder(score)
-            points.append(encoder.points(codes).x[:, -1])
+            featurizer, _, codes = self.featurizer(score)
+            points.append(featurizer.points(codes).x[:, -1])
         assert (points[0] == points[1]).all()
         assert len(set(points[0].tolist())) == 9
 
     def test_infinite_scores_are_the_ends_and_missing_ones_the_middle(self) -> None:
         told = {0: -np.inf, 1: np.nan, 2: np.inf}
-        encoder, coding, codes = self.encoder(lambda each: told[each["c0"]] if each["c1"] != 1 else float(each["c2"]))
-        x = encoder.points(codes).x[:, -1]
+        featurizer, coding, codes = self.featurizer(
+            lambda each: told[each["c0"]] if each["c1"] != 1 else float(each["c2"])
+        )
+        x = featurizer.points(codes).x[:, -1]
         assert np.isfinite(x).all()
         at = {(a["c0"], a["c1"]): value for a, value in zip(coding.architectures(codes), x.tolist(), strict=True)}
         assert at[0, 0] == min(x)
@@ -71,15 +73,15 @@ class TestEncoder:
 
     @pytest.mark.parametrize("value", [1.0, np.nan, np.inf])
     def test_scores_that_tell_nothing_do_no_harm(self, value: float) -> None:
-        encoder, _, codes = self.encoder(lambda _: value)
-        points = encoder.points(codes)
+        featurizer, _, codes = self.featurizer(lambda _: value)
+        points = featurizer.points(codes)
         assert len(set(points.x[:, -1].tolist())) == 1
         assert np.isfinite(points.linear).all()
 
     def test_the_samples_points_are_its_points(self) -> None:
-        encoder, _, codes = self.encoder(lambda each: each["c0"])
-        assert (encoder.sample.x == encoder.points(codes).x).all()
-        assert (encoder.sample.linear == encoder.points(codes).linear).all()
+        featurizer, _, codes = self.featurizer(lambda each: each["c0"])
+        assert (featurizer.sample.x == featurizer.points(codes).x).all()
+        assert (featurizer.sample.linear == featurizer.points(codes).linear).all()
 
 
 def noise(architecture: Architecture) -> float:
@@ -111,7 +113,7 @@ class TestGuided:
 
     def test_few_candidates_are_scored_where_that_is_dear(self) -> None:
         for space in (huge(), flat(6, 4)):
-            told = Told(noise, dear=True)
+            told = Told(noise, expensive=True)
             drive(guided(space, told), judge, 20)
             assert 300 < len(told.asked) <= 400 + 20 * 24
 
@@ -122,7 +124,7 @@ class TestGuided:
 
     def test_a_tiny_space_is_searched_whole(self) -> None:
         space = Choices(Choice("a", (1, 2, 3)), Choice("b", (1, 2)))
-        assert len(drive(guided(space, Told(noise, dear=True)), judge, 50)) == 6
+        assert len(drive(guided(space, Told(noise, expensive=True)), judge, 50)) == 6
 
     def test_a_resumed_search_asks_for_the_same(self) -> None:
         """As after a kill: a fresh strategy with fresh scores hears the first trials again."""
@@ -198,7 +200,7 @@ class TestPublished:
         asked = [bench.space.at(n) for n in (0, 8, 26)]
         assert selected.scores(asked)[:, 0].tolist() == [0, 1, 5]
         assert selected.seconds is None
-        assert not selected.dear
+        assert not selected.expensive
 
     def test_from_another_file_in_another_order(self, tmp_path: Path) -> None:
         path = write_scores(

@@ -20,7 +20,7 @@ from pipeline.errors import EvaluatorError
 from pipeline.evaluators.zero_cost.codes import bends
 from pipeline.evaluators.zero_cost.scores import SCORES, score_of
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.spaces.convnet_blocks import SqueezeExcitation
+from pipeline.spaces.convnet_net import SqueezeExcitation
 from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse
 from pipeline.spaces.nasbench201_net import LABELS

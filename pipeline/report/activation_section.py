@@ -13,7 +13,7 @@ from pipeline.spaces.base import activations_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.activations.facts import Effect, Effects, Learnt, PlaceCost, Site
+    from pipeline.activations.facts import ActivationSite, Effect, Effects, LearnedParameter, PlaceCost
     from pipeline.run import RunDirectory
     from pipeline.trials.journal import TrialRecord
 
@@ -157,7 +157,7 @@ def _trials(count: int) -> str:
     return f"{count} trial{'' if count == 1 else 's'}"
 
 
-def _sites(images: int, sites: Sequence[Site], missing: str) -> dict[str, Any]:
+def _sites(images: int, sites: Sequence[ActivationSite], missing: str) -> dict[str, Any]:
     groups = grouped(sites)
     left_out = max(0, len(groups) - MOST_PANELS)
     dead = [site for site in sites if site.dead]
@@ -177,15 +177,15 @@ def _sites(images: int, sites: Sequence[Site], missing: str) -> dict[str, Any]:
     }
 
 
-def grouped(sites: Sequence[Site]) -> list[list[Site]]:
+def grouped(sites: Sequence[ActivationSite]) -> list[list[ActivationSite]]:
     """Sites with the same function together, those with parameters of their own each for itself, in order."""
-    groups: dict[str, list[Site]] = {}
+    groups: dict[str, list[ActivationSite]] = {}
     for site in sites:
         groups.setdefault(f"{site.path}: {site.kind}" if site.learnt else site.kind, []).append(site)
     return list(groups.values())
 
 
-def _site(site: Site) -> dict[str, Any]:
+def _site(site: ActivationSite) -> dict[str, Any]:
     return {
         "path": site.path,
         "place": site.place or "fixed",
@@ -200,7 +200,7 @@ def _site(site: Site) -> dict[str, Any]:
     }
 
 
-def _learnt(parameters: Sequence[Learnt]) -> list[str]:
+def _learnt(parameters: Sequence[LearnedParameter]) -> list[str]:
     """A line for each parameter; one whose values stand alone gets one line, too."""
     lines = []
     for name, group in groupby(parameters, key=lambda each: each.name.partition("[")[0]):
@@ -211,5 +211,5 @@ def _learnt(parameters: Sequence[Learnt]) -> list[str]:
     return lines
 
 
-def _both(parameters: Sequence[Learnt]) -> tuple[list[float], list[float]]:
+def _both(parameters: Sequence[LearnedParameter]) -> tuple[list[float], list[float]]:
     return [each.start for each in parameters], [each.learnt for each in parameters]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ReferencesError
 from pipeline.references.records import read
-from pipeline.references.verdict import costs_of, rows, verdict
+from pipeline.references.verdict import reference_costs, rows, verdict
 from pipeline.report.text import number
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def finished_points(run: RunDirectory, manifest: Mapping[str, Any] | None) -> li
     """The references and, because they were trained longer than candidates are, the finished winner beside them."""
     known = _known(run)
     found = [
-        Finished(reference.name, reference.metrics["accuracy_validation"], costs_of(reference.metrics))
+        Finished(reference.name, reference.metrics["accuracy_validation"], reference_costs(reference.metrics))
         for reference in (known.references if known else ())
         if reference.status == "ok"
     ]

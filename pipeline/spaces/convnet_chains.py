@@ -12,13 +12,13 @@ from export.activations import table as activations
 from latency_models.predictors.operators import Operator, constant, convolution, elementwise
 from pipeline.nni_types import model_context
 from pipeline.spaces.base import Piece, Probe
-from pipeline.spaces.convnet_blocks import KINDS, BlockSettings, SqueezeExcitation, convolution_and_norm
+from pipeline.spaces.convnet_net import KINDS, BlockSettings, SqueezeExcitation, convolution_and_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.spaces.base import Value
-    from pipeline.spaces.convnet_blocks import Plan
+    from pipeline.spaces.convnet_net import Plan
 
 _CALL = constant("call")
 Shape = tuple[int, int, int]

@@ -17,14 +17,14 @@ from export.exporter.graph_builder import cost_graph
 from pipeline.activations.record import record_activations
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.costs import gpu_facts, measured_metrics
-from pipeline.costs.precision import prepare_of
+from pipeline.costs.precision import quantizer_for
 from pipeline.errors import NothingFeasibleError
 from pipeline.spaces.base import activations_of
-from pipeline.trials.result import is_stopped, stop_told
+from pipeline.trials.result import is_stopped, stop_phrase
+from pipeline.winner.finalize import FinalModel, ModelFinalizer, outputs_of
 from pipeline.winner.int8 import Int8, of_device, try_int8
 from pipeline.winner.model_card import card_facts, image_model, model_metadata
 from pipeline.winner.pick import front_of, ranked
-from pipeline.winner.realise import Realised, Realiser, outputs_of
 
 if TYPE_CHECKING:
     from latency_models.timing.meter import Latency
@@ -41,13 +41,13 @@ _REMEASURE_S = 1.0
 
 
 @dataclass(frozen=True)
-class _Winner(Realised):
+class _Winner(FinalModel):
     """A trial as a product."""
 
     record: TrialRecord
 
 
-class Finisher:
+class BundleBuilder:
     """Finishes one run; holds what its steps share.
 
     Args:
@@ -58,9 +58,9 @@ class Finisher:
 
     def __init__(self, run: RunDirectory, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
         self._run, self._data, self._space, self._reporter = run, data, space, reporter
-        self._realiser = Realiser(run, data, reporter)
+        self._realiser = ModelFinalizer(run, data, reporter)
         self._device, self._meter = self._realiser.device, self._realiser.meter
-        self._prepare = prepare_of(self._device.precision)
+        self._prepare = quantizer_for(self._device.precision)
         self._forms = forms_of(space, self._device, self._meter)
         self._limits = self._realiser.limits
 
@@ -78,7 +78,7 @@ class Finisher:
         order = ranked(self._run, records, pick)
         for record in self._remeasured(order, pick, misses):
             if is_stopped(record.details):
-                self._reporter.note(f"{record.id} was {stop_told(record.details)} in the search; now it gets all")
+                self._reporter.note(f"{record.id} was {stop_phrase(record.details)} in the search; now it gets all")
             winner = self._realised(record)
             broken = self._realiser.broken(winner.profile)
             if broken:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from pipeline.strategies.features import Points, Rows
+    from pipeline.strategies.features import Features, Rows
 
 _REFIT_GROWTH = 1.25
 _CONTROLLER = ThreadpoolController()
@@ -85,7 +85,7 @@ def ratios(values: Array) -> Scale:
     return Scale.of(values, -max(1e-3 * float(np.median(values)), 1e-12))
 
 
-class Learner:
+class PoolSurrogate:
     """A surrogate of one quantity, fitted anew whenever there is a quarter more to learn from, extended in between.
 
     Args:
@@ -113,7 +113,7 @@ class Learner:
         """What was learnt from isn't what it was: the next `learn` begins with a fit."""
         self._refit_at = 0
 
-    def learn(self, pool: Points, seen: Points, values: Array) -> bool:
+    def learn(self, pool: Features, seen: Features, values: Array) -> bool:
         """Take in the observations `values` (n,), n ≥ 1, of which the first are those of the last time.
 
         Returns:
@@ -131,7 +131,7 @@ class Learner:
         self._known = len(values)
         return refit
 
-    def replace(self, kept: Rows, fresh: Points) -> None:
+    def replace(self, kept: Rows, fresh: Features) -> None:
         """The pool changes; see `Posterior.replace`."""
         if self.ready:
             self.posterior.replace(kept, fresh)
@@ -151,11 +151,11 @@ class Learner:
         within: Array = ndtr((math.log(max(limit - self.scale.shift, 1e-300)) - mean) / sd)
         return within
 
-    def believe(self, point: Points) -> float:
-        """The value to expect of a point, taken for observed until `forget`."""
-        return float(self.scale.values(np.array([self.posterior.believe(point)]))[0])
+    def fantasize(self, point: Features) -> float:
+        """The value to expect of a point, taken for observed until `drop_fantasies`."""
+        return float(self.scale.values(np.array([self.posterior.fantasize(point)]))[0])
 
-    def forget(self) -> None:
+    def drop_fantasies(self) -> None:
         """Without what was only believed."""
         if self.ready:
-            self.posterior.forget()
+            self.posterior.drop_fantasies()

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from pipeline.run import RunDirectory
     from pipeline.trials.reporter import Reporter
     from pipeline.trials.result import Progress
-    from pipeline.winner.int8_search import Found
+    from pipeline.winner.int8_search import Int8Outcome
 
 _FINAL_MEASURE_S = 3.0
 
 
 @dataclass(frozen=True)
-class Realised:
+class FinalModel:
     """A network as a product.
 
     Attributes:
@@ -60,7 +60,7 @@ class Realised:
     graph: onnx.ModelProto
     quantized: bytes | None
     profile: Profile
-    int8: Found | None = field(default=None, kw_only=True)
+    int8: Int8Outcome | None = field(default=None, kw_only=True)
 
     @property
     def deployed(self) -> bytes:
@@ -75,7 +75,7 @@ def outputs_of(model: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray
         return cast("npt.NDArray[np.float32]", model(torch.from_numpy(inputs)).numpy())
 
 
-class Realiser:
+class ModelFinalizer:
     """Realises networks of one run; holds what they share.
 
     Args:
@@ -102,7 +102,7 @@ class Realiser:
         metadata: Mapping[str, str],
         forms: Mapping[str, str] | None = None,
         progress: Progress | None = None,
-    ) -> Realised:
+    ) -> FinalModel:
         """Trained to the end, exported and measured.
 
         Args:
@@ -124,7 +124,7 @@ class Realiser:
         if quantized is not None:
             counted = static_costs(plain, self.device)  # scales and zero points are no parameters
             measured = replace(measured, macs=counted.macs, params=counted.params)
-        return Realised(model, facts, graph, quantized, measured, int8=int8)
+        return FinalModel(model, facts, graph, quantized, measured, int8=int8)
 
     def recipe_digest(self) -> str:
         """A hash of all that decides, beside the network and its seed, what a training comes to."""
@@ -150,7 +150,7 @@ class Realiser:
             measured = profile(content, self.device, budget_s=_FINAL_MEASURE_S, meter=self.meter)
         return measured
 
-    def _quantized(self, graph: onnx.ModelProto) -> Found | None:
+    def _quantized(self, graph: onnx.ModelProto) -> Int8Outcome | None:
         if self.device.precision != INT8:
             return None
         self._reporter.stage("Quantising to INT8, the device's precision")
