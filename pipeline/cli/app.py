@@ -334,7 +334,7 @@ def main() -> None:
     """Run a command; turn what it raises into a message and an exit code."""
     # OpenMP threads that wait by spinning take the cores that others need: on a busy machine training a small net
     # was seen 10 times slower. Spinning briefly before they sleep costs nothing on an idle one
-    # (benchmarks/busy_training.py). It has to be said before torch is imported; child processes inherit it.
+    # (benchmarks/studies/busy_training.py). It has to be said before torch is imported; child processes inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # NumPy's linear algebra does the same; its matrices here are too small for several threads to gain anything, and
     # fitting a cost model was seen 60 times slower on a busy machine.

@@ -19,5 +19,5 @@ FOLDER = REPOSITORY / "benchmarks"
 def scripts(*names: str) -> list[ModuleType]:
     """Modules of that folder, imported as when one of its scripts runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(FOLDER), *sys.path])
+        patch.setattr(sys, "path", [str(FOLDER), str(FOLDER / "studies"), *sys.path])
         return [importlib.import_module(name) for name in names]

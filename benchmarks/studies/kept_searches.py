@@ -1,4 +1,7 @@
-"""Searches that a benchmark keeps in a folder: begun, gone on with, and read again once they are finished."""
+"""Searches that a benchmark keeps in a folder: begun, gone on with, and read again once they are finished.
+
+Part of finished studies (`joint_search.py`, `precision_search.py`, `real_training.py`), not maintained.
+"""
 
 from __future__ import annotations
 
@@ -137,9 +140,9 @@ def quick_graphs(run: Path, trials: Sequence[Mapping[str, Any]]) -> list[onnx.Mo
     """The graphs that the search timed: untrained weights, lowered as the final file is."""
     from export.exporter.graph_builder import quick_graph
     from pipeline.run import RunDirectory
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
 
-    data, space = prepare(RunDirectory.open(run).config, str(run))
+    data, space = load_inputs(RunDirectory.open(run).config, str(run))
     return [quick_graph(space.build(trial["architecture"]), data.input_shape)[0] for trial in trials]
 
 
