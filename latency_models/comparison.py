@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latency_models.profile import Profile, profile
+from latency_models.model_profile import Profile, profile
 from latency_models.timing.meter import LatencyMeter, Ratio, same_environment
 
 if TYPE_CHECKING:

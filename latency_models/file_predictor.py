@@ -6,12 +6,8 @@ are timed when they are first needed and kept, by the environment's fingerprint,
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -19,6 +15,7 @@ import platformdirs
 from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
 from latency_models.devices.environment import capture
 from latency_models.errors import DeviceError
+from latency_models.files import write_whole
 from latency_models.kernels.operators import operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
 from latency_models.microbench.benchmarks import observe
@@ -27,6 +24,7 @@ from latency_models.predictors.operators import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from latency_models.devices.device import Device
     from latency_models.predictors.operator_model import Observation
@@ -170,18 +168,8 @@ class PredictorStore:
             return None
 
     def _write(self, path: Path, document: dict[str, Any]) -> None:
-        """Atomic: a reader sees the old file or the new one."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(document, file)
-                Path(temporary).replace(path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(temporary).unlink()
-                raise
+            write_whole(path, json.dumps(document))
         except OSError as error:
             self.warnings.append(f"{path} can't be written ({error.strerror or error}); what was timed is not kept")
 

@@ -7,25 +7,23 @@ were needed are timed.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 import platformdirs
 
+from latency_models.files import write_whole
 from latency_models.timing.interleaving import StopRule, burst_runs, interleave, warm_up
 from latency_models.timing.reference_models import ANCHOR, reference_model
 from latency_models.timing.statistics import low_time, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from latency_models.devices.environment import Environment
     from latency_models.timing.timers import Timer
@@ -84,7 +82,7 @@ class ReferenceStore:
                 entry = document["environments"].setdefault(environment.fingerprint, {})
                 entry["environment"] = environment.as_dict()
                 entry.setdefault("references", {})[name] = asdict(answer)
-                self._write(document)
+                write_whole(self.path, json.dumps(document, indent=1, sort_keys=True))
                 return answer
         except OSError as error:
             self._warn(f"{self.path} can't be written ({error.strerror or error}); reference times are not kept")
@@ -116,18 +114,6 @@ class ReferenceStore:
     def _of(document: dict[str, Any], environment: Environment) -> dict[str, ReferenceTime]:
         entry = document["environments"].get(environment.fingerprint, {})
         return {name: ReferenceTime(**fields) for name, fields in entry.get("references", {}).items()}
-
-    def _write(self, document: dict[str, Any]) -> None:
-        """Atomic: a reader sees the old file or the new one."""
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1, sort_keys=True)
-            Path(temporary).replace(self.path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
 
 
 def calibrate(name: str, timer: Timer, anchor: ReferenceTime | None) -> ReferenceTime:

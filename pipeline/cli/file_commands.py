@@ -89,7 +89,7 @@ def profile(
     With `per_node` the result says where the time goes, too.
     """
     from latency_models.devices.resolve import resolve_device
-    from latency_models.profile import profile as measure
+    from latency_models.model_profile import profile as measure
     from pipeline.costs.precision import INT8, prepared_file
 
     found = resolve_device(device, threads, batch_size, precision)

@@ -12,7 +12,7 @@ from pipeline.errors import ReadingError
 if TYPE_CHECKING:
     from latency_models.devices.device import Device
     from latency_models.graph.static_costs import StaticCosts
-    from latency_models.profile import Profile
+    from latency_models.model_profile import Profile
     from latency_models.timing.meter import Latency
 
 MEGABYTE = 10**6

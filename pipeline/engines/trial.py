@@ -14,7 +14,7 @@ import torch
 
 from export.exporter.graph_builder import cost_graph, quick_graph
 from export.quantization.quantize import quantize_int8
-from latency_models.profile import energy_of
+from latency_models.model_profile import energy_of
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.activation_forms import forms_of

@@ -16,7 +16,7 @@ import torch
 
 from export.exporter.onnx_export import export_model
 from latency_models.graph.static_costs import static_costs
-from latency_models.profile import profile
+from latency_models.model_profile import profile
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.costs import measured_metrics
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from latency_models.profile import Profile
+    from latency_models.model_profile import Profile
     from pipeline.data import DataSet
     from pipeline.run import RunDirectory
     from pipeline.trials.reporter import Reporter

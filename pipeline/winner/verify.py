@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
 from latency_models.errors import DeviceError
 from latency_models.graph.static_costs import static_costs
-from latency_models.profile import profile
+from latency_models.model_profile import profile
 from pipeline.config.device import device_on_a_word
 from pipeline.config.file import parse_section
 from pipeline.config.run import DeviceOptions

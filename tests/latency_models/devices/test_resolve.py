@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from latency_models.devices import device as module
 from latency_models.devices import device_file
+from latency_models.devices import resolve as module
 from latency_models.devices.device import DEVICES, Device
 from latency_models.devices.device_file import DeviceDefinition
 from latency_models.devices.environment import capture
@@ -158,7 +158,7 @@ def test_the_fingerprint_tells_settings_apart_and_not_the_load(monkeypatch: pyte
 
 def test_a_cpu_loads_neither_torch_nor_the_file() -> None:
     code = (
-        "import sys, latency_models.errors, latency_models.devices.device as d; print('onnxruntime' in sys.modules);"
+        "import sys, latency_models.errors, latency_models.devices.resolve as d; print('onnxruntime' in sys.modules);"
         "d.resolve_device('cpu'); print(any(name in sys.modules for name in ('torch', 'yaml', 'pydantic')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

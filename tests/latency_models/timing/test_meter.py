@@ -247,7 +247,7 @@ def test_together_each_model_comes_first_in_turn(store: Path) -> None:
 def test_a_model_that_differs_from_itself_by_session_is_not_different(store: Path) -> None:
     timer = DrawnTimer({SMALL: 1e5, LARGER: 1e5}, session_sd=0.01)
     ratios = [meter_of(store, timer).compare(LARGER, SMALL, budget_s=0.1) for _ in range(30)]
-    assert sum(ratio.different for ratio in ratios) <= 4
+    assert sum(ratio.different for ratio in ratios) <= 6  # one or two are expected, seven of 30 once in 3,000 runs
 
 
 # ---- records against each other

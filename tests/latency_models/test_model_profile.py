@@ -19,7 +19,7 @@ from latency_models.devices.device import Device
 from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
 from latency_models.graph.model_file import parse
 from latency_models.graph.static_costs import StaticCosts, static_costs
-from latency_models.profile import energy_of, gpu_memory_of, profile
+from latency_models.model_profile import energy_of, gpu_memory_of, profile
 from latency_models.runners.runner import OnnxRuntimeRunner
 from latency_models.timing.meter import LatencyMeter
 
@@ -33,7 +33,7 @@ CONTRACT = {
 @pytest.fixture(autouse=True)
 def no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on a machine whose CPU counts its energy."""
-    monkeypatch.setattr("latency_models.profile.energy_counter", lambda device: Unavailable("none here"))
+    monkeypatch.setattr("latency_models.model_profile.energy_counter", lambda device: Unavailable("none here"))
 
 
 def test_static_costs_by_hand() -> None:
@@ -69,9 +69,9 @@ def test_the_footprint_is_there_where_it_is_asked_for(store: Path) -> None:
 def test_energy_is_what_the_runs_spend(monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter that goes up with the thread's time at work: 1 W then, nothing when idle."""
     spent = EnergyCounter("stand-in", lambda: (time.thread_time_ns() // 1000,))
-    monkeypatch.setattr("latency_models.profile.energy_counter", lambda device: spent)
+    monkeypatch.setattr("latency_models.model_profile.energy_counter", lambda device: spent)
     short = partial(energy_per_run_mj, seconds=0.05, idle_seconds=0.05)
-    monkeypatch.setattr("latency_models.profile.energy_per_run_mj", short)
+    monkeypatch.setattr("latency_models.model_profile.energy_per_run_mj", short)
     found = energy_of(NET, Device())
     assert isinstance(found, float)
     assert 0 < found < 50
@@ -88,7 +88,7 @@ def test_gpu_memory_is_what_the_model_adds_to_a_runtime_that_is_there(monkeypatc
             loaded.append(len(content))
             nvml.hold(len(content))
 
-    monkeypatch.setattr("latency_models.profile._runner", Holding)
+    monkeypatch.setattr("latency_models.model_profile._runner", Holding)
     assert gpu_memory_of(NET, Device("cuda", provider="CUDAExecutionProvider")) == len(NET)
     assert len(loaded) == 2
     nvml.failing = {"nvmlInit": 9}
