@@ -1,4 +1,4 @@
-"""Every `hwnas …` command in the documentation's code blocks is one that the command line understands."""
+"""The documentation against the code: commands that exist, and a map of the folders that is whole."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pipeline.cli.app import app
 
 PAGES = sorted(path for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")] if path.is_file())
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PACKAGES = ("pipeline", "export", "latency_models")
+MAP = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def documented(text: str) -> list[list[str]]:
@@ -58,3 +60,35 @@ def test_the_reader_of_this_test_finds_mistakes() -> None:
     assert mistake(calls[0]) is None
     assert "serach" in str(mistake(calls[1]))
     assert "--cvs" in str(mistake(calls[2]))
+
+
+def in_tree(text: str) -> set[str]:
+    """The paths in a page's tree: a code block of lines `name  meaning`, where two spaces more lead into a folder."""
+    block = re.search(r"^```text\n(pipeline/.*?)^```", text, re.DOTALL | re.MULTILINE)
+    paths: set[str] = set()
+    parents: list[str] = []
+    for line in block[1].splitlines() if block else []:
+        name = line.split()[0]
+        parents[(len(line) - len(line.lstrip())) // 2 :] = [name]
+        paths.add("".join(parents))
+    return paths
+
+
+def named(text: str) -> set[str]:
+    """The files and folders that a page's sentences and tables name."""
+    return {found for found in re.findall(r"`([\w./-]+)`", text) if re.search(r"(\.(py|toml|md)|/)$", found)}
+
+
+def test_the_map_names_what_exists() -> None:
+    places = (REPOSITORY, *(REPOSITORY / package for package in PACKAGES))
+    missing = {path for path in named(MAP) if not any((place / path).exists() for place in places)}
+    assert missing | {path for path in in_tree(MAP) if not (REPOSITORY / path).exists()} == set()
+
+
+def test_every_folder_and_root_file_is_on_the_map() -> None:
+    roots = [REPOSITORY / package for package in PACKAGES]
+    files = [path for root in roots for path in root.rglob("*.py") if path.name != "__init__.py"]
+    folders = {parent for path in files for parent in path.parents if any(parent.is_relative_to(r) for r in roots)}
+    wanted = {f"{folder.relative_to(REPOSITORY)}/" for folder in folders}
+    wanted |= {str(path.relative_to(REPOSITORY)) for path in files if path.parent in roots}
+    assert wanted == in_tree(MAP)
