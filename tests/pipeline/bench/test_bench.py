@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
 import math
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import pipeline
 from helpers.cli import check_message, small_config, spawn, wait_for
 from helpers.places import shared_data
 from helpers.published import EVALUATOR, bench_config, plain_row, write_table
 from pipeline.bench.config import load_bench
 from pipeline.bench.curves import Truth, value_at, values_at
-from pipeline.bench.results import KeptResults
+from pipeline.bench.results import KeptResults, code_digest, deciding_files
 from pipeline.bench.run import Task, Workbench
 from pipeline.bench.summary import mean_with_interval, plotted_trials
 from pipeline.errors import ConfigError, RunDirectoryError
@@ -307,6 +310,29 @@ def test_a_wrong_config_is_told_before_anything_is_written(
 def test_a_directory_that_holds_something_else(hwnas: Any, tmp_path: Path) -> None:
     config = bench_config(tmp_path)
     check_message(hwnas("bench", config, "--output", tmp_path), 2, str(tmp_path), "holds no results")
+
+
+class TestCodeThatDecides:
+    def test_it_holds_whatever_a_search_imports(self, tmp_path: Path) -> None:
+        for strategies, space in ((["guided", "controller"], {}), (["tpe"], {"space": {"name": "nasbench201"}})):
+            with contextlib.suppress(ConfigError):  # the small table knows nothing of that space
+                bench = workbench(tmp_path, strategies=strategies, **space)
+                for number in range(len(strategies)):
+                    bench.run(Task(number, "slow_ms", 0))
+        names = [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "export", "latency_models")]
+        imported = {Path(str(sys.modules[name].__file__)) for name in names}
+        root = Path(pipeline.__file__).parents[1]
+        assert len(imported) > 50
+        assert imported <= set(deciding_files(root))
+
+    def test_any_change_of_any_file_is_seen(self, tmp_path: Path) -> None:
+        digests = set()
+        for root, content in enumerate(("a = 1", "a = 2", "a = 2")):
+            file = tmp_path / str(root) / "pipeline" / "evaluators" / f"{'renamed' if root == 2 else 'old'}.py"
+            file.parent.mkdir(parents=True)
+            file.write_text(content)
+            digests.add(code_digest(tmp_path / str(root)))
+        assert len(digests) == 3
 
 
 def test_one_process_a_directory(tmp_path: Path) -> None:
