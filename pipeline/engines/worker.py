@@ -1,6 +1,6 @@
 """The child process of an engine: judges candidates one by one and answers in JSON lines.
 
-Started as `python -m pipeline.engines.worker REQUEST_FD ANSWER_FD PARENT_PID`. Its stdout and stderr belong to the
+Started as `python -P -m pipeline.engines.worker REQUEST_FD ANSWER_FD PARENT_PID`. Its stdout and stderr belong to the
 libraries and go to the run's log. A candidate that raises is a failed trial; one that kills this process is
 noticed by the parent.
 """

@@ -138,14 +138,8 @@ class WorkerClient:
     def _start(self) -> None:
         child_in, self._requests = os.pipe()
         self._answers, child_out = os.pipe()
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline.engines.worker",
-            str(child_in),
-            str(child_out),
-            str(os.getpid()),
-        ]
+        # -P: a `pipeline.py` of the user's, in the working folder, isn't taken for this package.
+        command = [sys.executable, "-P", "-m", "pipeline.engines.worker", *map(str, (child_in, child_out, os.getpid()))]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # a session of its own: Ctrl-C is the parent's to handle
                 command,

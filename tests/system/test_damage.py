@@ -125,9 +125,9 @@ def untrained_model(run: Path) -> bytes:
     """An ONNX file of the run's first architecture, as it is before any training."""
     from export.exporter.graph_builder import quick_graph
     from pipeline.run import RunDirectory
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
 
-    data, space = prepare(RunDirectory.open(run).config, "config.yaml")
+    data, space = load_inputs(RunDirectory.open(run).config, "config.yaml")
     graph, _ = quick_graph(space.build(records(run)[0].architecture), data.input_shape)
     return bytes(graph.SerializeToString())
 
@@ -135,10 +135,10 @@ def untrained_model(run: Path) -> bytes:
 def _another_checkpoint(run: Path, weights: Path, *, renamed: bool) -> str:
     """Put the weights of the run's other-sized network in the place of the picked one's."""
     from pipeline.run import RunDirectory
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
     from pipeline.winner import checkpoint
 
-    _, space = prepare(RunDirectory.open(run).config, "config.yaml")
+    _, space = load_inputs(RunDirectory.open(run).config, "config.yaml")
     found = {record.id: record for record in records(run)}
     picked = found[weights.stem]
     other = next(r for r in found.values() if r.objectives["params"] != picked.objectives["params"])

@@ -44,12 +44,12 @@ def unbroken(strategy: str, folder: Path) -> list[str]:
     from helpers.instant import search
     from pipeline.config.file import load_config
     from pipeline.engines.trial import TrialResult, TrialRunner
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
     from pipeline.trials.journal import TrialRecord
     from pipeline.trials.objectives import excess
 
     loaded = load_config(config(folder / "unbroken.yaml", strategy, "Hash"))
-    _, space = prepare(loaded, "config.yaml")
+    _, space = load_inputs(loaded, "config.yaml")
     runner = TrialRunner(loaded)
     runner.meter.measure = lambda *_, **__: _Latency()  # type: ignore[method-assign,assignment]  # no clock is needed
 

@@ -32,7 +32,7 @@ def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
     from pipeline.config.file import parse_config
     from pipeline.engines.inline import InlineEngine
     from pipeline.nni_types import Random, SimplifiedModelSpace
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
     from pipeline.trials.budget import Budget
     from pipeline.trials.journal import Journal
     from pipeline.trials.reporter import Reporter
@@ -42,7 +42,7 @@ def mishap_run(folder: Path, *mishaps: str, **engine: float) -> list[Any]:
     )
     values["budget"] = {"trials": len(mishaps) + UNHARMED, "minutes": 5}
     config = parse_config(values, "the test's config")
-    _, space = prepare(config, "config.yaml")
+    _, space = load_inputs(config, "config.yaml")
     _time_references(config, space)
     journal = Journal.create(folder / "journal.sqlite", {})
     engine_ = InlineEngine(config, space, journal, Budget(config.budget, []), Reporter(), folder / "worker.log")

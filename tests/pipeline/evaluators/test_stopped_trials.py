@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, EvaluatorError
 from pipeline.evaluators.learning_curve import CurveMonitor, curves_of, expected_errors, peers_of
 from pipeline.evaluators.stopping_rules import LearningCurve, verdict
 from pipeline.run import RunDirectory
-from pipeline.search import prepare, run_search
+from pipeline.search import load_inputs, run_search
 from pipeline.spaces.base import Architecture
 from pipeline.strategies.guided import Guided
 from pipeline.strategies.problem import Problem
@@ -156,7 +156,7 @@ def searched(path: Path, trials: int, **changes: Any) -> tuple[RunDirectory, lis
         run = RunDirectory.open(path)
     else:
         run = RunDirectory.create(path, config(budget={"trials": trials}, constraints={}, **changes))
-    data, space = prepare(run.config, "the test's config")
+    data, space = load_inputs(run.config, "the test's config")
     journal = run.open_journal()
     try:
         run_search(run, journal, data, space, TerminalReporter())

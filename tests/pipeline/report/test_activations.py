@@ -119,14 +119,14 @@ class Notes(Reporter):
 
 def test_what_fails_becomes_a_note(finished: Finished, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The costs can't be had, the sites can: the bundle stays, the file says why, the other parts are there."""
-    from pipeline.search import prepare
+    from pipeline.search import load_inputs
 
     def lost(*_: Any) -> Costs:
         raise ConnectionError("the device is gone")
 
     monkeypatch.setattr(activation_report, "costs_of", lost)
     run, notes = RunDirectory.open(run_copy), Notes()
-    data, space = prepare(run.config, "the test")
+    data, space = load_inputs(run.config, "the test")
     winner = next(r for r in records(run_copy) if r.id == manifest_of(run_copy)["architecture_id"])
     network = space.build(winner.architecture)
     meter: Any = SimpleNamespace()

@@ -1,0 +1,49 @@
+"""A user's own modules in the working folder: none is taken for ours, and those that a config names still load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.cli import command, records, small_config
+
+NAMESAKES = ("pipeline.py", "export.py", "statistics.py", "torch.py", "latency_models/__init__.py")
+QUICK = {"budget": {"trials": 2}, "final": {"pick": "knee", "epochs": 1}, "export": {"quantize": "never"}}
+EVALUATOR = """
+import own_helper
+from pipeline.evaluators.base import CandidateEvaluator
+
+class Half(CandidateEvaluator):
+    def evaluate(self, model, progress=None):
+        return own_helper.HALF
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder in which every namesake of a module that a search imports leaves a mark when it is run."""
+    for name in NAMESAKES:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"open({str(tmp_path / 'mark')!r}, 'a').write({name!r})\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_namesakes_of_our_modules_are_left_alone(folder: Path) -> None:
+    config = small_config(folder / "small.yaml", **QUICK)
+    done = command("search", str(config), "--run-dir", "run", cwd=folder)
+    assert not (folder / "mark").exists()
+    assert done.code == 0, done.stderr
+    assert (folder / "run" / "bundle" / "manifest.json").is_file()
+
+
+def test_own_evaluators_beside_them_still_load(folder: Path) -> None:
+    (folder / "own_evaluator.py").write_text(EVALUATOR, encoding="utf-8")
+    (folder / "own_helper.py").write_text("HALF = 0.5\n", encoding="utf-8")
+    evaluator, engine = {"name": "own_evaluator:Half"}, {"name": "processes", "workers": 2}
+    config = small_config(folder / "small.yaml", evaluator=evaluator, engine=engine, **QUICK)
+    done = command("search", str(config), "--run-dir", "run", cwd=folder)
+    assert not (folder / "mark").exists()
+    assert done.code == 0, done.stderr
+    assert {record.objectives["accuracy"] for record in records(folder / "run") if record.status == "ok"} == {0.5}
