@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from helpers.instant import config_of, search
 from helpers.places import REPOSITORY
 from pipeline.cli.app import app
 
-PAGES = sorted(path for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")] if path.is_file())
+ROOT_PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+PAGES = sorted([*ROOT_PAGES, *(REPOSITORY / "docs").rglob("*.md")])
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 PACKAGES = ("pipeline", "export", "latency_models")
 MAP = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -37,10 +39,8 @@ def mistake(words: list[str]) -> str | None:
     return f"hwnas {words[0]} has no {', '.join(unknown)}" if unknown else None
 
 
-@pytest.mark.parametrize("page", PAGES or [None], ids=[path.name for path in PAGES] or ["none"])
-def test_documented_commands_exist(page: Path | None) -> None:
-    if page is None:
-        pytest.skip("no README.md and no docs/*.md yet")
+@pytest.mark.parametrize("page", PAGES, ids=[str(path.relative_to(REPOSITORY)) for path in PAGES])
+def test_documented_commands_exist(page: Path) -> None:
     found = {shlex.join(words): mistake(words) for words in documented(page.read_text(encoding="utf-8"))}
     assert {command: wrong for command, wrong in found.items() if wrong} == {}
 
@@ -60,6 +60,22 @@ def test_the_reader_of_this_test_finds_mistakes() -> None:
     assert mistake(calls[0]) is None
     assert "serach" in str(mistake(calls[1]))
     assert "--cvs" in str(mistake(calls[2]))
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(path.relative_to(REPOSITORY)) for path in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 def in_tree(text: str) -> set[str]:
@@ -92,3 +108,13 @@ def test_every_folder_and_root_file_is_on_the_map() -> None:
     wanted = {f"{folder.relative_to(REPOSITORY)}/" for folder in folders}
     wanted |= {str(path.relative_to(REPOSITORY)) for path in files if path.parent in roots}
     assert wanted == in_tree(MAP)
+
+
+def test_the_strategy_of_the_first_hour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "my_strategy.py").write_text(block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    config = config_of({"name": "my_strategy:HillClimb", "starts": 5}, 20, 0)
+    found, _ = search(tmp_path / "journal", config)
+    assert len({record.id for record in found}) == len(found) >= 20
