@@ -177,7 +177,7 @@ def _rotation(
                 written = model if precision == FP32 else _quantized(options, model, side)
                 content = written.SerializeToString()
                 places[name, variant, precision] = models.setdefault(content, len(models))
-    found = meter.together(list(models), budget_s=options.seconds * len(models))
+    found = meter.measure_together(list(models), budget_s=options.seconds * len(models))
     rows: dict[str, dict[str, Any]] = {}
     for (name, variant, precision), place in places.items():
         row = rows.setdefault(_key(name, side), {"relu_ms": found.latencies[0].latency_ms, "ratios": {}})

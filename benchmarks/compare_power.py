@@ -16,7 +16,7 @@ from common import at_least_one, heading, summary
 
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter, Ratio
-from latency_models.timing.reference_models import ReferenceSpec, built
+from latency_models.timing.reference_models import ReferenceSpec, build_reference
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device
@@ -38,7 +38,7 @@ def main() -> None:
         store = Path(folder) / "references.json"
         for size in arguments.sizes:
             channels, side = _SIZES[size]
-            base, more = (built(ReferenceSpec("net", channels, side, blocks, 1.0)) for blocks in (20, 21))
+            base, more = (build_reference(ReferenceSpec("net", channels, side, blocks, 1.0)) for blocks in (20, 21))
             for label, other, wanted in (("itself", base, False), ("5 % more work", more, True)):
                 ratios = [_compared(base, other, device, store, arguments.seconds) for _ in range(arguments.repeats)]
                 _told(f"{size} net against {label}", ratios, wanted=wanted)

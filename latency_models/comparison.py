@@ -1,4 +1,4 @@
-"""Files against each other: all timed in one rotation, each with its costs and its ratio to the first."""
+"""Comparison of several files: all timed in one rotation, each with its costs and its ratio to the first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ComparisonRow:
     ratio: Ratio
 
     def as_dict(self) -> dict[str, object]:
-        """A profile's fields with `ratio`, its 95 % interval, and whether that leaves out 1."""
+        """The profile for JSON, with `ratio`, its 95 % interval, and whether that leaves out 1."""
         return {
             **self.profile.as_dict(),
             "ratio": self.ratio.ratio,
@@ -38,13 +38,13 @@ def compare(
 ) -> tuple[ComparisonRow, ...]:
     """Time `models` together on `device`, within about `budget_s`, and count their other costs.
 
-    `meter` is one for the same device, where the caller has it.
+    `meter` is a meter of the same device, if the caller has one.
 
     Raises:
         InvalidModelError: one of them is no loadable model, or can't be run.
     """
     meter = meter if meter is not None else LatencyMeter(device)
-    together = meter.together(models, budget_s=budget_s)
-    same_environment(together.latencies)
-    profiles = (profile(model, device, latency=each) for model, each in zip(models, together.latencies, strict=True))
-    return tuple(ComparisonRow(each, ratio) for each, ratio in zip(profiles, together.ratios, strict=True))
+    joint = meter.measure_together(models, budget_s=budget_s)
+    same_environment(joint.latencies)
+    profiles = (profile(model, device, latency=each) for model, each in zip(models, joint.latencies, strict=True))
+    return tuple(ComparisonRow(each, ratio) for each, ratio in zip(profiles, joint.ratios, strict=True))

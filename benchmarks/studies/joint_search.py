@@ -113,7 +113,7 @@ def _one_sitting(folder: Path, runs: dict[Any, Path], trials: dict[Any, Any], bu
     models = [g.SerializeToString() for key, rows in members.items() for g in quick_graphs(runs[key], rows)]
     print(f"timing {len(models)} members of {len(runs)} fronts in one rotation, {budget_s:g} s", flush=True)
     with LatencyMeter(Device()) as meter:
-        together = meter.together(models, budget_s=budget_s)
+        together = meter.measure_together(models, budget_s=budget_s)
     first_ms = together.latencies[0].latency_ms
     measured = {name: ratio.ratio * first_ms for name, ratio in zip(names, together.ratios, strict=True)}
     print(f"median half-width of an interval {np.median([r.half_width for r in together.ratios[1:]] or [0]):.2%}")

@@ -130,7 +130,7 @@ def _judged(
     """(winner, precision) → accuracies on the run's images, latencies of one rotation."""
     keys = [(winner, precision) for winner in PRECISIONS for precision in PRECISIONS]
     models = [files[winner][precision] for winner, precision in keys]
-    latencies = meter.together(models, budget_s=seconds * len(models)).latencies
+    latencies = meter.measure_together(models, budget_s=seconds * len(models)).latencies
     data = load_data(RunDirectory.open(run).config.data)
     splits = {"validation": data.validation, "test": data.load_test()}
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -222,7 +222,7 @@ def _fronts(seed: int, runs: dict[str, Path], meter: LatencyMeter, seconds: floa
         members += [_member(name, trial) for trial in front]
         models += [content for each in plain for content in (each, quantize_like(each))]
     print(f"timing {len(members)} members of both fronts at both precisions, {seconds:g} s", flush=True)
-    together = meter.together(models, budget_s=seconds)
+    together = meter.measure_together(models, budget_s=seconds)
     times = [ratio.ratio * together.latencies[0].latency_ms for ratio in together.ratios]
     for at, member in enumerate(members):
         member["latency_ms"] = {"fp32": times[2 * at], "int8": times[2 * at + 1]}

@@ -1,1 +1,1 @@
-"""runners"""
+"""One model, loaded and fed, that runs again and again in this process: with ONNX Runtime or with torch."""

@@ -1,7 +1,7 @@
-"""Latency that repeats on a noisy machine: timed in alternation with references of about the same size.
+"""Latency that repeats on a noisy machine: timed in alternation with reference models of about the same size.
 
 Whatever slows the machine slows both, so that the ratio of the two hardly moves. Milliseconds are that ratio times the
-references' own time, which was taken once in this environment.
+references' own time, which was calibrated once in this environment.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from latency_models.graph.model_file import check_readable
 from latency_models.runners.closing import Closing
 from latency_models.timing.reference_clock import ReferenceClock
 from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, ReferenceMix
-from latency_models.timing.repetitions import Repetitions, Subject, alone, walls
+from latency_models.timing.repetitions import Repetitions, Subject, undisturbed, wall_times
 from latency_models.timing.stability import Evidence, change_over_time, warnings_of
 from latency_models.timing.statistics import NORMAL_95, Estimate, Ratio, low_time, mean_of, ratio_of_repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from latency_models.devices.device import Device
@@ -34,7 +34,8 @@ __all__ = ["Latency", "LatencyMeter", "Ratio"]
 _REPETITIONS = 3
 _SEVERAL_REPETITIONS_S = 0.5  # with less time than this, one repetition has to do
 _LOADING_SHARE = 0.1
-_COMPARING_REPETITIONS = 6
+_JOINT_REPETITIONS = 6
+_HALF_WIDTH = 0.01  # of the interval (relative) that is wanted unless the caller says otherwise
 # Fresh sessions of a model differ by this much at least (relative, 1 sd), also where the few of a calibration happened
 # to agree better.
 _LEAST_SESSION_SD = 0.003
@@ -44,10 +45,9 @@ _LEAST_SESSION_SD = 0.003
 class Latency:
     """One model's time on one device.
 
-    `latency_ms` is the time of an undisturbed call, `low_ms` to `high_ms` its 95 % interval; `p50_ms` and
-    `p99_ms` are percentiles of the calls as they came, disturbances included. `ratio` is the time over the
-    reference's; the reference may be a mixture of several. The samples are of all sessions, in the order they were
-    taken; the cold first run of each burst is not among them.
+    `latency_ms` is the time of an undisturbed call, `low_ms` to `high_ms` its 95 % interval; `p50_ms` and `p99_ms`
+    are percentiles of all calls, disturbances included. `ratio` is the time over the reference's, which may be a mix
+    of several. The samples are of all sessions in order, without the cold first run of each burst.
     """
 
     latency_ms: float
@@ -64,7 +64,7 @@ class Latency:
     environment: Environment
 
     def as_dict(self, samples: bool = False) -> dict[str, object]:
-        """The fields as JSON takes them; the raw samples only where asked for."""
+        """The record for JSON; the raw samples only with `samples`."""
         document: dict[str, object] = {
             "latency_ms": self.latency_ms,
             "latency_low_ms": self.low_ms,
@@ -84,10 +84,10 @@ class Latency:
         return document
 
     def over(self, base: Latency) -> Ratio:
-        """The time over another measurement's, the two taken as independent.
+        """The ratio of this time to that of `base`, as two independent measurements.
 
         Raises:
-            MixedEnvironmentsError: they were taken in different environments.
+            MixedEnvironmentsError: the two belong to different environments.
         """
         same_environment((self, base))
         reach = math.hypot(*(math.log(each.high_ms / each.low_ms) / 2.0 for each in (self, base)))
@@ -96,7 +96,7 @@ class Latency:
 
 
 def same_environment(latencies: Sequence[Latency]) -> None:
-    """Raise MixedEnvironmentsError unless all were taken in the same environment."""
+    """Raise MixedEnvironmentsError unless all latencies belong to the same environment."""
     first, *others = (each.environment for each in latencies)
     for other in others:
         if other.fingerprint != first.fingerprint:
@@ -120,33 +120,26 @@ class JointLatencies:
 
 
 class LatencyMeter(Closing):
-    """Times models on one device; holds the references' sessions, so that further measurements are cheap.
+    """A meter for the latency of models on one device.
+
+    It keeps the references' sessions, so that further measurements are cheap.
 
     Args:
-        device: what to time on.
+        device: the device that models run on.
         store: the file of the references' times; by default it lies in the user's data folder.
-        prepare: what is done to a model before `measure` times it, such as quantising it for an INT8 device.
-        timer: in place of the device's own.
+        timer: a timer in place of the device's own.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        *,
-        store: Path | None = None,
-        prepare: Callable[[bytes], bytes] | None = None,
-        timer: Timer | None = None,
-    ) -> None:
+    def __init__(self, device: Device, *, store: Path | None = None, timer: Timer | None = None) -> None:
         self.device = device
-        self._prepare = prepare
         self._clock = ReferenceClock(device, store, timer)
 
     def close(self) -> None:
-        """End what was started for the device; a meter that nobody holds any more does so by itself."""
+        """End the processes that were started for the device, as the end of the meter's life does anyway."""
         self._clock.close()
 
     def environment(self) -> Environment:
-        """What models are timed in, now.
+        """The environment that models run in now.
 
         Raises:
             DeviceError, TimerError: the device can't be used.
@@ -158,25 +151,24 @@ class LatencyMeter(Closing):
         model: bytes | Path,
         *,
         budget_s: float = 0.1,
-        target_half_width: float = 0.01,
+        target_half_width: float = _HALF_WIDTH,
         min_runs: int = 0,
         inputs: Mapping[str, np.ndarray] | None = None,
     ) -> Latency:
         """Time `model` until its interval is within ± `target_half_width` (relative), or `budget_s` is over.
 
-        `min_runs` are made in any case where the budget allows: a 99th percentile needs hundreds.
+        `min_runs` are made first, as far as the budget allows: a 99th percentile needs hundreds. `inputs` are input
+        arrays by name; without them inputs are made up.
 
         The budget includes the model's loading; a few rounds are run in any case, and the first use of a reference in
         an environment takes about half a second more. With half a second or more the model is loaded up to three
-        times, since how fast a session runs depends a little on where its memory happens to lie.
+        times, since a session's speed depends a little on where its memory happens to lie.
 
         Raises:
             InvalidModelError: no loadable model, or one that can't be run with these inputs.
             DeviceError, TimerError: the device can't be used, or was lost on the way.
         """
         check_readable(model)
-        if self._prepare is not None:
-            model = self._prepare(model if isinstance(model, bytes) else model.read_bytes())
         environment = self._clock.environment()
         repetitions = Repetitions(self._clock, [Subject(model, inputs)], environment, budget_s)
         planned = _REPETITIONS if budget_s >= _SEVERAL_REPETITIONS_S else 1
@@ -184,7 +176,7 @@ class LatencyMeter(Closing):
         for at in range(planned):
             repetitions.run(
                 1.0 / (planned - at),
-                lambda repetition: NORMAL_95 * repetition.over_mix(0, repetitions.mixes[0]).sd < wanted,
+                lambda repetition: NORMAL_95 * repetition.ratio_to_mix(0, repetitions.mixes[0]).sd < wanted,
                 math.ceil(min_runs / planned),
             )
             if repetitions.longest_loading_s > _LOADING_SHARE * budget_s or repetitions.left_s == 0.0:
@@ -192,20 +184,18 @@ class LatencyMeter(Closing):
         return self._latency(repetitions, 0, environment, target_half_width)
 
     def compare(self, a: bytes | Path, b: bytes | Path, *, budget_s: float = 1.0) -> Ratio:
-        """The time of `a` over the time of `b`, the two in alternation, both as they are.
+        """The ratio of `a`'s time to `b`'s, the two timed in alternation.
 
         Raises:
             InvalidModelError: no loadable model, or one that can't be run.
         """
-        return self.together([b, a], budget_s=budget_s).ratios[1]
+        return self.measure_together([b, a], budget_s=budget_s).ratios[1]
 
-    def together(
-        self, models: Sequence[bytes | Path], *, budget_s: float = 1.0, target_half_width: float = 0.01
-    ) -> JointLatencies:
+    def measure_together(self, models: Sequence[bytes | Path], *, budget_s: float = 1.0) -> JointLatencies:
         """Time several models in one rotation with the references.
 
-        Each is loaded several times, since how fast a session runs depends a little on where its memory happens to lie:
-        a model differs from itself by that much, and the intervals have to say so.
+        Each is loaded several times, since a session's speed depends a little on where its memory happens to lie: a
+        model differs from itself by that much, and the intervals have to say so.
 
         Raises:
             InvalidModelError: no loadable model, or one that can't be run.
@@ -215,36 +205,36 @@ class LatencyMeter(Closing):
             check_readable(model)
         environment = self._clock.environment()
         repetitions = Repetitions(self._clock, [Subject(model) for model in models], environment, budget_s)
-        for at in range(_COMPARING_REPETITIONS):
-            repetitions.run(1.0 / (_COMPARING_REPETITIONS - at))
+        for at in range(_JOINT_REPETITIONS):
+            repetitions.run(1.0 / (_JOINT_REPETITIONS - at))
         ratios = [Ratio(1.0, 1.0, 1.0)]
         for at in range(1, len(models)):
-            looks = [repetition.between(at, 0).ratio.ratio for repetition in repetitions.done]
-            ratios.append(ratio_of_repeats(looks, math.sqrt(2.0) * _LEAST_SESSION_SD))
-        latencies = (self._latency(repetitions, at, environment, target_half_width) for at in range(len(models)))
+            drawn = [repetition.ratio_between(at, 0).ratio.ratio for repetition in repetitions.done]
+            ratios.append(ratio_of_repeats(drawn, math.sqrt(2.0) * _LEAST_SESSION_SD))
+        latencies = (self._latency(repetitions, at, environment, _HALF_WIDTH) for at in range(len(models)))
         return JointLatencies(tuple(latencies), tuple(ratios))
 
     def _latency(
         self, repetitions: Repetitions, at: int, environment: Environment, target_half_width: float
     ) -> Latency:
         mix = repetitions.mixes[at]
-        runs_alone = mean_of([repetition.over_mix(at, mix) for repetition in repetitions.done])
+        estimate = mean_of([repetition.ratio_to_mix(at, mix) for repetition in repetitions.done])
         drift, contention = _slowdown(repetitions, mix)
-        ratio = _widened(runs_alone, mix, len(repetitions.done), contention).ratio
+        ratio = _widened(estimate, mix, len(repetitions.done), contention).ratio
         arrays = [repetition.models_ns[at] for repetition in repetitions.done]
-        samples_ms = np.concatenate([walls(each).ravel() for each in arrays]) / 1e6
-        undisturbed_ns = np.concatenate([alone(each).ravel() for each in arrays])
-        nearest = max(mix.marks, key=lambda mark: mark.exponent).name
+        samples_ms = np.concatenate([wall_times(each).ravel() for each in arrays]) / 1e6
+        undisturbed_ns = np.concatenate([undisturbed(each).ravel() for each in arrays])
+        nearest = max(mix.references, key=lambda reference: reference.exponent).name
         references = [repetition.references_ns[nearest] for repetition in repetitions.done]
-        reference_samples_ms = np.concatenate([walls(each).ravel() for each in references]) / 1e6
+        reference_samples_ms = np.concatenate([wall_times(each).ravel() for each in references]) / 1e6
         p50_ms, p99_ms = np.percentile(samples_ms, [50, 99])
         evidence = Evidence(
-            walls_ns=samples_ms * 1e6,
-            alone_ns=undisturbed_ns,
+            wall_ns=samples_ms * 1e6,
+            undisturbed_ns=undisturbed_ns,
             cpu_share=float(np.mean([repetition.cpu_share for repetition in repetitions.done])),
-            half_width=runs_alone.ratio.half_width,
+            half_width=estimate.ratio.half_width,
             drift=math.exp(drift),
-            change=change_over_time(np.concatenate([alone(each).min(axis=1) for each in references])),
+            change=change_over_time(np.concatenate([undisturbed(each).min(axis=1) for each in references])),
             size=low_time(undisturbed_ns) / 1e6 / math.exp(drift) / mix.ms,
             contention=None if contention is None else math.exp(contention),
         )
@@ -265,20 +255,18 @@ class LatencyMeter(Closing):
 
 
 def _slowdown(repetitions: Repetitions, mix: ReferenceMix) -> tuple[float, float | None]:
-    """The means of `Repetition.slowdown`."""
-    drifts, crowdings = zip(*(repetition.slowdown(mix) for repetition in repetitions.done), strict=True)
-    if crowdings[0] is None:
-        return float(np.mean(drifts)), None
-    return float(np.mean(drifts)), float(np.mean(crowdings))
+    """The mean of `Repetition.slowdown` over the repetitions."""
+    drifts, contentions = zip(*(repetition.slowdown(mix) for repetition in repetitions.done), strict=True)
+    return float(np.mean(drifts)), None if contentions[0] is None else float(np.mean(contentions))
 
 
 def _widened(estimate: Estimate, mix: ReferenceMix, repetitions: int, contention: float | None) -> Estimate:
-    """With the errors that more runs of the same sessions don't lessen.
+    """Add the errors that more runs in the same sessions can't reduce.
 
-    A session is one draw, the model's and each reference's; and the memory probe's share is a rough guess, which
-    matters as far as the memory is more or less crowded than it was when the references were timed.
+    One is the spread between sessions, of the model and of each reference. The other is the memory probe's share, a
+    rough guess that matters as far as memory is slower or faster than when the references were calibrated.
     """
-    spreads = [(mark.exponent, max(mark.time.session_sd, _LEAST_SESSION_SD)) for mark in mix.marks]
-    drawn = math.hypot(_LEAST_SESSION_SD, *(share * sd for share, sd in spreads)) / math.sqrt(repetitions)
-    probe = mix.marks[-1].exponent if contention is not None else 0.0
-    return estimate.widened(drawn, MEMORY_SHARE_ERROR * probe * (contention or 0.0))
+    spreads = [(each.exponent, max(each.time.session_sd, _LEAST_SESSION_SD)) for each in mix.references]
+    between = math.hypot(_LEAST_SESSION_SD, *(share * sd for share, sd in spreads)) / math.sqrt(repetitions)
+    probe = mix.references[-1].exponent if contention is not None else 0.0
+    return estimate.widened(between, MEMORY_SHARE_ERROR * probe * (contention or 0.0))

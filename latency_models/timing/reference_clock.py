@@ -1,4 +1,4 @@
-"""The timer of a device with the references that models are held against, loaded once and used again."""
+"""A device's timer with the reference models that others are timed against, loaded once and used again."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _MOST_OF_BUDGET = 0.15  # that a burst of the memory probe may take
 
 
 class ReferenceClock:
-    """A device's timer, its environment, and the references' sessions and stored times.
+    """A device's timer, its environment, and the references' sessions and calibrated times.
 
-    `timer` replaces the device's own, which a test may want; it is closed with the bench.
+    `timer` replaces the device's own and is closed with the clock.
     """
 
     def __init__(self, device: Device, store: Path | None, timer: Timer | None = None) -> None:
@@ -45,27 +45,27 @@ class ReferenceClock:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went wrong with the store of references."""
+        """The problems with the file of reference times."""
         return self._store.warnings
 
     def environment(self) -> Environment:
-        """What models run on, now."""
+        """The environment that models run in now."""
         return environment_of(self.timer.facts(), self.device)
 
     def mix(
         self, pilot_ns: float, working_set_bytes: int | None, environment: Environment, budget_s: float
     ) -> ReferenceMix:
-        """The references for a model of about this time and working set; any that is new here is timed first."""
+        """The mix of references for a model of about this time and working set; new ones are calibrated first."""
         self._time(ANCHOR, environment)
         both = budget_s >= _BOTH_NEIGHBOURS_S
-        # What isn't timed yet stands at a guess, and its time may put the model between two others.
-        while new := set(shares := interpolate(pilot_ns, self._expected_ns, both=both)) - set(self._times):
+        # The times of new references are guesses; a calibrated one may put the model between two others.
+        while new := set(weights := interpolate(pilot_ns, self._expected_ns, both=both)) - set(self._times):
             for name in sorted(new):
                 self._time(name, environment)
-        if working_set_bytes is not None and self._feels_memory(budget_s):
-            shares = add_memory_probe(shares, memory_share(working_set_bytes, environment.l2_cache_bytes))
+        if working_set_bytes is not None and self._probes_memory(budget_s):
+            weights = add_memory_probe(weights, memory_share(working_set_bytes, environment.l2_cache_bytes))
         return ReferenceMix(
-            tuple(WeightedReference(name, share, self._time(name, environment)) for name, share in shares.items())
+            tuple(WeightedReference(name, weight, self._time(name, environment)) for name, weight in weights.items())
         )
 
     def session(self, name: str, at: int) -> int:
@@ -77,7 +77,7 @@ class ReferenceClock:
         return sessions[at]
 
     def runs(self, name: str, burst_ns: float) -> int:
-        """How often a reference is run in a row."""
+        """The number of a reference's runs in a burst."""
         return burst_runs(self._times[name].ms * 1e6, burst_ns)
 
     def close(self) -> None:
@@ -85,15 +85,15 @@ class ReferenceClock:
         self._sessions.clear()
         self.timer.close()
 
-    def _feels_memory(self, budget_s: float) -> bool:
-        """Whether the probe can tell anything here, and the budget has room for it."""
+    def _probes_memory(self, budget_s: float) -> bool:
+        """Whether the memory probe applies to this device and fits into the budget."""
         if self.device.runtime != ONNXRUNTIME or self.device.provider != CPU_PROVIDER:
             return False
         probe_ns = self._expected_ns(MEMORY_PROBE.name)
         return burst_runs(probe_ns, 0.0) * probe_ns / 1e9 <= _MOST_OF_BUDGET * budget_s
 
     def _expected_ns(self, name: str) -> float:
-        """A reference's time, or what the anchor's suggests."""
+        """A reference's calibrated time, or a guess from the anchor's."""
         if name in self._times:
             return self._times[name].ms * 1e6
         return spec_of(name).about_ms * 1e6 * self._times[ANCHOR].ms / spec_of(ANCHOR).about_ms

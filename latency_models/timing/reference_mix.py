@@ -1,9 +1,9 @@
-"""What a model is held against: references, each with the share that it has in the mix.
+"""Mixes of reference models that a model is timed against: a weighted geometric mean of their times.
 
-A mix's time is the product of its references' times, each to its exponent; the exponents sum to 1. Two neighbours
-of the ladder share by how near in size they are, so that a model between the two doesn't flip from one to the other.
-A model that doesn't stay in the inner caches slows down when neighbours crowd the outer ones, and the ladder doesn't:
-the memory probe takes as much of the mix as the model's working set suggests.
+The weights are exponents that sum to 1. Two references of neighbouring sizes share by how near they are, so that a
+model between the two doesn't flip from one to the other. A model that leaves the inner caches slows down where others
+use the outer ones, and the small references don't: the memory probe takes as much of the mix as the model's working
+set suggests.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _INNER_CACHES = 1.75
 _USUAL_L2_BYTES = 1 << 20
 _LEAST_SHARE = 0.03
 _LEAST_MEMORY_SHARE = 0.01
-_MOST_SHARE = 0.9  # the ladder's part tells the clock's speed from the memory's
+_MOST_SHARE = 0.9  # the part of the other references tells the clock's speed from the memory's
 MEMORY_SHARE_ERROR = 0.4
-"""How far off (relative, 1 sd) the probe's share was seen to be."""
+"""The error of the probe's share, as it was seen (relative, 1 sd)."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +47,27 @@ class WeightedReference:
 
 @dataclass(frozen=True)
 class ReferenceMix:
-    """References with exponents that sum to 1."""
+    """A weighted geometric mean of references, whose exponents sum to 1."""
 
-    marks: tuple[WeightedReference, ...]
+    references: tuple[WeightedReference, ...]
 
     @property
     def name(self) -> str:
-        """The reference's name; of several each with its share."""
-        if len(self.marks) == 1:
-            return self.marks[0].name
-        return ", ".join(f"{mark.name} {mark.exponent:.0%}" for mark in self.marks)
+        """The reference's name, or each one's name and share where there are several."""
+        if len(self.references) == 1:
+            return self.references[0].name
+        return ", ".join(f"{each.name} {each.exponent:.0%}" for each in self.references)
 
     @property
     def ms(self) -> float:
-        """Its stored time."""
-        return math.exp(sum(mark.exponent * math.log(mark.time.ms) for mark in self.marks))
-
-    @property
-    def exponents(self) -> tuple[float, ...]:
-        """The references' exponents."""
-        return tuple(mark.exponent for mark in self.marks)
+        """The mix's stored time, from those of its references."""
+        return math.exp(sum(each.exponent * math.log(each.time.ms) for each in self.references))
 
 
 def interpolate(ns: float, expected_ns: Callable[[str], float], *, both: bool) -> dict[str, float]:
-    """The neighbours of a time on the ladder and their shares; without `both` the nearer one alone.
+    """The reference models whose times bracket `ns`, with interpolation weights that sum to 1.
 
-    `expected_ns` tells each reference's time by its name.
+    Without `both` it is only the nearest, with weight 1. `expected_ns` gives a reference's time by its name.
     """
     at = math.log(ns)
     logs = {spec.name: math.log(expected_ns(spec.name)) for spec in REFERENCES}
@@ -90,8 +85,8 @@ def interpolate(ns: float, expected_ns: Callable[[str], float], *, both: bool) -
 def memory_share(working_set_bytes: int, l2_cache_bytes: int | None) -> float:
     """The memory probe's share in the mix of a model, 0 to 0.9.
 
-    Nothing for what the inner caches hold, most for what is as large as the probe, and in proportion between them. It
-    fits 25 nets that were timed beside a stream of memory, and is rough.
+    It is 0 where the inner caches hold the working set, 0.9 where that is as large as the probe's, and linear between
+    them: a rough fit to 25 nets that were timed beside another process that streams memory.
     """
     inner = _INNER_CACHES * (l2_cache_bytes or _USUAL_L2_BYTES)
     if working_set_bytes <= inner or inner >= PROBE_WORKING_SET_BYTES:
@@ -100,11 +95,11 @@ def memory_share(working_set_bytes: int, l2_cache_bytes: int | None) -> float:
     return share if share >= _LEAST_MEMORY_SHARE else 0.0
 
 
-def add_memory_probe(ladder: dict[str, float], share: float) -> dict[str, float]:
-    """The ladder's shares, and the memory probe's taken off them."""
+def add_memory_probe(weights: dict[str, float], share: float) -> dict[str, float]:
+    """The weights with the memory probe's `share` among them; those that become tiny are dropped."""
     if share == 0.0:
-        return ladder
-    left = {name: of_ladder * (1.0 - share) for name, of_ladder in ladder.items()}
+        return weights
+    left = {name: weight * (1.0 - share) for name, weight in weights.items()}
     kept = {name: value for name, value in left.items() if value >= _LEAST_SHARE}
     return {
         **{name: value * (1.0 - share) / sum(kept.values()) for name, value in kept.items()},
@@ -113,7 +108,7 @@ def add_memory_probe(ladder: dict[str, float], share: float) -> dict[str, float]
 
 
 def working_set_bytes(model: bytes | Path, batch_size: int) -> int | None:
-    """Bytes of the weights and of the activations at their peak; None where the file doesn't tell its shapes."""
+    """The bytes of a model's weights and of its activations at their peak; None where the file leaves shapes open."""
     try:
         if isinstance(model, bytes):
             proto = onnx.load_model_from_string(model)

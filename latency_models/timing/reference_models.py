@@ -1,7 +1,7 @@
 """Reference models: small convolutional nets of graded sizes that a model is timed against.
 
-They are made on the spot from seeded weights, so that every machine times the same ones. The ladder's are small in
-memory; one more net, the probe, streams its weights from the outer caches, which neighbours share.
+They are made on the spot from seeded weights, so that every machine times the same ones. They are small in memory;
+one more net, the memory probe, streams its weights from the outer caches, which other processes use too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFERENCES: tuple[ReferenceSpec, ...] = (
 )
 
 ANCHOR = "ref-3"
-"""The reference that is timed first in an environment: the others' times are taken against it."""
+"""The reference that is timed first in an environment; the others are timed beside it."""
 
 MEMORY_PROBE = ReferenceSpec("memory", channels=256, side=4, blocks=4, about_ms=0.9)
 PROBE_WORKING_SET_BYTES = 11_900_000
@@ -52,18 +52,17 @@ PROBE_WORKING_SET_BYTES = 11_900_000
 @cache
 def reference_model(name: str) -> bytes:
     """The serialised reference model of that name; float32, opset 17, input (1, 3, side, side)."""
-    return built(spec_of(name))
+    return build_reference(spec_of(name))
 
 
 def spec_of(name: str) -> ReferenceSpec:
-    """The reference of that name."""
+    """The specification of the reference of that name."""
     return next(each for each in (*REFERENCES, MEMORY_PROBE) if each.name == name)
 
 
-def built(spec: ReferenceSpec) -> bytes:
-    """The serialised model of a spec; its weights are drawn by its name."""
-    rng = np.random.default_rng([ord(letter) for letter in spec.name])
-    builder = _Builder(rng)
+def build_reference(spec: ReferenceSpec) -> bytes:
+    """The serialised model of a specification; its weights are drawn with its name as the seed."""
+    builder = _Builder(np.random.default_rng([ord(letter) for letter in spec.name]))
     value = builder.conv("image", 3, spec.channels, kernel=3)
     for _ in range(spec.blocks):
         value = builder.conv(value, spec.channels, spec.channels, kernel=1)
@@ -75,7 +74,7 @@ def built(spec: ReferenceSpec) -> bytes:
 
 
 class _Builder:
-    """Gathers nodes and weights."""
+    """The nodes and weights of a graph under construction."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -83,7 +82,7 @@ class _Builder:
         self._weights: list[onnx.TensorProto] = []
 
     def conv(self, value: str, inputs: int, outputs: int, *, kernel: int, groups: int = 1) -> str:
-        """Convolution and ReLU; the name of the result."""
+        """Add a convolution and a ReLU; return the name of the result."""
         at = len(self._nodes)
         shape = (outputs, inputs // groups, kernel, kernel)
         weights = [self._weight(f"w{at}", shape), self._weight(f"b{at}", (outputs,))]
@@ -93,7 +92,7 @@ class _Builder:
         return f"r{at}"
 
     def head(self, value: str, channels: int) -> None:
-        """Mean over the image and a linear layer, into "scores"."""
+        """Add the mean over the image and a linear layer; the result is "scores"."""
         self._nodes.append(helper.make_node("GlobalAveragePool", [value], ["mean"]))
         self._nodes.append(helper.make_node("Flatten", ["mean"], ["flat"]))
         weights = [self._weight("w", (_CLASSES, channels)), self._weight("b", (_CLASSES,))]

@@ -1,8 +1,7 @@
-"""The times of the reference models on this machine, kept between processes.
+"""Calibrated times of the reference models on this machine, kept between processes.
 
-They turn a ratio, which repeats on a noisy machine, into milliseconds. One JSON file holds them by the
-environment's fingerprint and the reference's name; it is made on first use, and only the references that
-were needed are timed.
+They turn a ratio, which repeats on a noisy machine, into milliseconds. One JSON file holds them by the environment's
+fingerprint and the reference's name; a reference is timed when it is first needed.
 """
 
 from __future__ import annotations
@@ -30,16 +29,20 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 _OLDER_FORMATS = (1,)
-_CALIBRATION_S = 0.6
-_SESSIONS = 6
+CALIBRATION_S = 0.6
+SESSIONS = 6
+"""Seconds of a reference's calibration, and the most fresh sessions of it."""
 _LONGEST_CYCLE_S = 0.4
 
 
 @dataclass(frozen=True)
 class ReferenceTime:
-    """A reference's time: its undisturbed `ms`, and how far fresh sessions of it differ (relative, 1 sd).
+    """A reference's calibrated time.
 
-    `against` is the reference that it was timed beside; None for the first one of an environment.
+    Attributes:
+        ms: of an undisturbed run.
+        session_sd: the standard deviation between fresh sessions (relative).
+        against: the reference that it was timed beside; None for the first one of an environment.
     """
 
     ms: float
@@ -48,10 +51,9 @@ class ReferenceTime:
 
 
 class ReferenceStore:
-    """Reads and writes the file at `path` (default: `references.json` in the user's data folder for hwnas).
+    """The file of reference times at `path` (default: `references.json` in the user's data folder for hwnas).
 
-    A file that can't be read is replaced, and one that can't be written is done without; either is told by
-    `warnings`.
+    A file that can't be read is replaced, and one that can't be written is done without; `warnings` says so.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -60,25 +62,25 @@ class ReferenceStore:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went wrong with the file so far."""
+        """The problems with the file so far, a sentence each."""
         return tuple(self._warnings)
 
     def known(self, environment: Environment) -> dict[str, ReferenceTime]:
-        """The references that were timed in this environment, by name."""
+        """The times that are kept for this environment, by the reference's name."""
         return self._of(self._read(), environment)
 
-    def get(self, name: str, environment: Environment, timed: Callable[[], ReferenceTime]) -> ReferenceTime:
-        """The time of a reference; `timed` is asked for it when nobody was before, and its answer kept."""
+    def get(self, name: str, environment: Environment, calibration: Callable[[], ReferenceTime]) -> ReferenceTime:
+        """The kept time of a reference; where there is none, `calibration` is called and its result kept."""
         if name in (known := self.known(environment)):
             return known[name]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Whoever waits here finds the winner's answer, rather than timing against it.
+            # Of several processes one calibrates; those that wait here find its result.
             with filelock.FileLock(f"{self.path}.lock"):
                 document = self._read()
                 if name in (known := self._of(document, environment)):
                     return known[name]
-                answer = timed()
+                answer = calibration()
                 entry = document["environments"].setdefault(environment.fingerprint, {})
                 entry["environment"] = environment.as_dict()
                 entry.setdefault("references", {})[name] = asdict(answer)
@@ -86,7 +88,7 @@ class ReferenceStore:
                 return answer
         except OSError as error:
             self._warn(f"{self.path} can't be written ({error.strerror or error}); reference times are not kept")
-            return timed()
+            return calibration()
 
     def _warn(self, message: str) -> None:
         self._warnings[message] = None
@@ -117,30 +119,30 @@ class ReferenceStore:
 
 
 def calibrate(name: str, timer: Timer, anchor: ReferenceTime | None) -> ReferenceTime:
-    """Time a reference: several fresh sessions of it, each beside one of the anchor's, about half a second in all.
+    """Time several fresh sessions of a reference, each beside one of the anchor's, for about half a second in all.
 
-    How fast a session runs depends a little on where its memory happens to lie; the median of several is free of that,
-    and their spread tells how far any other measurement is subject to it. The time is the ratio to the anchor's, times
-    that one's stored time: so all references tell of one moment, whatever the clock's speed was later on.
+    A session's speed depends a little on where its memory happens to lie. The median of several is free of that, and
+    their spread shows how much of it any other measurement holds. The result is the ratio to the anchor's time, times
+    the anchor's stored time: so all references stand for one moment, whatever the clock's speed was later on.
     """
     names = [name] if anchor is None else [name, ANCHOR]
     sessions = {each: [timer.load(reference_model(each), 1)] for each in names}
-    pilots_ns = {each: warm_up(timer, handles[0], _CALIBRATION_S / 4) for each, handles in sessions.items()}
+    pilots_ns = {each: warm_up(timer, handles[0], CALIBRATION_S / 4) for each, handles in sessions.items()}
     runs = {each: burst_runs(pilots_ns[each]) for each in names}
     cycle_s = sum(runs[each] * pilots_ns[each] for each in names) / 1e9
     for each, handles in sessions.items():
-        more = min(_SESSIONS, max(2, int(_LONGEST_CYCLE_S / cycle_s))) - 1
+        more = min(SESSIONS, max(2, int(_LONGEST_CYCLE_S / cycle_s))) - 1
         handles += [timer.load(reference_model(each), 1) for _ in range(more)]
     order = [(each, sessions[each][at]) for at in range(len(sessions[name])) for each in names]
-    taken = interleave(
+    rounds = interleave(
         timer,
         [handle for _, handle in order],
         [runs[each] for each, _ in order],
-        StopRule(budget_s=_CALIBRATION_S, cycle_s=cycle_s * len(sessions[name])),
+        StopRule(budget_s=CALIBRATION_S, cycle_s=cycle_s * len(sessions[name])),
     )
     for _, handle in order:
         timer.unload(handle)
-    lows = [math.log(low_time(settled(times[:, 1]).ravel()) / 1e6) for times in taken.times_ns]
+    lows = [math.log(low_time(settled(times[:, 1]).ravel()) / 1e6) for times in rounds.times_ns]
     own = np.array([low for low, (each, _) in zip(lows, order, strict=True) if each == name])
     log_ms = float(np.median(own))
     if anchor is not None:

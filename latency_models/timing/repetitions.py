@@ -1,10 +1,10 @@
-"""Fresh sessions of one or more models, timed in one rotation with the references that they are held against."""
+"""Repetitions of a measurement: each loads the models afresh and times them in one rotation with their references."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from latency_models.timing.interleaving import Rounds, StopRule, burst_runs, interleave, warm_up
@@ -29,7 +29,7 @@ _WARM_UP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is timed: a file or its bytes, and what it is fed (None: made-up inputs)."""
+    """A model under test: a file or its bytes, and its input arrays by name (None: made-up inputs)."""
 
     model: bytes | Path
     inputs: Mapping[str, np.ndarray] | None = None
@@ -37,48 +37,51 @@ class Subject:
 
 @dataclass(frozen=True)
 class Repetition:
-    """One rotation: the rounds of each model and of each reference, as (rounds, 2, runs) arrays in ns."""
+    """One rotation of fresh sessions: the times of each model and each reference, arrays (rounds, 2, runs) in ns."""
 
     models_ns: tuple[np.ndarray, ...]
     references_ns: dict[str, np.ndarray]
     cpu_share: float
 
-    def over_mix(self, at: int, mix: ReferenceMix) -> Estimate:
-        """The time of a model over the mix's, from the runs alone."""
-        references = [self.references_ns[mark.name] for mark in mix.marks]
-        exponents = [1.0, *(-share for share in mix.exponents)]
-        return product_of_lows([alone(each) for each in (self.models_ns[at], *references)], exponents)
+    def ratio_to_mix(self, at: int, mix: ReferenceMix) -> Estimate:
+        """The time of model `at` over the mix's; its error holds the scatter of the runs alone."""
+        times = [self.models_ns[at], *(self.references_ns[reference.name] for reference in mix.references)]
+        exponents = [1.0, *(-reference.exponent for reference in mix.references)]
+        return product_of_lows([undisturbed(each) for each in times], exponents)
 
-    def between(self, at: int, base: int) -> Estimate:
-        """The time of one model over another's."""
-        return product_of_lows([alone(self.models_ns[at]), alone(self.models_ns[base])], [1.0, -1.0])
+    def ratio_between(self, at: int, base: int) -> Estimate:
+        """The time of model `at` over that of model `base`."""
+        return product_of_lows([undisturbed(self.models_ns[at]), undisturbed(self.models_ns[base])], [1.0, -1.0])
 
     def slowdown(self, mix: ReferenceMix) -> tuple[float, float | None]:
-        """The logarithms of the ladder's time over its stored one, and of the memory probe's beyond that."""
-        ladder = [mark for mark in mix.marks if mark.name != MEMORY_PROBE.name]
-        whole = sum(mark.exponent for mark in ladder)
-        drift = sum(mark.exponent * self._slower(mark.name, mark.time.ms) for mark in ladder) / whole
-        probe = next((mark for mark in mix.marks if mark.name == MEMORY_PROBE.name), None)
+        """The machine's slowdown since the references were calibrated, as two logarithms: the clock's and the memory's.
+
+        The memory's is what the memory probe slowed down beyond the other references; None where it has no part.
+        """
+        sized = [each for each in mix.references if each.name != MEMORY_PROBE.name]
+        whole = sum(each.exponent for each in sized)
+        drift = sum(each.exponent * self._slower(each.name, each.time.ms) for each in sized) / whole
+        probe = next((each for each in mix.references if each.name == MEMORY_PROBE.name), None)
         return drift, None if probe is None else self._slower(probe.name, probe.time.ms) - drift
 
     def _slower(self, name: str, stored_ms: float) -> float:
-        return math.log(low_time(alone(self.references_ns[name]).ravel()) / 1e6 / stored_ms)
+        return math.log(low_time(undisturbed(self.references_ns[name]).ravel()) / 1e6 / stored_ms)
 
 
-def alone(times_ns: np.ndarray) -> np.ndarray:
-    """(rounds, 2, runs) → the times without interruptions, each burst's cold first run left out."""
+def undisturbed(times_ns: np.ndarray) -> np.ndarray:
+    """The times without interruptions, (rounds, 2, runs) → (rounds, runs), without each burst's cold first run."""
     return settled(times_ns[:, 1])
 
 
-def walls(times_ns: np.ndarray) -> np.ndarray:
-    """(rounds, 2, runs) → the times by the wall, each burst's cold first run left out."""
+def wall_times(times_ns: np.ndarray) -> np.ndarray:
+    """The times by the wall, (rounds, 2, runs) → (rounds, runs), without each burst's cold first run."""
     return settled(times_ns[:, 0])
 
 
 class Repetitions:
-    """Sits with the same models again and again, each time with fresh sessions of them, within a budget.
+    """A series of repetitions within a budget, each with fresh sessions of the same models.
 
-    Loading and warming up count as spent; what a new reference takes doesn't.
+    Loading and warming up count as spent; the calibration of a new reference doesn't.
     """
 
     def __init__(
@@ -95,11 +98,14 @@ class Repetitions:
 
     @property
     def left_s(self) -> float:
-        """What is left of the budget."""
+        """The seconds that are left of the budget."""
         return max(self._left_s, 0.0)
 
-    def run(self, share: float, enough: Callable[[Repetition], bool] | None = None, least_runs: int = 0) -> Repetition:
-        """Sit once more, with this share of what is left; `least_runs` of each model, where there is time for them."""
+    def run(self, share: float, enough: Callable[[Repetition], bool] | None = None, least_runs: int = 0) -> None:
+        """Add a repetition to `done`, with this share of the time that is left.
+
+        `enough` may end it early; `least_runs` of each model are made first, as far as the time allows.
+        """
         timer, batch_size = self._clock.timer, self._clock.device.batch_size
         # What is loaded first finds other memory than what comes second: each is the first in turn.
         count = len(self._subjects)
@@ -115,12 +121,10 @@ class Repetitions:
             self._left_s -= time.perf_counter() - start
             if not self.mixes:
                 self.mixes = tuple(self._mix(at, pilots_ns[at]) for at in range(count))
-            repetition = self._interleave(order, handles, pilots_ns, share * self.left_s, enough, least_runs)
+            self.done.append(self._interleave(order, handles, pilots_ns, share * self.left_s, enough, least_runs))
         finally:
             for handle in handles.values():
                 timer.unload(handle)
-        self.done.append(repetition)
-        return repetition
 
     def _mix(self, at: int, pilot_ns: float) -> ReferenceMix:
         size = working_set_bytes(self._subjects[at].model, self._clock.device.batch_size)
@@ -135,25 +139,25 @@ class Repetitions:
         enough: Callable[[Repetition], bool] | None,
         least_runs: int,
     ) -> Repetition:
-        marks = {mark.name: mark for mix in self.mixes for mark in mix.marks}
-        burst_ns = budget_s * 1e9 / _ROUNDS_WANTED / (len(order) + len(marks))
+        references = {reference.name: reference for mix in self.mixes for reference in mix.references}
+        burst_ns = budget_s * 1e9 / _ROUNDS_WANTED / (len(order) + len(references))
         burst_ns = min(max(burst_ns, _SHORTEST_BURST_NS), _LONGEST_BURST_NS)
         runs = [burst_runs(pilots_ns[at], burst_ns) for at in order]
         least_rounds = math.ceil(least_runs / max(min(runs) - 1, 1))
         cycle_ns = sum(count * pilots_ns[at] for count, at in zip(runs, order, strict=True))
-        for name, mark in marks.items():
+        for name, reference in references.items():
             runs.append(self._clock.runs(name, burst_ns))
-            cycle_ns += runs[-1] * mark.time.ms * 1e6
-        sessions = [self._clock.session(name, len(self.done)) for name in marks]
+            cycle_ns += runs[-1] * reference.time.ms * 1e6
+        sessions = [self._clock.session(name, len(self.done)) for name in references]
 
-        def repetition(taken: Rounds) -> Repetition:
-            models = dict(zip(order, taken.times_ns, strict=False))
-            references = dict(zip(marks, taken.times_ns[len(order) :], strict=True))
-            return Repetition(tuple(models[at] for at in range(len(order))), references, taken.cpu_share)
+        def repetition(rounds: Rounds) -> Repetition:
+            models = dict(zip(order, rounds.times_ns, strict=False))
+            references_ns = dict(zip(references, rounds.times_ns[len(order) :], strict=True))
+            return Repetition(tuple(models[at] for at in range(len(order))), references_ns, rounds.cpu_share)
 
         stop_rule = StopRule(budget_s, cycle_ns / 1e9, least_rounds)
         if enough is not None:
-            stop_rule = StopRule(budget_s, cycle_ns / 1e9, least_rounds, lambda taken: enough(repetition(taken)))
-        taken = interleave(self._clock.timer, [*(handles[at] for at in order), *sessions], runs, stop_rule)
-        self._left_s -= sum(float(times[:, 1].sum()) for times in taken.times_ns) / 1e9
-        return repetition(taken)
+            stop_rule = replace(stop_rule, enough=lambda rounds: enough(repetition(rounds)))
+        rounds = interleave(self._clock.timer, [*(handles[at] for at in order), *sessions], runs, stop_rule)
+        self._left_s -= sum(float(times[:, 1].sum()) for times in rounds.times_ns) / 1e9
+        return repetition(rounds)

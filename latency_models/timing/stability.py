@@ -1,4 +1,4 @@
-"""Reasons not to trust a latency, in words."""
+"""Warnings: reasons not to trust a latency, in words."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _SAME_SIZE = 4.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a measurement shows beside its number.
+    """Signs of an unstable measurement.
 
     Attributes:
-        walls_ns, alone_ns: the model's runs by the wall and without interruptions.
+        wall_ns, undisturbed_ns: the model's runs by the wall and without interruptions.
         cpu_share: the timing thread's share of a core.
-        half_width: of the 95 % interval, from the runs alone (relative).
+        half_width: of the 95 % interval, from the scatter of the runs alone (relative).
         drift: the references' time now over their stored time.
-        change: their time in the last third over that in the first.
+        change: the references' time in the last third over that in the first.
         size: the model's time over the references'.
-        contention: what the memory probe shows beyond `drift`; None where it had no part.
+        contention: the memory probe's slowdown beyond `drift`; None where it had no part.
     """
 
-    walls_ns: np.ndarray
-    alone_ns: np.ndarray
+    wall_ns: np.ndarray
+    undisturbed_ns: np.ndarray
     cpu_share: float
     half_width: float
     drift: float
@@ -46,7 +46,7 @@ class Evidence:
 
 
 def warnings_of(evidence: Evidence, device: Device, target_half_width: float) -> list[str]:
-    """One sentence for each reason."""
+    """The warnings that the evidence gives rise to, a sentence each."""
     said = (
         _busy(evidence, device),
         _spread(evidence),
@@ -73,12 +73,12 @@ def _busy(evidence: Evidence, device: Device) -> str | None:
 
 
 def _spread(evidence: Evidence) -> str | None:
-    spread = float(np.median(evidence.walls_ns)) / low_time(evidence.alone_ns)
+    spread = float(np.median(evidence.wall_ns)) / low_time(evidence.undisturbed_ns)
     return f"the median run took {spread - 1:.0%} longer than an undisturbed one" if spread > _SPREAD else None
 
 
 def _modes(evidence: Evidence) -> str | None:
-    modes = two_modes(evidence.alone_ns)
+    modes = two_modes(evidence.undisturbed_ns)
     if modes is None:
         return None
     return (

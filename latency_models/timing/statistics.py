@@ -1,4 +1,4 @@
-"""Statistics of alternating measurements: rounds of a few models' runs, one next to the other."""
+"""Statistics of interleaved measurements: low percentiles, bootstrap errors, intervals, two modes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What disturbs a run only ever adds time, so the low end repeats; the minimum itself hangs on a single run.
+# Disturbances only ever add time, so the low end repeats; the minimum itself hangs on a single run.
 LOW_PERCENTILE = 5.0
 
 _RESAMPLES = 300
@@ -20,6 +20,7 @@ _BLOCKS = 24
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 _STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 NORMAL_95 = 1.96
+"""The two-sided 95 % quantile of the normal distribution."""
 
 _MODES_LEAST_SAMPLES = 40
 _MODES_LEAST_SHARE = 0.1
@@ -39,12 +40,12 @@ class Ratio:
 
     @property
     def different(self) -> bool:
-        """Whether the interval leaves out 1: the two times are not the same."""
+        """Whether the interval leaves out 1, so that the two times differ."""
         return self.low > 1.0 or self.high < 1.0
 
     @property
     def half_width(self) -> float:
-        """Half of the interval's width, relative to the ratio."""
+        """Half the interval's width, relative to the ratio."""
         return (self.high - self.low) / (2.0 * self.ratio)
 
 
@@ -62,12 +63,12 @@ class Estimate:
         return Ratio(math.exp(self.log), math.exp(self.log - reach), math.exp(self.log + reach))
 
     def widened(self, *sds: float) -> Estimate:
-        """With independent errors of these standard deviations (relative) added."""
+        """The estimate with independent errors of these standard deviations (relative) added."""
         return Estimate(self.log, math.hypot(self.sd, *sds))
 
 
 def settled(samples: np.ndarray) -> np.ndarray:
-    """The runs (rounds, runs a round) without each round's first: it finds the caches full of another model."""
+    """The samples (rounds, runs) without each round's first run, which finds the caches full of another model."""
     return samples[:, 1:] if samples.shape[1] > 1 else samples
 
 
@@ -79,9 +80,9 @@ def low_time(samples: np.ndarray | Sequence[float]) -> float:
 def product_of_lows(samples: Sequence[np.ndarray], exponents: Sequence[float]) -> Estimate:
     """The product of each model's low time to its exponent, with a bootstrap's standard error (Efron 1979).
 
-    `samples` are (rounds, runs a round), of as many rounds each, in any unit of time; exponents 1 and -1 make a ratio.
-    Up to 24 blocks of neighbouring rounds are drawn (Carlstein 1986), each whole and for all models: what disturbs a
-    stretch of time stays together.
+    `samples` is one array (rounds, runs) a model, with as many rounds each; exponents 1 and -1 make a ratio.
+    Resampling draws up to 24 blocks of neighbouring rounds (Carlstein 1986), for all models alike, so that a
+    disturbance that lasts stays in one piece.
     """
     blocks = [_in_blocks(each) for each in samples]
     count = len(blocks[0])
@@ -96,7 +97,7 @@ def product_of_lows(samples: Sequence[np.ndarray], exponents: Sequence[float]) -
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of independent estimates; its error is what they claim, or what their spread shows if that is more."""
+    """The mean of independent estimates; its error is the larger of the claimed one and that of their spread."""
     logs = np.array([each.log for each in estimates])
     claimed = math.hypot(*(each.sd for each in estimates)) / len(logs)
     shown = float(logs.std(ddof=1)) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
@@ -106,7 +107,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 def ratio_of_repeats(ratios: Sequence[float], least_sd: float = 0.0) -> Ratio:
     """The geometric mean of 2 to 10 independent ratios with Student's interval on their logarithms.
 
-    `least_sd` is what single ratios are known to differ by (relative), where these happen to agree better.
+    `least_sd` is the least standard deviation (relative) to assume, where the ratios happen to agree better.
     """
     logs = np.log(ratios)
     mean = float(logs.mean())
@@ -117,7 +118,7 @@ def ratio_of_repeats(ratios: Sequence[float], least_sd: float = 0.0) -> Ratio:
 
 @dataclass(frozen=True)
 class TwoModes:
-    """Times that come in two kinds: the mean of each, and the share of the slower."""
+    """Two groups of times: the geometric mean of each, and the slower one's share of the samples."""
 
     fast: float
     slow: float
@@ -125,10 +126,10 @@ class TwoModes:
 
 
 def two_modes(samples: np.ndarray) -> TwoModes | None:
-    """Whether the times fall into two groups with a gap between them.
+    """The two groups that the times (ns) fall into; None where there is no clear gap.
 
     The logarithms without their outer twentieths are cut where the variance between the two parts is greatest (Otsu
-    1979); they are two groups if those lie further apart than the halves of any one usual distribution.
+    1979). They count as two groups if these lie further apart than the halves of any one usual distribution.
     """
     if len(samples) < _MODES_LEAST_SAMPLES:
         return None
@@ -149,18 +150,18 @@ def two_modes(samples: np.ndarray) -> TwoModes | None:
 
 
 def _in_blocks(samples: np.ndarray) -> np.ndarray:
-    """(rounds, runs) → (blocks, runs of neighbouring rounds); the rounds that fill no block are left out."""
+    """Blocks of neighbouring rounds, (rounds, runs) → (blocks, runs); a remainder that fills no block is dropped."""
     rounds, runs = samples.shape
-    together = max(1, rounds // _BLOCKS)
-    blocks = rounds // together
-    return samples[: blocks * together].reshape(blocks, together * runs)
+    size = max(1, rounds // _BLOCKS)
+    blocks = rounds // size
+    return samples[: blocks * size].reshape(blocks, size * runs)
 
 
 def _resampled_low_times(samples: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`low_time` of every resample: `samples` (blocks, runs), `counts` (resamples, blocks) → (resamples,).
+    """The `low_time` of each resample: `samples` (blocks, runs), `counts` (resamples, blocks) → (resamples,).
 
-    The samples are sorted once; a resample only weighs them. Few of the smallest settle nearly all of its
-    percentiles, so that the rest is looked at only when it has to be.
+    The samples are sorted once, and a resample only weighs them. A few of the smallest settle nearly all percentiles,
+    so the rest is used only where these don't.
     """
     runs = samples.shape[1]
     flat = samples.ravel()

@@ -59,7 +59,7 @@ def activation_costs(
     if not twins:
         return Costs(None, tuple(_untimed(place, chosen, places, missing) for place in chosen))
     models = [prepare(_graph(network, input_shape, forms)), *twins.values()]
-    together = meter.together(models, budget_s=min(_MOST_SECONDS, _SECONDS_EACH * len(models)))
+    together = meter.measure_together(models, budget_s=min(_MOST_SECONDS, _SECONDS_EACH * len(models)))
     base = together.latencies[0]
     ratios = dict(zip(twins, together.ratios[1:], strict=True))
     rows = [

@@ -209,7 +209,7 @@ class Int8Search:
 
     def _timed(self, plans: Sequence[Int8Attempt], budget_s: float) -> list[Int8Attempt]:
         files = [self._file(plan) for plan in plans]
-        together = self._meter.together([self._plain, *files], budget_s=budget_s)
+        together = self._meter.measure_together([self._plain, *files], budget_s=budget_s)
         self._plain_ms = together.latencies[0].latency_ms
         return [replace(plan, ratio=ratio) for plan, ratio in zip(plans, together.ratios[1:], strict=True)]
 

@@ -20,15 +20,15 @@ REFERENCE_NS = {spec.name: spec.about_ms * 1e6 for spec in (*REFERENCES, MEMORY_
 class DrawnTimer(Timer):
     """Times of `ns` a model (references: `about_ms`) with gamma noise on top of them.
 
-    `slowdown` is asked for a factor on all times, `crowded` is one on the memory probe's alone. `first` is the factor
-    of the first run of each burst. `asked` holds each call's handles, runs and rounds.
+    `slowdown` returns a factor on all times, `contention` is one on the memory probe's alone, and `first` one on the
+    first run of each burst. `asked` holds each call's handles, runs and rounds.
     """
 
     def __init__(self, ns: Mapping[bytes, float], *, noise: float = 0.002, session_sd: float = 0.0) -> None:
         self.ns = {reference_model(name): value for name, value in REFERENCE_NS.items()} | dict(ns)
         self.noise, self.session_sd = noise, session_sd
         self.slowdown: Callable[[], float] = lambda: 1.0
-        self.crowded, self.first, self.cpu_share = 1.0, 1.3, 1.0
+        self.contention, self.first, self.cpu_share = 1.0, 1.3, 1.0
         self.rng = np.random.default_rng(0)
         self.loaded: dict[int, tuple[bytes, float]] = {}
         self.asked: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
@@ -51,8 +51,8 @@ class DrawnTimer(Timer):
         factors = np.array([self.slowdown() for _ in range(rounds)])
         for handle, count in zip(handles, runs, strict=True):
             content, ns = self.loaded[handle]
-            crowded = self.crowded if content == reference_model(MEMORY_PROBE.name) else 1.0
-            drawn = ns * crowded * factors[:, None] * (1.0 + self.noise * self.rng.gamma(2.0, 1.0, (rounds, count)))
+            contention = self.contention if content == reference_model(MEMORY_PROBE.name) else 1.0
+            drawn = ns * contention * factors[:, None] * (1.0 + self.noise * self.rng.gamma(2.0, 1.0, (rounds, count)))
             drawn[:, 0] *= self.first
             times.append(np.stack([drawn, drawn], axis=1).astype(np.int64))
         return Alternation(tuple(times), self.cpu_share, 0.0)

@@ -11,8 +11,8 @@ from latency_models.timing import reference_store
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of its own, with calibrations that are as short as they get."""
-    monkeypatch.setattr(reference_store, "_CALIBRATION_S", 0.01)
-    monkeypatch.setattr(reference_store, "_SESSIONS", 2)
+    monkeypatch.setattr(reference_store, "CALIBRATION_S", 0.01)
+    monkeypatch.setattr(reference_store, "SESSIONS", 2)
     return tmp_path / "data" / "references.json"
 
 

@@ -15,11 +15,9 @@ from helpers.stub_timers import REFERENCE_NS, DrawnTimer
 from latency_models.devices.device import Device
 from latency_models.devices.environment import capture
 from latency_models.errors import InvalidModelError, MixedEnvironmentsError
-from latency_models.timing import meter as timing
-from latency_models.timing.meter import Latency, LatencyMeter
+from latency_models.timing.meter import Latency, LatencyMeter, same_environment
 from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, reference_model
 from latency_models.timing.reference_store import ReferenceStore
-from latency_models.timing.timers import stays_in_thread
 
 SMALL = small_net().SerializeToString()
 LARGER = small_net(side=64).SerializeToString()
@@ -95,12 +93,6 @@ def test_inputs_are_fed(store: Path) -> None:
     assert slow.low_ms > fast.high_ms
 
 
-def test_only_one_thread_on_a_cpu_stays_in_its_thread() -> None:
-    assert stays_in_thread(Device())
-    assert not stays_in_thread(Device(threads=2))
-    assert not stays_in_thread(Device("cuda", provider="CUDAExecutionProvider"))
-
-
 # ---- with drawn times
 
 
@@ -133,12 +125,12 @@ def test_cold_first_runs_do_not_count(store: Path) -> None:
     assert latency.p99_ms < 3.0
 
 
-def test_a_large_model_is_corrected_for_crowded_memory(store: Path) -> None:
+def test_a_large_model_is_corrected_for_memory_contention(store: Path) -> None:
     large = reference_model(MEMORY_PROBE.name)
     timer = DrawnTimer({})
     meter = meter_of(store, timer)
     before = meter.measure(large, budget_s=1.0)
-    timer.crowded = 1.3
+    timer.contention = 1.3
     after = meter.measure(large, budget_s=1.0)
     assert MEMORY_PROBE.name in before.reference
     assert before.latency_ms == pytest.approx(0.9, rel=0.01)
@@ -204,16 +196,6 @@ def test_a_machine_twenty_times_slower_finds_its_references(store: Path) -> None
     assert {"ref-3", "ref-4"} == {part.split()[0] for part in latency.reference.split(", ")}
 
 
-def test_a_model_is_prepared_before_it_is_timed(store: Path, tmp_path: Path) -> None:
-    timer = DrawnTimer({LARGER: 3e5})
-    meter = LatencyMeter(Device(), store=store, timer=timer, prepare={SMALL: LARGER}.__getitem__)
-    path = tmp_path / "small.onnx"
-    path.write_bytes(SMALL)
-    meter.measure(SMALL, budget_s=0.06)
-    meter.measure(path, budget_s=0.06)
-    assert timer.loads.count(LARGER) == 2
-
-
 def test_min_runs_are_made_where_there_is_time(store: Path) -> None:
     meter = meter_of(store, DrawnTimer({SMALL: 1e5}))
     assert len(meter.measure(SMALL, budget_s=5.0, min_runs=1000).samples_ms) >= 1000
@@ -234,14 +216,14 @@ def test_a_damaged_store_shows_in_the_warnings(store: Path) -> None:
     assert ReferenceStore(store).known(latency.environment)
 
 
-def test_together_each_model_comes_first_in_turn(store: Path) -> None:
+def test_each_model_comes_first_in_turn(store: Path) -> None:
     timer = DrawnTimer({SMALL: 1e5, LARGER: 2e5})
-    together = meter_of(store, timer).together([SMALL, LARGER], budget_s=0.5)
+    joint = meter_of(store, timer).measure_together([SMALL, LARGER], budget_s=0.5)
     pairs = [each for each in timer.loads if each in (SMALL, LARGER)]
     assert pairs == [SMALL, LARGER, LARGER, SMALL] * 3
-    assert together.ratios[0].ratio == 1.0
-    assert together.ratios[1].ratio == pytest.approx(2.0, rel=0.01)
-    assert [each.latency_ms for each in together.latencies] == pytest.approx([0.1, 0.2], rel=0.01)
+    assert joint.ratios[0].ratio == 1.0
+    assert joint.ratios[1].ratio == pytest.approx(2.0, rel=0.01)
+    assert [each.latency_ms for each in joint.latencies] == pytest.approx([0.1, 0.2], rel=0.01)
 
 
 def test_a_model_that_differs_from_itself_by_session_is_not_different(store: Path) -> None:
@@ -279,4 +261,4 @@ def test_records_of_one_environment_have_a_ratio() -> None:
 def test_records_of_different_environments_are_never_mixed() -> None:
     with pytest.raises(MixedEnvironmentsError, match="cpu_model is 'a' in one and 'b' in the other"):
         record(1.0).over(record(1.0, cpu_model="b"))
-    timing.same_environment([record(1.0), record(2.0)])
+    same_environment([record(1.0), record(2.0)])

@@ -39,12 +39,12 @@ def test_shares_move_without_a_jump() -> None:
 
 
 @pytest.mark.parametrize("spec", REFERENCES, ids=lambda spec: spec.name)
-def test_a_time_on_a_rung_takes_that_reference(spec: object) -> None:
+def test_the_time_of_a_reference_takes_that_reference(spec: object) -> None:
     name = spec.name  # type: ignore[attr-defined]
     assert shares(REFERENCE_NS[name]) == {name: 1.0}
 
 
-def test_beyond_the_ladder_its_end_is_taken() -> None:
+def test_beyond_all_references_the_last_one_counts() -> None:
     assert shares(1.0) == {"ref-1": 1.0}
     assert shares(1e12) == {"ref-7": 1.0}
 
@@ -70,7 +70,7 @@ def test_shares_sum_to_one(share: float) -> None:
     assert min(mixed.values()) > 0
 
 
-def test_a_yardstick_of_several_is_their_geometric_mean() -> None:
+def test_a_mix_of_several_is_their_geometric_mean() -> None:
     times = [ReferenceTime(ms, 0.0) for ms in (1.0, 16.0)]
     mix = ReferenceMix((WeightedReference("ref-4", 0.75, times[0]), WeightedReference("ref-5", 0.25, times[1])))
     assert mix.ms == pytest.approx(2.0)

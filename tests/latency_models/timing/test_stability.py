@@ -9,8 +9,8 @@ from latency_models.devices.device import Device
 from latency_models.timing.stability import Evidence, change_over_time, warnings_of
 
 QUIET = Evidence(
-    walls_ns=np.full(100, 1e6),
-    alone_ns=np.full(100, 1e6),
+    wall_ns=np.full(100, 1e6),
+    undisturbed_ns=np.full(100, 1e6),
     cpu_share=1.0,
     half_width=0.001,
     drift=1.0,
@@ -25,8 +25,8 @@ TWO_KINDS = np.repeat([1e6, 1.1e6], 50)
     [
         (QUIET, None),
         (replace(QUIET, cpu_share=0.5), "a core for 50% of the time"),
-        (replace(QUIET, walls_ns=np.full(100, 2e6)), "median run took 100% longer"),
-        (replace(QUIET, alone_ns=TWO_KINDS, walls_ns=TWO_KINDS), "two kinds, of 1 and 1.1 ms (50% are slow ones)"),
+        (replace(QUIET, wall_ns=np.full(100, 2e6)), "median run took 100% longer"),
+        (replace(QUIET, undisturbed_ns=TWO_KINDS, wall_ns=TWO_KINDS), "two kinds, of 1 and 1.1 ms (50% are slow ones)"),
         (replace(QUIET, half_width=0.05), "±5.00% only, not to the ±1.00% asked for"),
         (replace(QUIET, drift=2.0), "100% slower than when its reference was timed"),
         (replace(QUIET, drift=0.5), "100% faster than when its reference was timed"),
@@ -36,7 +36,7 @@ TWO_KINDS = np.repeat([1e6, 1.1e6], 50)
         (replace(QUIET, size=0.2), "takes 5 times its time"),
     ],
 )
-def test_each_doubt_is_said_alone(evidence: Evidence, said: str | None) -> None:
+def test_each_sign_gives_one_warning(evidence: Evidence, said: str | None) -> None:
     found = warnings_of(evidence, Device(), 0.01)
     assert len(found) == (0 if said is None else 1)
     assert said is None or said in found[0]

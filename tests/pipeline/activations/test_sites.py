@@ -88,7 +88,7 @@ class FakeMeter:
     def __init__(self) -> None:
         self.models: list[bytes] = []
 
-    def together(self, models: list[bytes], *, budget_s: float) -> Any:
+    def measure_together(self, models: list[bytes], *, budget_s: float) -> Any:
         self.models, self.budget_s = models, budget_s
         found = type("Latency", (), {"latency_ms": 2.0, "warnings": ("noisy",)})()
         ratios = (Ratio(1.0, 1.0, 1.0), *(Ratio(0.9, 0.88, 0.92) for _ in models[1:]))

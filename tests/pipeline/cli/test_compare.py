@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from helpers.cli import check_message, in_process
-from latency_models.timing.reference_models import ReferenceSpec, built
+from latency_models.timing.reference_models import ReferenceSpec, build_reference
 from pipeline.cli import text
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     """A net, a larger one, and a copy of the first."""
-    contents = [built(ReferenceSpec("net", 8, 8, blocks, 1.0)) for blocks in (1, 6, 1)]
+    contents = [build_reference(ReferenceSpec("net", 8, 8, blocks, 1.0)) for blocks in (1, 6, 1)]
     paths = [tmp_path / f"{name}.onnx" for name in ("first", "larger", "copy")]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)

@@ -10,7 +10,7 @@ import pytest
 from helpers.cli import check_message, in_process
 from latency_models import file_predictor
 from latency_models.microbench.benchmarks import FAMILIES, observe
-from latency_models.timing.reference_models import ReferenceSpec, built
+from latency_models.timing.reference_models import ReferenceSpec, build_reference
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def hwnas(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "net.onnx"
-    path.write_bytes(built(ReferenceSpec("net", 8, 8, 2, 1.0)))
+    path.write_bytes(build_reference(ReferenceSpec("net", 8, 8, 2, 1.0)))
     return path
 
 

@@ -49,7 +49,7 @@ class Meter:
     def compare(self, a: bytes, b: bytes, *, budget_s: float) -> Ratio:
         return self.ratio
 
-    def together(self, models: Sequence[bytes], *, budget_s: float) -> SimpleNamespace:
+    def measure_together(self, models: Sequence[bytes], *, budget_s: float) -> SimpleNamespace:
         self.asked.append(len(models))
         ratios = [1.0, *self.variants, *(1.5,) * len(models)][: len(models)]
         return SimpleNamespace(ratios=[Ratio(each, each, each) for each in ratios])
