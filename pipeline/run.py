@@ -5,25 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shlex
 import warnings
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.file import dump_config, load_config
-from pipeline.config.run import RunConfig, TorchvisionOptions
-from pipeline.config.strategy import resolved
 from pipeline.errors import RunDirectoryError
+from pipeline.files import UNFINISHED, write_whole
 from pipeline.trials.journal import Journal
+
+if TYPE_CHECKING:
+    from pipeline.config.run import RunConfig
 
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
 
-
-_UNFINISHED = "config.unfinished"
 _COST_MODEL = "cost_model.json"
 """The run's own copy of the cost model's file that its config named, or that there was when it began."""
 
@@ -53,20 +52,18 @@ class RunDirectory:
         Raises:
             RunDirectoryError: the directory isn't empty, or can't be made.
         """
-        if path.exists() and (not path.is_dir() or any(p.name != _UNFINISHED for p in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(p.suffix != UNFINISHED for p in path.iterdir())):
             going = (
                 f"; go on with it: hwnas resume {shlex.quote(str(path))}" if (path / "config.yaml").is_file() else ""
             )
             raise RunDirectoryError(f"{path} exists and isn't empty{going}")
-        strategy = resolved(config.strategy, trials=config.budget.trials, pick=config.final.pick)
-        data = config.data.resolved() if isinstance(config.data, TorchvisionOptions) else config.data
-        whole = config.model_copy(update={"strategy": strategy, "data": data})
+        whole = config.resolved()
         try:
             path.mkdir(parents=True, exist_ok=True)
             if config.cost_model.endswith(".json"):
-                _write_whole(_own_cost_model(path), Path(config.cost_model).read_bytes())
+                write_whole(_own_cost_model(path), Path(config.cost_model).read_bytes())
                 whole = _with_own_cost_model(path, whole)
-            _write_whole(path / "config.yaml", dump_config(whole).encode())
+            write_whole(path / "config.yaml", dump_config(whole).encode())
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
         return cls(path, whole)
@@ -120,7 +117,7 @@ class RunDirectory:
 
     def keep_cost_model(self, content: bytes) -> None:
         """Take over a cost model's file, for good."""
-        _write_whole(self.cost_model, content)
+        write_whole(self.cost_model, content)
 
     def log_chatter(self) -> None:
         """Send what libraries log and warn to search.log instead of the terminal."""
@@ -144,13 +141,3 @@ def _own_cost_model(path: Path) -> Path:
 
 def _with_own_cost_model(path: Path, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"cost_model": str(_own_cost_model(path))})
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or not there."""
-    unfinished = path.with_name(_UNFINISHED)
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - of a public signature
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import HwnasError
+from pipeline.files import write_whole
 
 FORMAT = 1
 FILE = "activations.json"
@@ -224,9 +224,7 @@ _ADAPTER: TypeAdapter[ActivationFacts] = TypeAdapter(ActivationFacts)
 
 def write(run: Path, facts: ActivationFacts) -> None:
     """Write the run's `activations.json`, whole or not at all."""
-    unfinished = run / f"{FILE}.{os.getpid()}.unfinished"
-    unfinished.write_bytes(_ADAPTER.dump_json(facts))
-    unfinished.replace(run / FILE)
+    write_whole(run / FILE, _ADAPTER.dump_json(facts))
 
 
 def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts:

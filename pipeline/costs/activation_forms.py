@@ -7,7 +7,6 @@ the candidates' quick graphs and the winner's export alike. Most activations hav
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import filelock
@@ -19,9 +18,10 @@ from export.activations import table as activations
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives, choose_forms
 from pipeline.costs.precision import quantizer_for
+from pipeline.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import onnx
@@ -53,7 +53,7 @@ def forms_of(space: SearchSpace, device: Device, meter: LatencyMeter) -> dict[st
         missing = {name: model for name, model in models.items() if name not in known}
         if missing:
             known |= {name: choose_forms(m, _measure(device, meter)) for name, m in missing.items()}
-            _write(path, known)
+            write_whole(path, json.dumps({"format": FORMAT, "forms": known}, indent=1).encode())
     return {family: form for name in models for family, form in known[name].items()}
 
 
@@ -73,7 +73,7 @@ def _measure(device: Device, meter: LatencyMeter) -> Callable[[Sequence[bytes]],
     prepare = quantizer_for(device.precision)
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
-        found = meter.together([prepare(model) for model in models], budget_s=_SECONDS_EACH * len(models))
+        found = meter.measure_together([prepare(model) for model in models], budget_s=_SECONDS_EACH * len(models))
         return [(ratio.ratio, ratio.high) for ratio in found.ratios]
 
     return measure
@@ -92,9 +92,3 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         return dict(document["forms"]) if document["format"] == FORMAT else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _write(path: Path, forms: Mapping[str, Mapping[str, str]]) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps({"format": FORMAT, "forms": forms}, indent=1), encoding="utf-8")
-    unfinished.replace(path)

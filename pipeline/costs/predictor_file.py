@@ -12,6 +12,7 @@ import numpy as np
 import platformdirs
 
 from latency_models.timing.meter import LatencyMeter
+from pipeline import files
 from pipeline.errors import HwnasError
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ def check_writable(path: Path) -> None:
         raise CostModelError(f"{path}: a cost model's name ends in .json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".unfinished").open("a"):
-            pass
-        path.with_suffix(".unfinished").unlink()
+        files.check_writable(path)
     except OSError as error:
         place = "--output names another place, and so does XDG_DATA_HOME"
         raise CostModelError(f"{path} can't be written ({error.strerror or error}); {place}") from error
@@ -82,9 +81,7 @@ def save(
         "model": model.as_dict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(document), encoding="utf-8")
-    unfinished.replace(path)
+    files.write_whole(path, json.dumps(document).encode())
 
 
 def read(

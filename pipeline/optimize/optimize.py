@@ -6,9 +6,7 @@ are timed in alternation; where nothing is gained, the file is written as it was
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,7 @@ from latency_models.timer import RefusedError
 from latency_models.timing.meter import LatencyMeter
 from pipeline.costs.external_data import whole_model
 from pipeline.errors import HwnasError
+from pipeline.files import check_writable, write_whole
 from pipeline.optimize.input_sizes import input_sizes
 
 if TYPE_CHECKING:
@@ -81,11 +80,10 @@ def optimize(
     """
     original, weights = whole_model(model)
     _check_place(model, output, weights)
-    with _unfinished(output) as place:
-        sizes = input_sizes(original, model, device.batch_size, shapes or {})
-        trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))
-        result, content = _optimized(original, trial, seconds, reporter)
-        place.write_bytes(content)
+    sizes = input_sizes(original, model, device.batch_size, shapes or {})
+    trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))
+    result, content = _optimized(original, trial, seconds, reporter)
+    write_whole(output.resolve(), content)
     return {"model": str(model), "output": str(output), **result}
 
 
@@ -160,7 +158,7 @@ def _best(
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
         reporter.stage(f"Timing {len(models)} ways to write its activations")
-        together = meter.together([trial.timed(each) for each in models], budget_s=seconds)
+        together = meter.measure_together([trial.timed(each) for each in models], budget_s=seconds)
         return [(each.ratio, each.high) for each in together.ratios]
 
     lowered = lower_with_report(source, choose_forms(source, measure))
@@ -269,27 +267,14 @@ def _check_place(model: Path, output: Path, weights: Iterable[Path]) -> None:
         raise HwnasError(f"{output} is a directory; name a file in it")
     if not output.parent.is_dir():
         raise HwnasError(f"there is no directory {output.parent}")
-    if not output.exists():
-        return
-    if not output.is_file():
-        raise HwnasError(f"{output} is no regular file; name another one")
-    if output.samefile(model):
-        raise HwnasError(f"{output} is the model itself; name another file")
-    if any(output.samefile(each) for each in weights):
-        raise HwnasError(f"{output} has the model's weights in it; name another file")
-
-
-@contextmanager
-def _unfinished(output: Path) -> Iterator[Path]:
-    """A file beside the output, which takes its place in the end; that it can be written is known at the start."""
-    output = output.resolve()
-    unfinished = output.with_name(f".hwnas-{os.getpid()}.unfinished")
+    if output.exists():
+        if not output.is_file():
+            raise HwnasError(f"{output} is no regular file; name another one")
+        if output.samefile(model):
+            raise HwnasError(f"{output} is the model itself; name another file")
+        if any(output.samefile(each) for each in weights):
+            raise HwnasError(f"{output} has the model's weights in it; name another file")
     try:
-        unfinished.touch()
+        check_writable(output.resolve())
     except OSError as error:
-        raise HwnasError(f"{output} can't be written: {error.strerror or error}") from error
-    try:
-        yield unfinished
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise HwnasError(f"{output.resolve()} can't be written: {error.strerror or error}") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ReferencesError
+from pipeline.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,10 +119,7 @@ def read(run: RunDirectory) -> References | None:
 
 def write(run: RunDirectory, references: References) -> None:
     """Write the file, whole or not at all."""
-    path = path_of(run)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(references.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path_of(run), f"{references.model_dump_json(indent=2)}\n".encode())
 
 
 def ask(run: RunDirectory) -> None:

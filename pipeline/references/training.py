@@ -14,6 +14,7 @@ from export.checks import accuracy, parity
 from latency_models.errors import DeviceError, TimerError
 from pipeline.costs.precision import INT8, quantized_accuracy
 from pipeline.errors import CheckpointError, EvaluatorError
+from pipeline.files import write_whole
 from pipeline.references.records import AgainstWinner, Reference, References, read, write
 from pipeline.registry import load
 from pipeline.spaces.base import trial_seed
@@ -213,16 +214,12 @@ class ReferencePoints:
         """The fp32 model and, on an INT8 device, what is run in its place."""
         folder = self._run.path / "references"
         folder.mkdir(exist_ok=True)
-        place = _written(folder / f"{_file_name(name)}.onnx", found.graph.SerializeToString())
-        if found.quantized is None:
-            return place
-        return _written(folder / f"{_file_name(name)}.int8.onnx", found.quantized)
-
-
-def _written(path: Path, content: bytes) -> Path:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(content)
-    return unfinished.replace(path)
+        path = folder / f"{_file_name(name)}.onnx"
+        write_whole(path, found.graph.SerializeToString())
+        if found.quantized is not None:
+            path = folder / f"{_file_name(name)}.int8.onnx"
+            write_whole(path, found.quantized)
+        return path
 
 
 def _file_name(name: str) -> str:

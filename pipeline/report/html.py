@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
+
+from pipeline.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,4 @@ def write_html(path: Path, template: str, **facts: Any) -> None:
         loader=PackageLoader("pipeline", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template(template).render(**facts)
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")  # another process may write it, too
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, page.encode())

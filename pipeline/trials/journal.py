@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.errors import JournalError
+from pipeline.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +88,11 @@ class Journal:
             meta: its facts: config digest, versions.
             objectives: what every trial with status ok must have.
         """
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        connection = sqlite3.connect(unfinished, isolation_level=None)
-        _lay_out(connection, meta, objectives)
-        connection.close()
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            unfinished.unlink(missing_ok=True)
+            connection = sqlite3.connect(unfinished, isolation_level=None)
+            _lay_out(connection, meta, objectives)
+            connection.close()
         return cls.open(path)
 
     @classmethod

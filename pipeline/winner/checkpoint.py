@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
 from pipeline.errors import CheckpointError
+from pipeline.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,13 +41,12 @@ def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
         CheckpointError: the disk refuses.
     """
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
     metadata = {key: str(value) for key, value in vars(facts).items()}
     try:
-        save_model(model, str(unfinished), metadata=metadata)
+        with replacing(path) as unfinished:
+            save_model(model, str(unfinished), metadata=metadata)
     except SafetensorError as error:
         raise CheckpointError(f"{path} can't be written: {error}") from error
-    unfinished.replace(path)
 
 
 def read_facts(path: Path) -> Checkpoint:

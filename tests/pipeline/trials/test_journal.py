@@ -93,19 +93,20 @@ def test_a_reader_doesnt_write(path: Path) -> None:
 
 def test_what_was_appended_survives_a_kill(path: Path) -> None:
     code = (
-        "import os, sys\n"
+        "import json, os, sys\n"
         "from pathlib import Path\n"
-        "from test_pipeline_journal import record\n"
-        "from pipeline.trials.journal import Journal\n"
+        "from pipeline.trials.journal import Journal, TrialRecord\n"
         "journal = Journal.create(Path(sys.argv[1]), {})\n"
-        "for number in range(5): journal.append(record(number))\n"
+        "for values in json.loads(sys.argv[2]): journal.append(TrialRecord(**values))\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    written = [record(number) for number in range(5)]
+    as_text = json.dumps([dataclasses.asdict(each) for each in written])
+    done = subprocess.run([sys.executable, "-c", code, str(path), as_text], check=False)
     assert done.returncode == -9
     for read_only in (True, False):
         journal = Journal.open(path, read_only=read_only)
-        assert journal.trials() == [record(number) for number in range(5)]
+        assert journal.trials() == written
         journal.close()
 
 
