@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import SHARED
 
 from export.activations import table as activations
-from export.exporter import onnx_export
-from export.lowering import lower as lowering
+from export.exporter.onnx_export import quiet, run_exporter
+from export.lowering.lower import restore_global_average_pool, tidied_copy
 from export.module_state import evaluating
 from pipeline.data.idx import read_fashion_mnist
 
@@ -167,12 +167,11 @@ def batch(root: Path, train: bool, which: range, side: int, channels: int) -> tu
 
 
 def plain_export(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """What torch's exporter writes at opset 20, but for GlobalAveragePool: its activations are as torch spells them."""
-    with evaluating(network), onnx_export._quiet():
-        model = onnx_export._run_exporter(network, torch.zeros(2, *shape), 20, "input", "logits")
-    lowering._restore_global_average_pool(model)
-    lowering._drop_dead(model.graph)
-    return model
+    """Export a network with its activations as torch spells them, and only GlobalAveragePool restored."""
+    with evaluating(network), quiet():
+        model = run_exporter(network, torch.zeros(2, *shape), 20, ({0: torch.export.Dim("batch", min=1)},))
+    restore_global_average_pool(model)
+    return tidied_copy(model)
 
 
 def forms_given(texts: Sequence[str]) -> dict[str, str]:

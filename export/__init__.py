@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from export.activations.table import Activation, register
     from export.bundle.manifest import read_manifest
     from export.bundle.verify import verify_bundle
     from export.bundle.write import write_bundle
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from export.quantization.quantize import quantize_int8
 
 __all__ = [
+    "Activation",
     "Check",
     "ExportError",
     "Preprocessing",
@@ -35,21 +37,24 @@ __all__ = [
     "parity",
     "quantize_int8",
     "read_manifest",
+    "register",
     "verify_bundle",
     "with_preprocessing",
     "write_bundle",
 ]
 
 _HOMES = {
+    "export.activations.table": ("Activation", "register"),
+    "export.bundle.manifest": ("read_manifest",),
+    "export.bundle.verify": ("verify_bundle",),
     "export.bundle.write": ("write_bundle",),
+    "export.checks": ("Check", "accuracy", "parity"),
     "export.errors": ("ExportError",),
     "export.exporter.image_model": ("with_preprocessing",),
-    "export.lowering.lower": ("lower",),
-    "export.bundle.manifest": ("read_manifest",),
     "export.exporter.onnx_export": ("export_model",),
+    "export.lowering.lower": ("lower",),
     "export.preprocessing": ("Preprocessing",),
     "export.quantization.quantize": ("quantize_int8",),
-    "export.bundle.verify": ("Check", "accuracy", "parity", "verify_bundle"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""What verifying a bundle finds; no torch."""
+"""Checks of a model file against the trained network: parity and accuracy; no torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ import numpy as np
 from export import onnx_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
 
-    Interval = tuple[float, float, float]
-    Measure = Callable[[Path, Mapping[str, Any]], Mapping[str, Interval | str]]
-    Samples = Mapping[str, npt.NDArray[Any]]
-    Evaluate = Callable[[Path, Mapping[str, Any]], float | str]
-
 
 @dataclass(frozen=True)
 class Check:
-    """One check: `ok` is None where it could not be made, and `detail` says why."""
+    """The result of one check; `ok` is None where it could not be made, and `detail` says why."""
 
     name: str
     ok: bool | None
@@ -40,8 +34,8 @@ def parity(
     """Compare ONNX Runtime's outputs with the trained network's.
 
     The largest difference must be within `atol`, or within `rtol` of the largest expected output where that is more:
-    float32 has no more digits than that. Each input is also run alone: what is deployed sees one image at a time, and a
-    network whose answer depends on what stands beside it isn't the one that was tested.
+    float32 has no more digits than that. Each input is also run alone, because a deployed network sees one image at a
+    time, and its answer must not depend on the others in a batch.
 
     Args:
         model: takes `inputs`, returns one tensor.
@@ -79,7 +73,7 @@ def accuracy(
     batch_size: int = 256,
     threads: int = 1,
 ) -> float:
-    """Share of images (preprocessed float32, (N, C, H, W)) that ONNX Runtime classifies as labelled, 0 to 1.
+    """Share (0 to 1) of images (preprocessed float32, (N, C, H, W)) that ONNX Runtime classifies as labelled.
 
     Raises:
         InvalidFileError: the model can't be opened, or can't be run on these images.
@@ -93,7 +87,7 @@ def accuracy(
 def predictions(
     model: bytes | Path, images: npt.NDArray[np.float32], batch_size: int = 256, threads: int = 1
 ) -> npt.NDArray[np.int64]:
-    """The class that ONNX Runtime takes each image (preprocessed float32, (N, C, H, W)) for.
+    """Predicted class of each image (preprocessed float32, (N, C, H, W)), shape (N,), through ONNX Runtime.
 
     Raises:
         InvalidFileError: the model can't be opened, or can't be run on these images.

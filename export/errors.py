@@ -1,4 +1,4 @@
-"""What can go wrong between a trained network and a file that can be trusted."""
+"""Errors on the way from a trained network to a file that can be trusted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExportError(Exception):
 
 
 class InvalidFileError(ExportError):
-    """A model file that can't be read, or that the checker or ONNX Runtime refuses."""
+    """A model file that can't be read, or that the ONNX checker or ONNX Runtime refuses."""
 
     def __init__(self, source: Path | str, reason: str) -> None:
         self.source = source
@@ -35,11 +35,11 @@ class BundleError(ExportError):
 
 
 class PreprocessingError(ExportError):
-    """A preprocessing record with a wrong field, or images that it does not fit."""
+    """A preprocessing record with a wrong field, or images that don't fit it."""
 
 
 class UnsupportedModuleError(ExportError):
-    """The quick graph builder has no rule for this part of a network (the exporter may have one)."""
+    """A part of a network that the quick graph builder has no rule for; the exporter may have one."""
 
     def __init__(self, where: str, what: str) -> None:
         self.where = where
@@ -49,21 +49,19 @@ class UnsupportedModuleError(ExportError):
 
 
 class UnknownActivationError(ExportError):
-    """No activation of that name is in the table."""
+    """An activation's name that is not in the table."""
 
     exit_code = 2
 
     def __init__(self, name: str, valid: Iterable[str], more: str = "") -> None:
         self.name = name
         self.valid = tuple(sorted(valid))
-        near = difflib.get_close_matches(name, self.valid, n=1)
-        self.nearest = near[0] if near else None
-        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ";"
+        hint = did_you_mean(name, self.valid) or ";"
         super().__init__(f"unknown activation {name!r}{hint} valid: {', '.join(self.valid)}{more}")
 
 
 class CustomActivationError(ExportError):
-    """A user's own activation that can't be one."""
+    """A user's own activation that can't be used as one."""
 
     exit_code = 2
 
@@ -82,18 +80,23 @@ class QuantizationError(ExportError):
 
 
 class UnknownMethodError(ExportError):
-    """No calibration method of that name."""
+    """A calibration method's name that is not known."""
 
     exit_code = 2
 
     def __init__(self, name: str, valid: Iterable[str]) -> None:
         self.name = name
         self.valid = tuple(valid)
-        near = difflib.get_close_matches(name, self.valid, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        hint = did_you_mean(name, self.valid) or ";"
         super().__init__(f"unknown calibration method {name!r}{hint} valid: {', '.join(self.valid)}")
 
 
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The words "; did you mean 'x'?" with the nearest valid name; empty where none is near."""
+    near = difflib.get_close_matches(name, valid, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def _one_line(text: str) -> str:
-    """Collapse the many-line messages of protobuf, the checker and the runtime."""
+    """Join the many-line messages of protobuf, the checker and the runtime into one line."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph node by node: names, initializers, and the shapes that the rules need."""
+"""Writing a new ONNX graph node by node, with names, initializers and shapes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PRODUCER = "hwnas"
-BATCH = "batch"
+BATCH, INPUT, OUTPUT = "batch", "input", "logits"
+"""Names in every file: of the dynamic first dimension, of the graph's input and of its output."""
 # What torch's exporter stamps: runtimes of the same age read both kinds of file, or neither.
 MINIMUM_IR_VERSION = 10
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in the graph under construction; `shape` leaves out the batch dimension."""
+    """A tensor of the graph that is being written; `shape` leaves out the batch dimension."""
 
     name: str
     shape: tuple[int, ...]
@@ -46,7 +47,7 @@ class GraphWriter:
     def node(
         self, op_type: str, *inputs: Value | str, shape: tuple[int, ...] | None = None, **attributes: Any
     ) -> Value:
-        """Append a node; its output has the first input's shape unless `shape` says otherwise.
+        """Append a node and return its output, which has the first input's shape unless `shape` is given.
 
         Raises:
             UnsupportedModuleError: the operator is not in the graph's opset.
@@ -72,7 +73,7 @@ class GraphWriter:
         return full
 
     def constant(self, array: npt.NDArray[Any]) -> str:
-        """Store a constant that belongs to no module; equal ones are stored once."""
+        """Store a constant that belongs to no module, equal ones once, and return its name."""
         key = (array.tobytes(), array.shape, array.dtype.str)
         if key not in self._constants:
             name = self.unique("constant")
@@ -81,7 +82,7 @@ class GraphWriter:
         return self._constants[key]
 
     def scalar(self, value: float) -> str:
-        """Store a float32 constant of rank 0."""
+        """Store a float32 constant of rank 0 and return its name."""
         return self.constant(np.asarray(value, np.float32))
 
     def unique(self, name: str) -> str:
@@ -90,18 +91,18 @@ class GraphWriter:
         self._names[name] = count + 1
         return name if count == 0 else self.unique(f"{name}_{count}")
 
-    def model(self, graph_input: Value, output: Value, output_name: str) -> onnx.ModelProto:
-        """Close the graph: float32 input and output, both with the dynamic first dimension "batch"."""
+    def model(self, graph_input: Value, output: Value) -> onnx.ModelProto:
+        """Return the finished model: float32 input and output, both with the dynamic first dimension "batch"."""
         if output.name == graph_input.name:
             output = self.node("Identity", output)
         for node in self._nodes:
-            _rename(node.input, output.name, output_name)
-            _rename(node.output, output.name, output_name)
+            _rename(node.input, output.name, OUTPUT)
+            _rename(node.output, output.name, OUTPUT)
         graph = helper.make_graph(
             self._nodes,
             PRODUCER,
             [helper.make_tensor_value_info(graph_input.name, TensorProto.FLOAT, [BATCH, *graph_input.shape])],
-            [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [BATCH, *output.shape])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, *output.shape])],
             list(self._initializers.values()),
         )
         opsets = [helper.make_opsetid("", self.opset)]

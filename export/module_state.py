@@ -1,4 +1,4 @@
-"""Looking at a network without changing it."""
+"""Reading a network's state without changing it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def array_of(tensor: torch.Tensor, where: str) -> npt.NDArray[np.float32]:
-    """The values of a weight of the module at path `where`.
+    """A weight as an array; `where` is the path of its module, for messages.
 
     Raises:
         UnsupportedModuleError: it is not float32.

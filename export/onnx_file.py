@@ -28,7 +28,7 @@ DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def describe(model: bytes | Path) -> str:
-    """How messages call a model: its path, or that it has none."""
+    """A model's name in messages: its path, or "the model in memory"."""
     return str(model) if isinstance(model, Path) else "the model in memory"
 
 
@@ -50,7 +50,7 @@ def check_model(model: bytes | Path) -> None:
     """Run the ONNX checker with shape inference.
 
     Raises:
-        InvalidFileError: what the checker found.
+        InvalidFileError: the checker found a fault.
     """
     source = str(model) if isinstance(model, Path) else model
     try:
@@ -82,7 +82,7 @@ def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSessi
 
 
 def run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Run a model of one input; returns its first output.
+    """Run a model of one input and return its first output.
 
     Raises:
         InvalidFileError: the model can't be run on inputs of this type and shape.
@@ -97,7 +97,7 @@ def run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.N
 
 
 def opset_of(model: onnx.ModelProto) -> int | None:
-    """Version of the default domain that the model is stamped with."""
+    """The model's opset: the version of ONNX's own domain, None where it states none."""
     versions = [entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS]
     return versions[0] if versions else None
 
@@ -112,7 +112,7 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every stored tensor: initializers, sparse ones' parts and attributes, nested graphs included."""
+    """Yield every stored tensor: initializers, parts of sparse ones and attributes, also in nested graphs."""
     for graph in all_graphs(model.graph):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:

@@ -1,4 +1,4 @@
-"""How an image becomes a network's input: one declarative record for training, export and deployment."""
+"""The preprocessing from an image to a network's input: one record for training, export and deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = ("resize", "channels", "scale", "mean", "std", "layout")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize if needed, then `(x * scale - mean) / std` per channel, as float32 N,C,H,W.
+    """The steps from images to inputs: resize if needed, then `(x * scale - mean) / std` per channel.
 
     Args:
         channels: of the images and of the network's input; there is no colour conversion.
@@ -31,7 +31,7 @@ class Preprocessing:
         layout: of the network's input; only "NCHW" is known.
 
     Raises:
-        PreprocessingError: a field has no meaning.
+        PreprocessingError: a field has a value that can't be applied.
     """
 
     channels: int
@@ -43,7 +43,6 @@ class Preprocessing:
     layout: str = "NCHW"
 
     def __post_init__(self) -> None:
-        """Refuse records that could not be applied."""
         for name in ("channels", "height", "width"):
             value = getattr(self, name)
             if not _is_integer(value) or value < 1:
@@ -104,7 +103,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Preprocessing:
-        """Read what `as_dict` wrote.
+        """Read a record that `as_dict` wrote.
 
         Raises:
             PreprocessingError: a key is missing, unknown, or has a wrong value.

@@ -1,4 +1,4 @@
-"""Are the files beside a bundle's models those that were put there: predict.py, the card, and no others; no torch."""
+"""Checks of the files beside a bundle's models: predict.py, the model card, and no strangers; no torch."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 _KNOWN_NAMES = frozenset({*MODEL_FILES, SAMPLES_FILE, README_FILE, PREDICT_FILE})
 _IMPORTABLE = (".py", ".pyc", ".pyd", ".so")
 _LONGEST_QUOTE = 90
-# What a template raises on facts of other types than it expects.
+# Errors of a template on facts of other types than it expects.
 _RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 def check_others(directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """No further file stands where something would take it for a part of the bundle.
+    """Check that no further file would be taken for a part of the bundle.
 
-    That is a Python module beside predict.py, which would find it in the place of the library of that name, and a file
-    with one of the bundle's own names that the manifest doesn't list. Notes and the like do no harm: they are told of,
-    not judged.
+    Such files are Python modules beside predict.py, which would import them in place of the library of that name, and
+    unlisted files with one of the bundle's own names. Notes and the like do no harm: they are mentioned, not judged.
     """
     name = "other files"
     listed = set(section(manifest, "files")) | {MANIFEST_FILE}
@@ -54,7 +53,7 @@ def check_others(directory: Path, manifest: Mapping[str, Any]) -> Check:
 
 
 def _is_module(path: Path, name: str) -> bool:
-    """Whether a program in the bundle's folder could import it: a module, or the beginning of a package."""
+    """Whether a program in the bundle's folder could import the file, as a module or as a package's first file."""
     *folders, file = name.split("/")
     if path.is_dir():
         return not folders  # only links come here: to a package, perhaps
@@ -63,7 +62,7 @@ def _is_module(path: Path, name: str) -> bool:
 
 
 def check_predict(directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """predict.py is the one that this version of hwnas puts into bundles, where that version made the bundle."""
+    """Check that predict.py is this version's own, where this version of hwnas made the bundle."""
     if PREDICT_FILE not in section(manifest, "files"):
         return Check(PREDICT_FILE, None, "skipped: the bundle has none")
     try:
@@ -79,7 +78,7 @@ def check_predict(directory: Path, manifest: Mapping[str, Any]) -> Check:
 
 
 def check_card(directory: Path, manifest: Mapping[str, Any], image_shape: tuple[int, ...] | None) -> Check:
-    """The model card says what the manifest says: written again from it, it has the same words."""
+    """Check that the model card, rendered again from the manifest, has the same words."""
     name = "model card"
     files = section(manifest, "files")
     if README_FILE not in files:
@@ -103,7 +102,7 @@ def check_card(directory: Path, manifest: Mapping[str, Any], image_shape: tuple[
 
 
 def _made_by_another(manifest: Mapping[str, Any]) -> str | None:
-    """Who else made the bundle, in words; None where this version did."""
+    """A phrase for a bundle of another or an unknown version of hwnas; None where this version made it."""
     made_by = section(manifest, "versions").get("hwnas")
     try:
         own = version("hwnas")

@@ -1,4 +1,4 @@
-"""Does what a bundle's manifest says of its models hold together: classes, evaluation, inputs, outputs; no torch."""
+"""Checks of a manifest's content against the models: classes, evaluation, inputs, outputs; no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ROUNDING = 1e-9
 
 
 def check_classes(directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """The manifest's classes are those in the model's own metadata, and as many as it has outputs."""
+    """Check that the manifest's classes are those in the model's metadata, and as many as its outputs."""
     classes = manifest.get("classes")
     if classes is None:
         return Check("classes", None, "skipped: the manifest records none")
@@ -48,7 +48,7 @@ def check_classes(directory: Path, manifest: Mapping[str, Any]) -> Check:
 
 
 def check_evaluation(manifest: Mapping[str, Any]) -> Check | None:
-    """The table of confusions adds up to the accuracy beside it; None where the manifest has no such section."""
+    """Check that the confusion matrix adds up to the accuracy beside it; None without such a section."""
     if "evaluation" not in manifest:
         return None
     record = section(manifest, "evaluation")
@@ -77,7 +77,7 @@ def check_evaluation(manifest: Mapping[str, Any]) -> Check | None:
 
 
 def check_intervals(manifest: Mapping[str, Any]) -> Check:
-    """Every figure of the manifest that has an interval lies in it."""
+    """Check that every figure of the manifest that has an interval lies in it."""
     found = list(_intervals(manifest))
     outside = [
         f"{place} is {point:g}, its interval {low:g} to {high:g}"
@@ -92,7 +92,7 @@ def check_intervals(manifest: Mapping[str, Any]) -> Check:
 
 
 def _intervals(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float, float, float]]:
-    """Place, figure and interval of every `x`, `x_low`, `x_high`, also `x_ms`, `x_low_ms`, `x_high_ms`."""
+    """Yield place, figure and interval of every `x`, `x_low`, `x_high`, also `x_ms`, `x_low_ms`, `x_high_ms`."""
     parts: list[tuple[str, Any]] = [("", dict(manifest))]
     while parts:
         place, part = parts.pop(0)
@@ -121,7 +121,7 @@ def _slack(end: float) -> float:
 
 
 def check_preprocessing(manifest: Mapping[str, Any], samples: Samples) -> Check:
-    """The recorded preprocessing must make the stored inputs from the stored images."""
+    """Check that the recorded preprocessing makes the stored inputs from the stored images."""
     record, images, inputs = manifest.get("preprocessing"), samples["images"], samples["inputs"]
     if record is None:
         return Check("preprocessing", None, "skipped: the manifest records none")
@@ -143,7 +143,7 @@ def check_preprocessing(manifest: Mapping[str, Any], samples: Samples) -> Check:
 
 
 def check_int8_outputs(directory: Path, samples: Samples) -> Check:
-    """The quantised model still says what it said when it was made, as near as processors agree on that."""
+    """Check the quantised model's outputs against the stored ones, as closely as processors agree on them."""
     name = "int8 parity"
     expected = samples.get("outputs_int8")
     if expected is None:
@@ -160,7 +160,7 @@ def check_int8_outputs(directory: Path, samples: Samples) -> Check:
 
 
 def check_image_outputs(directory: Path, manifest: Mapping[str, Any], samples: Samples) -> Check:
-    """The model with the preprocessing inside: its probabilities of raw images are those of the one it was made of."""
+    """Check that the model with the preprocessing inside gives the probabilities of the model it was made of."""
     name = "image parity"
     base = section(manifest, "image_model").get("of")
     if base not in MODEL_FILES or base == IMAGE_FILE or base not in section(manifest, "files"):
@@ -185,7 +185,7 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def outputs(model: bytes | Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """What ONNX Runtime gives for inputs.
+    """Run a model file on inputs through ONNX Runtime.
 
     Raises:
         InvalidFileError: the model can't be opened, or can't be run on these inputs.

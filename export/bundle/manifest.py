@@ -1,4 +1,4 @@
-"""A bundle's manifest: canonical JSON that vouches for every file beside it, and for itself; no torch."""
+"""A bundle's manifest: JSON with the hashes of every file beside it and of itself; no torch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ HASH_FIELD = "manifest_sha256"
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read a bundle's manifest; its hashes are `verify_bundle`'s business.
+    """Read a bundle's manifest; `verify_bundle` checks its hashes.
 
     Raises:
-        BundleError: no bundle there, not a JSON object, or a schema version that is not known.
+        BundleError: no bundle there, not a JSON object, or an unknown schema version.
     """
     directory = Path(directory)
     try:
@@ -49,10 +49,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN.
+    """A manifest as canonical JSON: sorted keys, no spaces, UTF-8, no NaN.
 
     Raises:
-        TypeError, ValueError: the manifest holds what JSON does not.
+        TypeError, ValueError: the manifest holds values that JSON has not.
     """
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")

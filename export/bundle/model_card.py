@@ -1,4 +1,4 @@
-"""A bundle's README: what the network was made of, what it does and costs, what it is not; no torch."""
+"""The model card, a bundle's README: data, results, costs and limits of the network; no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECTIONS = ("metrics", "device", "preprocessing", "dataset", "evaluation", "sea
 
 
 def render(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapping[str, int]) -> str:
-    """The model card as Markdown; what the manifest doesn't tell is left out.
+    """Render the model card as Markdown; facts that the manifest lacks are left out.
 
     Args:
         content: the manifest.
@@ -54,7 +54,7 @@ def render(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapp
 
 
 def most_confused(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[tuple[str, str, int, int]]:
-    """The most frequent confusions: (true class, taken for, how often, of how many), most frequent first."""
+    """The most frequent confusions first, each as (true class, predicted class, how often, of how many)."""
     found = [
         (classes[truth], classes[taken], count, sum(row))
         for truth, row in enumerate(confusion)

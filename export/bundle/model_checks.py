@@ -1,4 +1,4 @@
-"""Is a bundle's model file what its manifest says: form, operators, opset, weights in other files; no torch."""
+"""Checks of a model file against the manifest: form, operators, opset, weights in other files; no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_form(path: Path, manifest: Mapping[str, Any]) -> tuple[list[Check], bool]:
-    """Check the model as a file; the flag says whether it may be loaded."""
+    """Check a model file; the flag says whether it may be loaded."""
     try:
         model = onnx_file.read_model(path)
     except InvalidFileError as error:
@@ -38,7 +38,7 @@ def check_form(path: Path, manifest: Mapping[str, Any]) -> tuple[list[Check], bo
 
 
 def operators_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Operator → how often it stands in the model, nested graphs included; with its domain where not ONNX's own."""
+    """Count a model's nodes by operator, nested graphs included; names of other domains have the domain in front."""
     nodes = (node for graph in onnx_file.all_graphs(model.graph) for node in graph.node)
     own = onnx_file.DEFAULT_DOMAINS
     found = Counter(node.op_type if node.domain in own else f"{node.domain}:{node.op_type}" for node in nodes)
@@ -46,7 +46,7 @@ def operators_of(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def model_record(model: onnx.ModelProto) -> dict[str, Any]:
-    """What a manifest records of a model: opset, operators, and each input and output with its type and shape."""
+    """A manifest's record of a model: opset, operators, and each input and output with its type and shape."""
     return {
         "opset": onnx_file.opset_of(model),
         "operators": operators_of(model),
@@ -62,7 +62,7 @@ def _value_record(value: onnx.ValueInfoProto) -> dict[str, Any]:
 
 
 def _check_operators(model: onnx.ModelProto, recorded: Any) -> Check:
-    """None of another domain, and those that the manifest counts, where it does."""
+    """Check that all operators are ONNX's own, and as many of each as the manifest counts."""
     found = operators_of(model)
     foreign = {name for name in found if ":" in name}
     foreign |= {f"{function.domain}:{function.name} (a function)" for function in model.functions}
@@ -89,7 +89,7 @@ def _check_opset(model: onnx.ModelProto, manifest: Mapping[str, Any]) -> Check:
 
 
 def _check_external_data(model: onnx.ModelProto, directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """Weights in other files must lie in the bundle and be vouched for by the manifest."""
+    """Check that weights in other files lie in the bundle and are listed in the manifest."""
     locations = {
         entry.value
         for tensor in onnx_file.all_tensors(model)
@@ -110,7 +110,7 @@ def _check_external_data(model: onnx.ModelProto, directory: Path, manifest: Mapp
 
 
 def file_problem(directory: Path, name: str, record: Any) -> str | None:
-    """Why a file of the bundle isn't the recorded one; None where it is."""
+    """The reason why a file of the bundle isn't the recorded one; None where it is."""
     path = directory / name
     if not stays_inside(name):
         return f"{name!r} points outside the bundle"

@@ -1,8 +1,8 @@
 """Classify images with the network of this bundle: `python predict.py IMAGE… [--top 3] [--json]`.
 
-An image that can't be read doesn't keep the others from being classified; the exit code tells that there was one.
+An image that can't be read doesn't keep the others from being classified; the exit code says that there was one.
 
-Needs onnxruntime, numpy and pillow, Python 3.9 or later, and no network. The manifest beside this file tells the
+Needs onnxruntime, numpy and pillow, Python 3.9 or later, and no network. The manifest beside this file names the
 model, the preprocessing and the classes.
 """
 
@@ -34,22 +34,22 @@ MISTAKE = 2  # the exit code
 
 
 class UsageError(Exception):
-    """What the user can mend; said in one line, exit code 2."""
+    """A mistake that the user can mend, described in one line; exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Its refusals are told as all others are."""
+    """A parser whose errors are reported like all others."""
 
     def error(self, message: str) -> NoReturn:
-        """Instead of leaving."""
+        """Raise in place of leaving the program."""
         raise UsageError(f"{message}\n{self.format_usage().strip()}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The bundle's manifest.
+    """Read the bundle's manifest.
 
     Raises:
-        UsageError: it is missing, no JSON, or lacks what a prediction needs.
+        UsageError: it is missing, no JSON, or without preprocessing.
     """
     path = folder / "manifest.json"
     try:
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def image_files(given: list[Path]) -> list[Path]:
-    """The files that were given, and in place of a folder the images in it (not those of folders in it), by name."""
+    """The given files, each folder replaced by the images directly in it, sorted by name."""
     known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = []
     for path in given:
@@ -77,14 +77,14 @@ def image_files(given: list[Path]) -> list[Path]:
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:
-    """An image file as uint8 (height, width, channels), upright; transparency is ignored.
+    """Read an image file as uint8 (height, width, channels), upright; transparency is ignored.
 
     Args:
         path: of the file.
         channels: a key of `MODES`.
 
     Raises:
-        UsageError: there is none, it can't be decoded, or it has more than 8 bits a value.
+        UsageError: no such file, it can't be decoded, or it has more than 8 bits a value.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder without images")
@@ -102,12 +102,12 @@ def read_image(path: Path, channels: int) -> np.ndarray:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says; its kind where it says nothing."""
+    """An error's message on one line; its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The image at the network's size, each channel alone by Pillow's bilinear filter, as in training."""
+    """The image at the network's size, each channel resized alone by Pillow's bilinear filter, as in training."""
     if image.shape[:2] == (height, width):
         return image
     planes = [
@@ -118,17 +118,17 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def normalised(images: np.ndarray, record: dict[str, Any]) -> np.ndarray:
-    """uint8 (N, height, width, channels) to the network's input: float32 (N, channels, height, width)."""
+    """Turn uint8 images (N, height, width, channels) into the network's input, float32 (N, channels, height, width)."""
     scaled = images.astype(np.float32) * np.float32(record["scale"])
     values = (scaled - np.asarray(record["mean"], np.float32)) / np.asarray(record["std"], np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def open_model(path: Path) -> onnxruntime.InferenceSession:
-    """The model on the CPU.
+    """Open the model on the CPU.
 
     Raises:
-        UsageError: there is none, or ONNX Runtime refuses it.
+        UsageError: no such file, or ONNX Runtime refuses it.
     """
     if not path.is_file():
         raise UsageError(f"there is no model {path}")
@@ -141,7 +141,7 @@ def open_model(path: Path) -> onnxruntime.InferenceSession:
 
 
 def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, record: dict[str, Any]) -> np.ndarray:
-    """uint8 (N, height, width, channels) to (N, classes).
+    """Compute the class probabilities (N, classes) of uint8 images (N, height, width, channels).
 
     Raises:
         UsageError: the model can't be run on images as the manifest describes them.
@@ -164,7 +164,7 @@ def probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, rec
 
 
 def predictions(paths: list[Path], model: Path | None, top: int) -> list[dict[str, Any]]:
-    """For each image file its name and the `top` classes, likeliest first, or why it can't be read.
+    """Classify image files: for each its name and the `top` likeliest classes, or the reason why it can't be read.
 
     Raises:
         UsageError: the bundle or the model can't be used.
@@ -200,7 +200,7 @@ def predictions(paths: list[Path], model: Path | None, top: int) -> list[dict[st
 
 
 def value_range(manifest: dict[str, Any]) -> list[int] | None:
-    """The least and the largest value that the training images had; None where that isn't told."""
+    """Least and largest value of the training images; None where the manifest doesn't say."""
     dataset = manifest.get("dataset")
     known = dataset.get("value_range") if isinstance(dataset, dict) else None
     sound = isinstance(known, list) and len(known) == 2 and all(isinstance(value, int) for value in known)
@@ -208,7 +208,7 @@ def value_range(manifest: dict[str, Any]) -> list[int] | None:
 
 
 def warn_of_range(path: Path, brightest: int, known: list[int] | None) -> None:
-    """Say on stderr where an image is brighter than any that the network was trained on: another scale, likely."""
+    """Warn on stderr that an image is brighter than all training images, likely because its scale is another."""
     if known and brightest > known[1]:
         scale = f": if its scale is 0 to {BRIGHTEST}, multiply its values by {known[1]}/{BRIGHTEST} first"
         print(
@@ -219,7 +219,7 @@ def warn_of_range(path: Path, brightest: int, known: list[int] | None) -> None:
 
 
 def expected_images() -> str:
-    """What kind of images the network was trained on, for the page of help; nothing where the manifest can't tell."""
+    """A help text on the images that the network takes; empty where the manifest doesn't say."""
     try:
         manifest = read_manifest(HERE)
         record, known = manifest["preprocessing"], value_range(manifest)
@@ -238,12 +238,12 @@ def expected_images() -> str:
 
 
 def model_path(given: str) -> Path:
-    """A path, or the name of a file beside this one."""
+    """Resolve a path or the name of a file beside this one."""
     return HERE / given if not Path(given).is_file() and (HERE / given).is_file() else Path(given)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parse a whole number from 1 on."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
@@ -251,7 +251,7 @@ def positive(text: str) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What may be asked."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog="predict.py", description="Classify images with the network of this bundle.", epilog=expected_images()
     )

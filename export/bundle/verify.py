@@ -1,4 +1,4 @@
-"""Re-checking what was shipped: hashes, form, parity, accuracy, limits; no torch."""
+"""Verifying a bundle: hashes, form, parity, accuracy, limits; no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from export.bundle.manifest import (
     section,
 )
 from export.bundle.model_checks import check_form, file_problem
-from export.checks import Check, accuracy, parity, predictions
+from export.checks import Check, parity
 from export.errors import BundleError, InvalidFileError
 
 if TYPE_CHECKING:
@@ -34,11 +34,9 @@ if TYPE_CHECKING:
     Samples = Mapping[str, npt.NDArray[Any]]
     Evaluate = Callable[[Path, Mapping[str, Any]], float | str]
 
-__all__ = ["Check", "accuracy", "parity", "predictions", "verify_bundle"]
-
 # Another processor's kernels may tip a near tie: one image in a thousand is forgiven.
 ACCURACY_TOLERANCE = 1e-3
-# What zipfile, zlib and numpy raise on damage; TypeError: a lone array where an archive should be.
+# Errors of zipfile, zlib and numpy on damaged files; TypeError: a lone array where an archive should be.
 _ARCHIVE_ERRORS = (
     OSError,
     ValueError,
@@ -62,14 +60,13 @@ def verify_bundle(
 
     Args:
         directory: of the bundle.
-        measure: from model file (the one that is deployed) and manifest to each metric's (point, low, high), or why
-            it can't be judged here.
-            What it raises passes through.
-        evaluate: from model file and manifest to the accuracy on the test data, or why that data is not at hand.
-            What it raises passes through.
+        measure: from the deployed model file and the manifest to each metric's (point, low, high), or the reason why
+            it can't be judged here. Its exceptions pass through.
+        evaluate: from a model file and the manifest to the accuracy on the test data, or the reason why that data is
+            not at hand. Its exceptions pass through.
 
     Returns:
-        The checks in the order in which they were made; what damage made impossible is left as skipped.
+        The checks in the order in which they were made; those that damage made impossible are marked as skipped.
     """
     directory = Path(directory)
     try:
@@ -103,7 +100,7 @@ def verify_bundle(
 
 
 def _check_contents(directory: Path, manifest: Mapping[str, Any], evaluate: Evaluate | None) -> list[Check]:
-    """What the bundle's models say of images, its own and the test data's."""
+    """Check the outputs of the bundle's models on its stored images and on the test data."""
     samples: Samples | None = None
     try:
         samples = _samples(directory)
@@ -129,7 +126,7 @@ def _check_contents(directory: Path, manifest: Mapping[str, Any], evaluate: Eval
 
 
 def _deployment_problem(deployed: Any, checks: list[Check]) -> str | None:
-    """Why the file that the manifest calls the deployed one can't be that; None where it can."""
+    """The reason why the file named as the deployed one can't be deployed; None where it can."""
     if deployed == MODEL_FILE:
         return None
     if deployed != INT8_FILE:
@@ -180,7 +177,7 @@ def _check_int8(
     samples: Samples | None,
     evaluate: Evaluate | None,
 ) -> list[Check]:
-    """Form, outputs and accuracy of the quantised model, where the bundle has one."""
+    """Check form, outputs and accuracy of the quantised model, where the bundle has one."""
     if INT8_FILE not in section(manifest, "files"):
         return []
     path = directory / INT8_FILE
@@ -195,7 +192,7 @@ def _check_int8(
 
 
 def _check_image_model(directory: Path, manifest: Mapping[str, Any], samples: Samples | None) -> list[Check]:
-    """Form and outputs of the model with the preprocessing inside, where the bundle has one."""
+    """Check form and outputs of the model with the preprocessing inside, where the bundle has one."""
     if IMAGE_FILE not in section(manifest, "files"):
         return []
     form, usable = check_form(directory / IMAGE_FILE, manifest)

@@ -1,4 +1,4 @@
-"""Writing a bundle: the model, what it was checked with, and all that a deployment needs; no torch."""
+"""Writing a bundle: the models, samples to check them with, and all that a deployment needs; no torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from export.bundle.manifest import (
     file_record,
     manifest_bytes,
     manifest_sha256,
-    read_manifest,
 )
 from export.bundle.model_checks import model_record
 from export.errors import BundleError
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     import onnx
-
-__all__ = ["read_manifest", "write_bundle"]
 
 
 def write_bundle(
@@ -52,7 +49,7 @@ def write_bundle(
     int8: bytes | None = None,
     image_model: bytes | None = None,
 ) -> Path:
-    """Write a bundle, or replace the one that is there: nobody ever sees half of one.
+    """Write a bundle, or replace the one that is there, so that nobody ever sees half of one.
 
     The directory holds model.onnx, samples.npz (arrays `inputs`, `outputs`, `images`, and with a quantised model
     `outputs_int8`), README.md, predict.py and manifest.json, to which `schema_version`, `files`, `models` and
@@ -61,12 +58,12 @@ def write_bundle(
     Args:
         directory: of the bundle; its parent is made where needed.
         model: with embedded weights.
-        manifest: JSON types only; `docs/bundle.md` tells the keys that are known, each optional.
+        manifest: JSON types only; `docs/bundle.md` lists the known keys, each optional.
         inputs: real inputs after preprocessing, (N, C, H, W).
-        outputs: what the trained network gave for them, (N, classes).
+        outputs: the trained network's outputs for them, (N, classes).
         raw_inputs: the same images before preprocessing, (N, H, W, C).
         int8: the quantised model, where there is one; stored as model.int8.onnx.
-        image_model: the one with the preprocessing inside, where there is one; stored as model.image.onnx.
+        image_model: the model with the preprocessing inside, where there is one; stored as model.image.onnx.
 
     Returns:
         The directory.
@@ -95,7 +92,7 @@ def write_bundle(
 
 
 def _check_place(directory: Path) -> None:
-    """Replacing removes what was there, so it must be a bundle, or nothing."""
+    """Refuse a place with anything else than a bundle, because replacing removes it."""
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST_FILE).is_file():
         raise BundleError(directory, f"is in the way: a directory with other things and no {MANIFEST_FILE}")
     if directory.exists() and not directory.is_dir():
@@ -153,7 +150,7 @@ def _write(
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (staged / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         for path in (*staged.iterdir(), staged):
-            _sync(path)
+            sync(path)
         _put_in_place(staged, directory)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -162,10 +159,10 @@ def _write(
 
 
 def _put_in_place(staged: Path, directory: Path) -> None:
-    """Rename the finished bundle to its name; the one it replaces goes last."""
+    """Rename the finished bundle to its name, and remove the old one last."""
     if not directory.exists():
         staged.rename(directory)
-        _sync(directory.parent)
+        sync(directory.parent)
         return
     # A non-empty directory can't be replaced in one step: the old one steps aside, and back if that fails.
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old-", dir=directory.parent))
@@ -177,11 +174,12 @@ def _put_in_place(staged: Path, directory: Path) -> None:
         old.rename(directory)
         aside.rmdir()
         raise
-    _sync(directory.parent)
+    sync(directory.parent)
     shutil.rmtree(aside)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file or folder onto the disk, so that it outlives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

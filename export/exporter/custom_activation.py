@@ -1,4 +1,4 @@
-"""A user's own activation: checked, and put into the table beside the others."""
+"""A user's own activation: checks, and its row in the table."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ _PROBES = ((2, 8, 5, 7), (3, 6, 4, 4), (2, 8, 1, 1))
 
 
 def register_custom(name: str, factory: Callable[..., Any]) -> activations.Activation:
-    """Put an activation into the table, in the place of what the name stood for.
+    """Check an activation and put it into the table, replacing a row of the same name.
 
     Args:
-        name: the row's.
+        name: of the row.
         factory: an `nn.Module` class, or a function that makes modules. It is called with `channels` (the most that
             the module will see on axis 1) where it takes a parameter of that name, else with nothing.
 
     Raises:
-        CustomActivationError: it is a function of tensors or can't be made, is no module, works in place, keeps not its
-            input's shape and type, gives no numbers, lets no gradient through, or does what depends on chance or on
-            the others in the batch.
+        CustomActivationError: it is a function of tensors, can't be made, is no module, works in place, changes shape
+            or type, gives NaN or infinity, lets no gradient through, or depends on chance or on the rest of the batch.
     """
     _check_factory(name, factory)
     takes_channels = _takes_channels(factory)
@@ -77,7 +76,7 @@ def _check_factory(name: str, factory: Any) -> None:
 
 
 def _maps_tensors(factory: Callable[..., Any]) -> bool:
-    """Whether it is itself what a module's `forward` would be."""
+    """Whether the factory is itself a function of tensors, as a module's `forward` is."""
     if isinstance(factory, type):
         return False
     try:
@@ -120,7 +119,7 @@ def _check_form(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def _check_conduct(name: str, module: nn.Module) -> None:
-    """Numbers for numbers, the same each time and for each image alone, and a gradient."""
+    """Check that outputs are finite, repeatable and the same for each image alone, and that a gradient passes."""
     x = torch.linspace(-3, 3, _PROBES[0][1] * 2 * 35).reshape(_PROBES[0]).requires_grad_()
     with evaluating(module):
         y, again, alone = module(x), module(x), module(x[:1])

@@ -1,8 +1,8 @@
 """The quick ONNX graph of a frozen candidate, in milliseconds.
 
-A search judges hundreds of candidates by what they cost, and torch's exporter takes a second for each. This
-builder walks a symbolic trace and writes the graph that the exporter and the lowering would end up with: the
-same operators, batch norm folded into the convolution before it. What has no rule here goes to the exporter.
+A search compares the costs of hundreds of candidates, and torch's exporter takes a second for each. This builder
+walks a symbolic trace and writes the graph that the exporter and the lowering would end up with: the same operators,
+batch norm folded into the convolution before it. A network with a part that has no rule here goes to the exporter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from export.activations.table import as_if_trained, emitter_of
 from export.errors import UnsupportedModuleError
 from export.exporter import onnx_export
 from export.exporter.graph_rules import MODULE_RULES, convolution, folded_batch_norm
-from export.graph_writer import GraphWriter, Value
+from export.graph_writer import INPUT, GraphWriter, Value
 from export.lowering import lower as lowering
 from export.module_state import evaluating
 
@@ -81,33 +81,25 @@ _ALIASING_CALLS = (torch.flatten, "flatten")
 
 
 def cost_graph(
-    model: nn.Module,
-    input_shape: tuple[int, int, int],
-    *,
-    opset: int = 20,
-    forms: Mapping[str, str] | None = None,
+    model: nn.Module, input_shape: tuple[int, int, int], *, forms: Mapping[str, str] | None = None
 ) -> tuple[onnx.ModelProto, Literal["builder", "exporter"]]:
-    """The quick graph of a network that isn't trained yet, which costs what it will cost when it is.
+    """Build the quick graph of an untrained network so that it costs what the trained network will cost.
 
-    Its learnable activations have other numbers than the network's; otherwise see `quick_graph`.
+    The learnable activations are written with other numbers than the network's. Arguments, result and errors are
+    those of `quick_graph`.
     """
     with as_if_trained(model):
-        return quick_graph(model, input_shape, opset=opset, forms=forms)
+        return quick_graph(model, input_shape, forms=forms)
 
 
 def quick_graph(
-    model: nn.Module,
-    input_shape: tuple[int, int, int],
-    *,
-    opset: int = 20,
-    forms: Mapping[str, str] | None = None,
+    model: nn.Module, input_shape: tuple[int, int, int], *, forms: Mapping[str, str] | None = None
 ) -> tuple[onnx.ModelProto, Literal["builder", "exporter"]]:
-    """Build the graph, or export the network where the builder has no rule for it.
+    """Build the graph of a network, or export the network where the builder has no rule for it.
 
     Args:
         model: a frozen candidate, float32.
         input_shape: one input's (channels, height, width).
-        opset: of the default ONNX domain.
         forms: activation family → form to prefer, as `export.lowering.lower.lower` takes it.
 
     Returns:
@@ -117,59 +109,43 @@ def quick_graph(
         ExportError: the exporter failed as well.
     """
     try:
-        return build_graph(model, input_shape, opset=opset, forms=forms), "builder"
+        return build_graph(model, input_shape, forms=forms), "builder"
     except UnsupportedModuleError:
         parameter = next(model.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         example = torch.zeros(2, *input_shape, device=device)
-        return onnx_export.export_model(model, example, opset=opset, forms=forms), "exporter"
+        return onnx_export.export_model(model, example, forms=forms), "exporter"
 
 
 def build_graph(
-    model: nn.Module,
-    input_shape: tuple[int, int, int],
-    *,
-    opset: int = 20,
-    input_name: str = "input",
-    output_name: str = "logits",
-    forms: Mapping[str, str] | None = None,
+    model: nn.Module, input_shape: tuple[int, int, int], *, opset: int = 20, forms: Mapping[str, str] | None = None
 ) -> onnx.ModelProto:
-    """Write the graph of a network in eval mode; its modules' own modes are restored.
+    """Write the lowered graph of a network in eval mode; its modules' own modes are restored.
 
     Args:
         model: takes one float32 tensor (batch, channels, height, width) and returns one tensor.
         input_shape: one input's (channels, height, width).
         opset: of the default ONNX domain.
-        input_name: of the graph.
-        output_name: of the graph.
         forms: see `quick_graph`.
 
     Raises:
         UnsupportedModuleError: a part of the network has no rule here.
     """
-    plain = plain_graph(model, input_shape, opset=opset, input_name=input_name, output_name=output_name)
-    return lowering.lower(plain, forms)
+    return lowering.lower(plain_graph(model, input_shape, opset=opset), forms)
 
 
-def plain_graph(
-    model: nn.Module,
-    input_shape: tuple[int, int, int],
-    *,
-    opset: int = 20,
-    input_name: str = "input",
-    output_name: str = "logits",
-) -> onnx.ModelProto:
-    """As `build_graph`, with the activations as torch's exporter writes them."""
+def plain_graph(model: nn.Module, input_shape: tuple[int, int, int], *, opset: int = 20) -> onnx.ModelProto:
+    """Write the graph of a network with its activations as torch's exporter writes them; see `build_graph`."""
     if model._forward_hooks or model._forward_pre_hooks:
         raise UnsupportedModuleError("", f"{type(model).__name__} with a forward hook")
     with evaluating(model):
         trace = _trace(model)
         walk = _Walk(dict(model.named_modules(remove_duplicate=False)), trace, GraphWriter(opset))
-        return walk.run(Value(input_name, input_shape), output_name)
+        return walk.run(Value(INPUT, input_shape))
 
 
 class _Tracer(fx.Tracer):
-    """Stops at the modules that have a rule, and looks into all others."""
+    """Traces a network down to the modules that have a rule."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return _rule_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
@@ -179,7 +155,7 @@ def _trace(model: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(model)
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        # Whatever stops a symbolic trace: the exporter tells better whether the network itself is at fault.
+        # Anything may stop a symbolic trace; the exporter's message says better whether the network is at fault.
         raise UnsupportedModuleError("", f"{type(model).__name__}, which can't be traced: {error}") from error
 
 
@@ -188,7 +164,7 @@ def _rule_of(module: nn.Module) -> Rule | None:
 
 
 class _Walk:
-    """One pass over a trace, in order of execution."""
+    """Writes the graph of a trace, node by node in order of execution."""
 
     def __init__(self, modules: Mapping[str, nn.Module], trace: fx.Graph, writer: GraphWriter) -> None:
         self.modules = modules
@@ -199,7 +175,7 @@ class _Walk:
         self.folded = {n.args[0]: n for n in trace.nodes if self._folds(n, calls)}
         self.folded_norms = set(self.folded.values())
 
-    def run(self, graph_input: Value, output_name: str) -> onnx.ModelProto:
+    def run(self, graph_input: Value) -> onnx.ModelProto:
         steps = {
             "call_module": self._module,
             "call_function": self._call,
@@ -219,7 +195,7 @@ class _Walk:
                 self._refuse(f"a parameter used outside its module ({node.target})")
         if placeholders != 1:
             self._refuse(f"a network with {placeholders} inputs")
-        return self.writer.model(graph_input, self._value(node.args[0]), output_name)
+        return self.writer.model(graph_input, self._value(node.args[0]))
 
     def _folds(self, node: fx.Node, calls: Counter[int]) -> bool:
         """Whether the node is a batch norm that can go into the convolution before it."""

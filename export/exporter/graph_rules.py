@@ -1,4 +1,4 @@
-"""How the quick graph builder writes each layer that is not an activation."""
+"""The quick graph builder's rules for layers that are not activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preprocessing inside of the model: 8-bit images in, probabilities out; no torch."""
+"""The model with the preprocessing inside: 8-bit images in, probabilities out; no torch."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def with_preprocessing(
     input_name: str = "images",
     output_name: str = "probabilities",
 ) -> onnx.ModelProto:
-    """A copy of the model that takes uint8 images (N, height, width, C) and returns probabilities (N, classes).
+    """Copy a model into one that takes uint8 images (N, height, width, C) and returns probabilities (N, classes).
 
-    Images have to have the network's size already. The image is transposed while it is still bytes, because ONNX
-    Runtime's arithmetic is many times slower along a last axis of three. Then a float model gets its normalisation as
-    one BatchNormalization, the fastest form there is; a quantised one as multiplication, subtraction and division in
-    the recorded order, to the last bit: half a rounding error could end in another integer. None of it is folded
-    into the first convolution, whose zero padding stands for zeros after the normalisation.
+    Images must have the network's size already. They are transposed while they are still bytes, because ONNX Runtime's
+    arithmetic is many times slower along a last axis of three. A float model gets its normalisation as one
+    BatchNormalization, the fastest form. A quantised one gets multiplication, subtraction and division in the recorded
+    order, exact to the last bit: half a rounding error could become another integer. Nothing is folded into the first
+    convolution, whose zero padding means zeros after the normalisation.
 
     Args:
         model: takes one float32 tensor (N, C, height, width) and returns one of logits (N, classes).
@@ -75,7 +75,7 @@ def with_preprocessing(
 
 
 def _checked(model: onnx.ModelProto, preprocessing: Preprocessing, new_names: tuple[str, str]) -> onnx.ValueInfoProto:
-    """The model's one input, if everything about the model is as it has to be."""
+    """The model's one input, after checking its form, its opset and the new names."""
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
@@ -99,7 +99,7 @@ def _checked(model: onnx.ModelProto, preprocessing: Preprocessing, new_names: tu
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """A dimension without a value (0) takes any size."""
+    """Whether sizes are the wanted ones; a dimension without a value (0) takes any size."""
     return all(found in (0, size) for found, size in zip(shape, wanted, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""The quick graph of a single module that has no rule: exported once, then written with each instance's own values.
+"""The quick graph of a single module without a rule: exported once, then written with each instance's own values.
 
-Torch's exporter takes about a second for a module, whatever its size. What it gives, before any optimisation, holds
-the parameters as named inputs of the computation: a template for every module that differs in their values alone.
+Torch's exporter takes about a second for a module, whatever its size. Its graph before any optimisation has the
+parameters under their own names, which makes it a template for all modules that differ in these values alone.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ import numpy as np
 import onnx
 import onnxscript.optimizer
 import torch
-import torch.onnx
 from onnx import helper, numpy_helper
 from torch import nn
 
 from export import onnx_file
 from export.errors import ExportError, UnsupportedModuleError
 from export.exporter import onnx_export
-from export.graph_writer import BATCH, Value
+from export.graph_writer import BATCH, INPUT, OUTPUT, Value
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from export.graph_writer import GraphWriter
 
-_INPUT, _OUTPUT = "x", "y"
 _TOLERANCE = 1e-2  # tells another function from the runtime's rounding of the same one
 _TEMPLATES = 256
 _STATE_TYPES = (torch.float32, torch.int64, torch.int32, torch.bool)
@@ -38,7 +36,7 @@ _OWN = frozenset(vars(nn.Module()))  # what every module has: modes, hooks, the 
 
 @dataclass(frozen=True)
 class _Key:
-    """All that a template depends on but for the input's sizes."""
+    """Everything that a template depends on except the input's sizes."""
 
     opset: int
     rank: int
@@ -50,15 +48,15 @@ _templates: dict[_Key, list[onnx.ModelProto]] = {}
 
 
 def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-    """Write a module that keeps its input's shape and does the same to each image; a rule for quick graphs.
+    """Write a module that keeps its input's shape and treats each image alone; a rule for quick graphs.
 
     The first module of its kind takes as long as an export, each further one milliseconds. Parameters and buffers
-    are the instance's own; other attributes tell one kind from another. Whatever comes out is compared, once for
-    each shape of input, with what torch computes.
+    are the instance's own; modules with other attributes are another kind. The graph's results are compared with
+    torch's, once for each shape of input.
 
     Raises:
-        UnsupportedModuleError: the exporter can't export it, its attributes can't be told apart, or the graph is not
-            one that can be written into another.
+        UnsupportedModuleError: the exporter can't export it, its attributes can't be compared, or its graph can't be
+            written into another.
     """
     try:
         key = _Key(writer.opset, len(x.shape) + 1, _structure(module), _state_shapes(module))
@@ -69,7 +67,7 @@ def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
         raise UnsupportedModuleError(writer.scope, f"{type(module).__name__}: {error}") from error
     graph = onnx.load_from_string(data).graph
     tensors = _tensors(module)
-    values: dict[str, Value | str] = {_INPUT: x, "": ""}
+    values: dict[str, Value | str] = {INPUT: x, "": ""}
     for tensor in graph.initializer:
         array = numpy_helper.to_array(tensor)
         own = tensor.name in tensors
@@ -78,11 +76,11 @@ def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         inputs = [values[name] for name in node.input]
         values[node.output[0]] = writer.node(node.op_type, *inputs, shape=x.shape, **attributes)
-    return cast("Value", values[_OUTPUT])
+    return cast("Value", values[OUTPUT])
 
 
 def _bound(key: _Key, module: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """The module's graph for inputs of this shape with its own values in it, optimised as an export is."""
+    """The module's serialised graph for inputs of this shape, with its own values, optimised as an export is."""
     template = next((each for each in _templates.get(key, ()) if _fits(each, shape)), None)
     if template is None:
         template = _exported(module, shape, key.opset)
@@ -111,7 +109,7 @@ def _optimised(data: bytes) -> bytes:
             raise UnsupportedModuleError(
                 "", f"{node.op_type} with several outputs, a graph within, or of {node.domain}"
             )
-    if not model.graph.node and model.graph.output[0].name != _INPUT:
+    if not model.graph.node and model.graph.output[0].name != INPUT:
         raise UnsupportedModuleError("", "a module that gives the same for every input")
     optimised: bytes = model.SerializeToString()
     return optimised
@@ -121,10 +119,10 @@ _checked: set[tuple[_Key, tuple[int, ...]]] = set()
 
 
 def _check(key: _Key, shape: tuple[int, ...], module: nn.Module, data: bytes) -> None:
-    """Compare graph and module once for each shape.
+    """Compare the results of graph and module, once for each shape.
 
     Raises:
-        UnsupportedModuleError: they differ, as where a module does something else to other sizes.
+        UnsupportedModuleError: they differ, as where a module computes something else for other sizes.
     """
     if (key, shape) in _checked:
         return
@@ -139,7 +137,7 @@ def _check(key: _Key, shape: tuple[int, ...], module: nn.Module, data: bytes) ->
 
 
 def _fits(template: onnx.ModelProto, shape: tuple[int, ...]) -> bool:
-    """Whether the exporter left these sizes open, or took just them for granted."""
+    """Whether the template fits these sizes: the exporter left them open or fixed just these."""
     dims = template.graph.input[0].type.tensor_type.shape.dim[1:]
     named: dict[str, int] = {}
     return all(
@@ -149,30 +147,11 @@ def _fits(template: onnx.ModelProto, shape: tuple[int, ...]) -> bool:
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...], opset: int) -> onnx.ModelProto:
-    """As the exporter gives it, unoptimised, with all sizes open but those that the module fixes."""
+    """The exporter's graph before any optimisation, with all sizes open but those that the module fixes."""
     open_sizes = {0: torch.export.Dim(BATCH, min=1)} | dict.fromkeys(range(1, len(shape) + 1), torch.export.Dim.AUTO)
     private = copy.deepcopy(module).cpu().eval()
-    with onnx_export._quiet():
-        try:
-            program = torch.onnx.export(
-                private,
-                (torch.zeros(2, *shape),),
-                dynamo=True,
-                optimize=False,
-                opset_version=opset,
-                dynamic_shapes=(open_sizes,),
-                input_names=[_INPUT],
-                output_names=[_OUTPUT],
-                verbose=False,
-            )
-        except (RuntimeError, ValueError, TypeError) as error:
-            first_line = str(error).strip().partition("\n")[0]
-            raise ExportError(f"torch can't export it: {first_line}") from error
-    if program is None or len(program.model_proto.graph.output) != 1:
-        raise ExportError("torch's exporter gave nothing, or several outputs")
-    model = program.model_proto
-    if onnx_file.opset_of(model) != opset:
-        raise ExportError(f"asked for opset {opset}, but the exporter wrote opset {onnx_file.opset_of(model)}")
+    with onnx_export.quiet():
+        model = onnx_export.run_exporter(private, torch.zeros(2, *shape), opset, (open_sizes,), optimize=False)
     for entry in (model.graph, *model.graph.node):
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
@@ -184,7 +163,7 @@ def _tensors(module: nn.Module) -> dict[str, Any]:
     """Parameters and buffers by their path, as arrays.
 
     Raises:
-        UnsupportedModuleError: one has another type than those of a network that is trained in float32.
+        UnsupportedModuleError: one has a type that no network trained in float32 has.
     """
     found: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for tensor in found.values():
@@ -198,7 +177,7 @@ def _state_shapes(module: nn.Module) -> tuple[tuple[str, str, tuple[int, ...]], 
 
 
 def _structure(module: nn.Module) -> Hashable:
-    """Types and attributes of the module and its parts: what the exporter writes into the graph as constants."""
+    """Types and attributes of the module and its parts, which the exporter turns into constants."""
     return tuple(
         (path, type(part), tuple((name, _frozen(value)) for name, value in vars(part).items() if name not in _OWN))
         for path, part in module.named_modules()
@@ -206,10 +185,10 @@ def _structure(module: nn.Module) -> Hashable:
 
 
 def _frozen(value: Any) -> Hashable:
-    """Something hashable that differs where the value does.
+    """A hashable stand-in for a value, equal where the values are.
 
     Raises:
-        UnsupportedModuleError: no such thing is known.
+        UnsupportedModuleError: values of this type can't be compared.
     """
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return type(value), repr(value)

@@ -18,7 +18,7 @@ from torch import nn
 
 from export import onnx_file
 from export.errors import ExportError
-from export.graph_writer import BATCH, PRODUCER
+from export.graph_writer import BATCH, INPUT, OUTPUT, PRODUCER
 from export.lowering import lower as lowering
 from export.module_state import evaluating
 
@@ -31,7 +31,7 @@ MINIMUM_OPSET = 18  # torch's dynamo exporter silently raises a lower request to
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _FOLDED_BIAS = ".weight_bias"  # what the exporter calls the bias that a batch norm leaves in its convolution
 _MADE_UP = re.compile(r"val_\d+")  # what it calls numbers that are no parameters
-# The exporter speaks of its own insides, not of the user's network.
+# Warnings about the exporter itself, not about the user's network.
 _CHATTER = (
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
     (UserWarning, r".*Setting ONNX exporter to use operator set version 18"),
@@ -45,8 +45,6 @@ def export_model(
     example_input: torch.Tensor,
     *,
     opset: int = 20,
-    input_name: str = "input",
-    output_name: str = "logits",
     metadata: Mapping[str, str] | None = None,
     forms: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
@@ -57,9 +55,7 @@ def export_model(
         example_input: (batch, …), an image's batch being (batch, channels, height, width); the batch stays dynamic,
             the rest is fixed.
         opset: of the default ONNX domain; at least 18.
-        input_name: of the graph.
-        output_name: of the graph.
-        metadata: stored in the file, beside nothing else of the exporter's.
+        metadata: stored in the file; the exporter's own notes are dropped.
         forms: activation family → form to prefer, as `export.lowering.lower.lower` takes it.
 
     Returns:
@@ -67,7 +63,7 @@ def export_model(
         `<module path>/<OpType>`, the values between them `<node>_output`, stored numbers after their parameters.
 
     Raises:
-        TypeError: the network is no `nn.Module` but a function, say, or a class of modules; or the opset no number.
+        TypeError: the network is no `nn.Module`, or the opset is no number.
         ExportError: the network doesn't run on the example, has another form than one tensor in and one out, torch
             can't export it, or torch gave another opset than asked for.
         InvalidFileError: the checker or ONNX Runtime refuses the result.
@@ -76,17 +72,55 @@ def export_model(
     if opset < MINIMUM_OPSET:
         raise ExportError(f"opset {opset} can't be exported; the lowest is {MINIMUM_OPSET}")
     example = _checked_example(example_input)
-    with evaluating(model), _quiet():
+    with evaluating(model), quiet():
         _try_out(model, example)
-        exported = _run_exporter(model, example, opset, input_name, output_name)
-    found = onnx_file.opset_of(exported)
-    if found != opset:
-        raise ExportError(f"asked for opset {opset}, but the exporter wrote opset {found}")
+        exported = run_exporter(model, example, opset, _dynamic_batch(model))
     tidy = _tidied(lowering.lower(exported, forms), metadata or {})
     data = tidy.SerializeToString()
     onnx_file.check_model(data)
     onnx_file.open_session(data)
     return tidy
+
+
+def run_exporter(
+    model: nn.Module, example: torch.Tensor, opset: int, dynamic_shapes: tuple[Any, ...], *, optimize: bool = True
+) -> onnx.ModelProto:
+    """Run torch's exporter on a network in eval mode, and return its file as it is; see `quiet`.
+
+    Args:
+        model: takes one tensor.
+        example: its input; sizes of 1 would be taken for constants.
+        opset: of the default ONNX domain.
+        dynamic_shapes: as `torch.onnx.export` takes them.
+        optimize: whether batch norms and constants are folded.
+
+    Raises:
+        ExportError: torch can't export it, wrote several outputs, or wrote another opset than asked for.
+    """
+    name = type(model).__name__
+    try:
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            optimize=optimize,
+            opset_version=opset,
+            dynamic_shapes=dynamic_shapes,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ExportError(f"torch can't export {name}: {_first_line(error)}") from error
+    if program is None:
+        raise ExportError(f"torch's exporter returned nothing for {name}")
+    exported = program.model_proto
+    if len(exported.graph.output) != 1:
+        raise ExportError(f"{name} returns {len(exported.graph.output)} tensors, not one")
+    found = onnx_file.opset_of(exported)
+    if found != opset:
+        raise ExportError(f"asked for opset {opset}, but the exporter wrote opset {found}")
+    return exported
 
 
 def _check_types(model: object, opset: object) -> None:
@@ -106,7 +140,7 @@ def _checked_example(example: object) -> torch.Tensor:
 
 
 def _try_out(model: nn.Module, example: torch.Tensor) -> None:
-    """Run the network as it is: what goes wrong here says it more clearly than the exporter would."""
+    """Run the network once, because torch's own errors are clearer than the exporter's."""
     name, shape = type(model).__name__, tuple(example.shape)
     try:
         with torch.no_grad():
@@ -122,47 +156,23 @@ def _try_out(model: nn.Module, example: torch.Tensor) -> None:
         raise ExportError(f"{name} returns {given}: its first dimension isn't the batch")
 
 
-def _run_exporter(
-    model: nn.Module, example: torch.Tensor, opset: int, input_name: str, output_name: str
-) -> onnx.ModelProto:
-    try:
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            optimize=True,
-            opset_version=opset,
-            dynamic_shapes=_dynamic_batch(model),
-            input_names=[input_name],
-            output_names=[output_name],
-            verbose=False,
-        )
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ExportError(f"torch can't export {type(model).__name__}: {_first_line(error)}") from error
-    if program is None:
-        raise ExportError(f"torch's exporter returned nothing for {type(model).__name__}")
-    exported = program.model_proto
-    if len(exported.graph.output) != 1:
-        raise ExportError(f"{type(model).__name__} returns {len(exported.graph.output)} tensors, not one")
-    return exported
-
-
 def _dynamic_batch(model: nn.Module) -> tuple[Any, ...]:
-    """The batch of the one input, nested as the exporter wants it for `forward(x)` and for `forward(*inputs)`."""
+    """The dynamic batch, nested as the exporter wants it for `forward(x)` and for `forward(*inputs)`."""
     shapes = ({0: torch.export.Dim(BATCH, min=1)},)
     kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
     return (shapes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else shapes
 
 
 def _first_line(error: BaseException) -> str:
-    """Of what was wrong at first: the exporter's own errors wrap it in advice."""
+    """The first line of the first cause, which the exporter's own errors wrap in advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Silence torch's exporter: its loggers, its warnings about itself, and what it prints."""
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _TALKERS]
     loggers = [logging.getLogger(name) for name in {*_TALKERS, *known}]
     levels = [logger.level for logger in loggers]
@@ -204,7 +214,7 @@ def _tidied(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelPr
 
 
 def _name_values(graph: onnx.GraphProto) -> None:
-    """Call values after the node that they come from or, where they are no parameters, go to; a folded bias a bias."""
+    """Name values after the node that makes them, constants after the node that reads them, folded biases `bias`."""
     fixed = {value.name for value in (*graph.input, *graph.output)}
     stored = {tensor.name for tensor in graph.initializer}
     names: dict[str, str] = {}

@@ -52,7 +52,7 @@ def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onn
 def lower_with_report(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> LoweringResult:
     """See `lower`; also what was changed."""
     lowered = tidied_copy(model)
-    pools = _restore_global_average_pool(lowered)
+    pools = restore_global_average_pool(lowered)
     sites = lower_activations(lowered, forms)
     _drop_dead(lowered.graph)
     return LoweringResult(lowered, tuple(sites), pools)
@@ -73,7 +73,7 @@ def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _restore_global_average_pool(model: onnx.ModelProto) -> int:
+def restore_global_average_pool(model: onnx.ModelProto) -> int:
     """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool; returns how many.
 
     Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked

@@ -1,4 +1,4 @@
-"""What of a network can be left in float together, as data for whoever searches for what pays; no torch."""
+"""The parts of a network that can be left in float, as data for a search of mixed precision; no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FOLLOWING = _ACTIVATIONS | qdq_plan.RESCALING | qdq_plan.MOVING | {"Relu", "Cli
 
 @dataclass(frozen=True)
 class FloatGroup:
-    """A product and what follows it up to the next one.
+    """A convolution or matrix product with the nodes that follow it, up to the next product.
 
     Attributes:
         name: for people.
-        nodes: the values that its nodes make, as `float_nodes` takes them.
+        nodes: values that its nodes make, as `float_nodes` takes them.
     """
 
     name: str
@@ -44,7 +44,7 @@ def groups_of(model: onnx.ModelProto) -> tuple[FloatGroup, ...]:
 
 
 def activations_of(model: onnx.ModelProto) -> frozenset[str]:
-    """Values whose nodes are activations with an integer operator of their own; a clamp costs none.
+    """Values made by activations that have an integer operator of their own; a clamp has none.
 
     A product of a value with its own gate (silu) or with itself (squared relu) belongs to them.
     """

@@ -33,7 +33,7 @@ _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class _Pair:
-    """The parameters of a tensor's pair: initializers' names, and the scale that its readers see."""
+    """Parameters of one tensor's pair: names of initializers, and the scale that its readers see."""
 
     scale: str
     read_scale: str
@@ -42,7 +42,7 @@ class _Pair:
 
 
 def write(plan: Plan, ranges: Mapping[str, Range]) -> onnx.ModelProto:
-    """The quantised model; the plan is used up.
+    """Write the quantised model into the plan's own copy, which can't be used again.
 
     Args:
         plan: of the float model.
@@ -52,7 +52,7 @@ def write(plan: Plan, ranges: Mapping[str, Range]) -> onnx.ModelProto:
 
 
 class _Writer:
-    """Replaces constants, then threads the pairs between the nodes, in order of execution."""
+    """Replaces the constants, then puts the pairs between the nodes, in order of execution."""
 
     def __init__(self, plan: Plan, ranges: Mapping[str, Range]) -> None:
         self.plan = plan
@@ -100,7 +100,7 @@ class _Writer:
         return self.pairs.get(self.plan.moved.get(name, name))
 
     def _thread(self, name: str, made: str) -> None:
-        """A pair after the tensor `made`; what read `name` reads its result."""
+        """Append a pair after the tensor `made`; readers of `name` then read its result."""
         if (pair := self._pair_of(name)) is None:
             return
         read, quantized = self._fresh("d") if made == name else name, self._fresh("q")
@@ -120,14 +120,14 @@ class _Writer:
         return _Pair(written, read, point, scale * (1.0 if factor is None else factor))
 
     def _operand(self, name: str) -> None:
-        """A stored operand of an elementwise operator: unsigned, one scale."""
+        """Store an elementwise operator's operand as unsigned integers with one scale."""
         values = numpy_helper.to_array(self.tensors[name])
         scale, zero_point = unsigned((float(values.min(initial=0)), float(values.max(initial=0))))
         integers = np.clip(np.rint(values / scale) + zero_point, 0, _BITS).astype(np.uint8)
         self._constant(name, integers, np.array(scale, np.float32), np.array(zero_point, np.uint8))
 
     def _weights(self, name: str) -> npt.NDArray[np.float32]:
-        """Signed, one scale a channel; gives the scales."""
+        """Store weights as signed integers with one scale a channel; returns the scales."""
         axis = self.plan.weights[name]
         values = numpy_helper.to_array(self.tensors[name])
         channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
@@ -156,7 +156,7 @@ class _Writer:
         zero_point: npt.NDArray[Any],
         axis: int | None = None,
     ) -> None:
-        """Stored as integers; what read the floats reads what they are dequantised to."""
+        """Store a constant as integers; readers of its floats then read the dequantised ones."""
         del self.tensors[name]
         inputs = [
             self._store("w", integers),
@@ -167,7 +167,7 @@ class _Writer:
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.reads[name]], axis=axis))
 
     def _zeros(self, zero_point: npt.NDArray[Any]) -> str:
-        """The same for all constants of that type and shape."""
+        """The name of an all-zero zero point, shared by constants of one type and shape."""
         key = (zero_point.dtype.str, zero_point.shape)
         if key not in self.zeros:
             self.zeros[key] = self._store("z", zero_point)
@@ -179,7 +179,7 @@ class _Writer:
         return name
 
     def _fresh(self, prefix: str) -> str:
-        """A name that nothing in the graph has; short, since a small network's file is made of names."""
+        """A name that is new in the graph, and short, since names make up much of a small network's file."""
         name = next(name for number in self.numbers if (name := f"{prefix}{number}") not in self.taken)
         self.taken.add(name)
         return name

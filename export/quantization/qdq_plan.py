@@ -1,7 +1,7 @@
-"""What of a float graph is quantised: the operators that ONNX Runtime has fast integer kernels for; no torch.
+"""The choice of what is quantised in a float graph: operators with fast integer kernels in ONNX Runtime; no torch.
 
-Everything else stays float, between a DequantizeLinear and a QuantizeLinear. `export.quantization.qdq` writes what
-is planned here.
+Everything else stays float, between a DequantizeLinear and a QuantizeLinear. `export.quantization.qdq` writes the
+plan.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Range = tuple[float, float]
 RESCALING = frozenset({"Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"})
 """Operators with integer kernels that give their result a scale of its own."""
 MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
-"""Operators that move values about: what comes out has the scale of what goes in."""
+"""Operators that only move values, so that the output has the input's scale."""
 _POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
-"""Operators that are bound to a layout: a float one between integer convolutions costs two transpositions."""
+"""Operators that are bound to a layout; a float one between integer convolutions costs two transpositions."""
 _CONSTANTS_ALLOWED = frozenset({"Add", "Mul"})
 
 
 @dataclass
 class Plan:
-    """What of a graph is quantised, found by `plan` and done by `export.quantization.qdq.write`.
+    """The parts of a graph to quantise, chosen by `plan` and written by `export.quantization.qdq.write`.
 
     Attributes:
         model: a copy of the source; saturating operators are dropped from it, others replaced.
-        activations: tensor → whether it is known to be ≥ 0; each gets a scale of its own.
-        bounds: range of those activations that are not in the source.
-        factors: tensor → what it is multiplied with on the way to its readers, by their scale alone.
+        activations: tensor → whether it is certainly ≥ 0; each gets a scale of its own.
+        bounds: ranges of the activations that are not in the source.
+        factors: tensor → factor that its readers see it multiplied with, by means of the scale alone.
         moved: tensor → the activation whose scale it shares.
         weights: constant weights → the axis of their channels.
         biases: constant biases → the activation and the weights whose product it is added to.
@@ -56,16 +56,16 @@ class Plan:
     constants: dict[str, None] = field(default_factory=dict)
 
     def unknown(self) -> list[str]:
-        """The tensors whose ranges `write` has to be given; all are in the source as well."""
+        """Names of the tensors whose ranges `write` needs; all are in the source too."""
         return [name for name in self.activations if name not in self.bounds]
 
 
 def plan(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> Plan:
-    """Decide what of a model is quantised; the model stays as it is.
+    """Decide which parts of a model are quantised; the model stays as it is.
 
     Args:
         model: in a recent opset, its constants folded.
-        float_nodes: the values whose nodes stay float, where they would be quantised.
+        float_nodes: values whose nodes stay float in any case.
     """
     return _Planner(model, float_nodes).run()
 
@@ -101,7 +101,7 @@ class _Planner:
         return self.plan
 
     def _step(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """Plan one node; gives what stands in its place."""
+        """Plan one node; returns the nodes that stand in its place."""
         if node.domain not in DEFAULT_DOMAINS or len(node.output) != 1 or node.output[0] in self.float_nodes:
             return [node]
         if node.op_type in ("Relu", "Clip"):
@@ -130,7 +130,7 @@ class _Planner:
         return tensor is not None and tensor.data_type == TensorProto.FLOAT and (not ranks or len(tensor.dims) in ranks)
 
     def _channels(self, node: onnx.NodeProto) -> int | None:
-        """The axis of the output channels in the node's constant weights; None: no product that can be quantised."""
+        """The axis of output channels in the node's constant weights; None for a node that can't be quantised."""
         op, options = node.op_type, _attributes(node)
         if op == "Conv" and self._constant(node.input[1], ranks=(3, 4)):
             axis = 0
@@ -159,7 +159,7 @@ class _Planner:
             self.plan.biases[node.input[2]] = (node.input[0], node.input[1])
 
     def _rescaling(self, node: onnx.NodeProto) -> None:
-        """Only between quantised operands: eight bits are too few for the inside of a formula such as Mish's."""
+        """Quantise an operator between quantised operands: 8 bits are too few inside a formula such as Mish's."""
         stored = [name for name in node.input if node.op_type in _CONSTANTS_ALLOWED and self._constant(name)]
         if not all(self._quantised(name) or name in stored for name in node.input) or len(stored) == len(node.input):
             return
@@ -169,7 +169,7 @@ class _Planner:
         self._activation(node.output[0], positive=node.op_type == "Sigmoid")
 
     def _clamp(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """Left to the quantiser where the value goes nowhere else: a range that ends at the bounds saturates there."""
+        """Drop a clamp of a value that is read nowhere else: a range that ends at the bounds saturates there."""
         before, after = node.input[0], node.output[0]
         maker = self.makers.get(before)
         low, high = self._clamp_bounds(node)
@@ -183,7 +183,7 @@ class _Planner:
         return []
 
     def _clamp_bounds(self, node: onnx.NodeProto) -> Range:
-        """NaN, which no comparison holds for, where a bound is no constant."""
+        """The clamp's bounds; NaN, for which no comparison holds, where one is not a constant."""
         if node.op_type == "Relu":
             return 0.0, np.inf
         options = _attributes(node)
@@ -195,7 +195,7 @@ class _Planner:
         return bounds[0], bounds[1]
 
     def _hard(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """min(max(a·x + b, 0), 1) as a · (x + b/a) that saturates at 0 and 1/a: an integer addition.
+        """Write min(max(a·x + b, 0), 1) as a · (x + b/a) saturated at 0 and 1/a, an integer addition.
 
         ONNX Runtime has no integer kernel for HardSigmoid, and the way to float and back costs more than it saves.
         """
@@ -229,7 +229,7 @@ class _Planner:
         return name
 
     def _free_outputs(self) -> None:
-        """Products give floats at no cost, so that the result keeps its precision; moving stays float alike."""
+        """Leave the graph's outputs float: a product gives floats at no cost, and moved values stay as precise."""
         for name in self.outputs:
             maker = self.makers.get(name)
             self.plan.moved.pop(name, None)
@@ -238,7 +238,7 @@ class _Planner:
 
 
 def names_in(graph: onnx.GraphProto) -> set[str]:
-    """Names of all values, those of nested graphs included."""
+    """Names of all values, including those of nested graphs."""
     found = {tensor.name for inner in all_graphs(graph) for tensor in inner.initializer}
     found |= {value.name for inner in all_graphs(graph) for value in (*inner.input, *inner.output)}
     return found | {name for inner in all_graphs(graph) for node in inner.node for name in (*node.input, *node.output)}

@@ -1,8 +1,7 @@
-"""INT8: a float model as the quantised one, calibrated on real inputs or with made-up ranges; no torch."""
+"""A float model quantised to INT8, calibrated on real inputs or with made-up ranges; no torch."""
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from export import onnx_file
-from export.errors import QuantizationError
+from export.errors import QuantizationError, did_you_mean
 from export.quantization import mixed_precision, qdq, qdq_plan
 from export.quantization.ranges import MIN_MAX, Statistics
 
@@ -32,7 +31,7 @@ _QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger"
 
 
 class Quantizer:
-    """One float model, quantised in several ways; the calibration images are gone through once for all of them.
+    """Quantises one float model in several ways, with one pass over the calibration images for all of them.
 
     Weights become signed, per channel, activations unsigned: u8s8 is the form that ONNX Runtime's CPU kernels are
     fastest with.
@@ -51,16 +50,16 @@ class Quantizer:
         _planned(self._source)
         self._statistics = Statistics(self._source, calibration, threads=threads)
         self.groups = mixed_precision.groups_of(self._source)
-        """What may be left in float together: a product and what follows it, in order of execution."""
+        """Groups of nodes that can be left in float together, in order of execution."""
         self.activations = mixed_precision.activations_of(self._source)
-        """The values whose nodes are activations that cost an integer operator of their own."""
+        """Values made by activations that cost an integer operator of their own."""
 
     def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:
-        """The model with QuantizeLinear/DequantizeLinear pairs; its input and output are float, as they were.
+        """Return the model with QuantizeLinear/DequantizeLinear pairs; its input and output stay float.
 
         Args:
             method: of `export.quantization.ranges.METHODS`.
-            float_nodes: the values whose nodes stay float.
+            float_nodes: values whose nodes stay float.
 
         Raises:
             QuantizationError: a value in `float_nodes` is none of the model's, nothing is left to quantise, the model
@@ -74,8 +73,7 @@ class Quantizer:
     def _require_known(self, names: Collection[str]) -> None:
         known = {name for node in self._source.graph.node for name in node.output}
         for name in sorted(set(names) - known):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise QuantizationError(f"{name!r}, which is to stay float, is no value in it{hint}")
 
 
@@ -87,12 +85,12 @@ def quantize_int8(
     float_nodes: Collection[str] = (),
     threads: int = 1,
 ) -> onnx.ModelProto:
-    """Quantise in one way; arguments, result and errors are those of `Quantizer` and its `quantize`."""
+    """Quantise a model in one way; arguments, result and errors are those of `Quantizer` and its `quantize`."""
     return Quantizer(model, calibration, threads=threads).quantize(method, float_nodes)
 
 
 def quantize_like(model: bytes) -> bytes:
-    """Quantise with made-up ranges: what it computes is useless, what it costs is what the calibrated model costs.
+    """Quantise a model with made-up ranges: its outputs are useless, its costs are those of the calibrated model.
 
     Nodes, types and the shapes of the scales are those that `quantize_int8` gives; how long an integer kernel
     takes doesn't depend on the numbers.
@@ -124,7 +122,7 @@ def _planned(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> qdq_p
 
 
 def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With constants folded and a recent opset; most models are so already, and returned as they are."""
+    """The model with constants folded and a recent opset; most have both already, and are returned as they are."""
     if is_quantized(model):
         raise QuantizationError("it is quantised already")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in onnx_file.all_tensors(model)):
@@ -141,7 +139,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With the stored weights as constants where they are defaults of inputs, as old exporters wrote them."""
+    """The model without inputs that only declare a stored weight, as old exporters wrote them."""
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) == len(model.graph.input):
@@ -155,7 +153,7 @@ def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With weights that are stored as integers as floats again: only constant weights can be given scales anew."""
+    """The model with integer weights stored as floats again: only constant float weights can be given new scales."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     found = [
         node
@@ -182,7 +180,7 @@ def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What ONNX Runtime makes of a model for any machine: batch norms and constants folded."""
+    """The model after ONNX Runtime's machine-independent optimisation, with batch norms and constants folded."""
     options = _options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +201,7 @@ def _options() -> ort.SessionOptions:
 
 
 def _made_up(planned: qdq_plan.Plan) -> dict[str, qdq_plan.Range]:
-    """Ranges of about the usual size; each another one, because a runtime may join equal scales."""
+    """Ranges of about the usual size, each a different one because a runtime may join equal scales."""
     unknown = planned.unknown()
     return {
         name: (0.0 if planned.activations[name] else -3.0 - place / len(unknown), 3.0 + place / len(unknown))

@@ -1,7 +1,7 @@
-"""Ranges of activations for their quantisation, by several methods, from statistics of real inputs; no torch.
+"""Ranges for quantising activations, by several methods, from statistics over calibration images; no torch.
 
-Least and greatest value are found in one pass over the calibration images, histograms in a second one; activations are
-never kept. The methods read nothing but these, so that all of them cost little more than one.
+A first pass over the images finds minimum and maximum, a second one counts histograms; activations are never kept.
+The methods read nothing but these, so that all of them cost little more than one.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _ERRORS: tuple[type[Exception], ...] = (InvalidFileError, *onnx_file.RUN_ERRORS)
 
 @dataclass(frozen=True)
 class Histogram:
-    """What the methods know of a tensor.
+    """Distribution of a tensor's values over the calibration images.
 
     Attributes:
-        low: the least value, or 0 where that is less.
-        high: the greatest value, or 0 where that is more.
+        low: the minimum, at most 0.
+        high: the maximum, at least 0.
         counts: (bins,) of equal width from `low` to `high`; exact zeros are not among them, since 0 is exact at any
             scale and many an activation is mostly 0.
         zeros: how many values are exactly 0.
@@ -56,24 +56,24 @@ class Histogram:
 
     @property
     def edges(self) -> npt.NDArray[np.float64]:
-        """(bins + 1,)."""
+        """Edges of the bins, shape (bins + 1,)."""
         return np.linspace(self.low, self.high, len(self.counts) + 1)
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        """(bins,)."""
+        """Centres of the bins, shape (bins,)."""
         edges = self.edges
         centres: npt.NDArray[np.float64] = (edges[1:] + edges[:-1]) / 2
         return centres
 
 
 def min_max(histogram: Histogram) -> Range:
-    """Nothing is clipped."""
+    """The full range, in which nothing is clipped."""
     return histogram.low, histogram.high
 
 
 def percentile(histogram: Histogram, share: float) -> Range:
-    """`share` (0 to 1) of all values lie within; of the rest one half is clipped at each end, to a bin's edge."""
+    """The range that holds `share` (0 to 1) of all values; half of the others is clipped at each end."""
     counts = np.append(histogram.counts, 0)
     at_zero = int(np.clip(np.searchsorted(histogram.edges, 0.0, side="right") - 1, 0, len(histogram.counts) - 1))
     counts[at_zero] += histogram.zeros
@@ -86,7 +86,7 @@ def percentile(histogram: Histogram, share: float) -> Range:
 
 
 def least_squares(histogram: Histogram) -> Range:
-    """The range whose quantisation has the least mean squared error: rounding within, clipping outside.
+    """The range with the least mean squared error: rounding inside, clipping outside.
 
     Both ends are moved in turn until neither gains (the criterion of Banner et al., "Post training 4-bit quantization
     of convolutional networks for rapid-deployment", 2019, without their assumption of a distribution).
@@ -110,7 +110,7 @@ def _squared_error(histogram: Histogram, bounds: Range) -> float:
 
 
 def entropy(histogram: Histogram) -> Range:
-    """The range whose 256 levels lose the least information: the least Kullback-Leibler divergence.
+    """The range whose 256 levels have the least Kullback-Leibler divergence from the values.
 
     Both ends are drawn in by the same share (Migacz, "8-bit inference with TensorRT", 2017, for ranges that needn't be
     symmetric).
@@ -129,7 +129,7 @@ def entropy(histogram: Histogram) -> Range:
 
 
 def _divergence(counts: npt.NDArray[np.int64], first: int, last: int) -> float:
-    """Of bins `first` to `last`, what is beyond them put at their ends, from the same in 256 levels."""
+    """Kullback-Leibler divergence of bins `first` to `last`, clipped at both ends, from the same in 256 levels."""
     within = counts[first:last].astype(np.float64)
     clipped = within.copy()
     clipped[0] += counts[:first].sum()
@@ -157,7 +157,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 class Statistics:
-    """Of a model's values over the calibration images; each is looked at when first asked for.
+    """Statistics of a model's values over the calibration images, gathered for each value when first needed.
 
     Args:
         model: one input, float.
@@ -171,7 +171,7 @@ class Statistics:
         self._histograms: dict[str, Histogram] = {}
 
     def ranges(self, names: Sequence[str], method: str = MIN_MAX) -> dict[str, Range]:
-        """The values' ranges by that method.
+        """Compute the values' ranges by a method.
 
         Raises:
             QuantizationError: no images, more than one input, the model can't be run on them, or no finite range.
@@ -197,7 +197,7 @@ class Statistics:
         self._extremes.update(found)
 
     def _count(self, names: Iterable[str]) -> None:
-        """Histograms of what isn't 0 throughout."""
+        """Count histograms of the values that aren't 0 throughout."""
         ends = {name: (min(self._extremes[name][0], 0.0), max(self._extremes[name][1], 0.0)) for name in names}
         missing = [name for name, (low, high) in ends.items() if low < high and name not in self._histograms]
         counts = {name: np.zeros(_BINS, np.int64) for name in missing}
@@ -210,7 +210,7 @@ class Statistics:
         self._histograms.update((name, Histogram(*ends[name], counts[name], zeros[name])) for name in missing)
 
     def _values(self, names: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """Of each batch of images each value's."""
+        """Yield name and array of each value, for one batch of images after the other."""
         if not len(self._images):
             raise QuantizationError("there are no images to calibrate it on")
         inputs = [value.name for value in self._model.graph.input]
@@ -232,7 +232,7 @@ class Statistics:
 
 
 def _watched(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
-    """The model with these values as its outputs."""
+    """The serialised model with these values as its outputs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]

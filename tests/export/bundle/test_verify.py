@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_the_old_bundle(bundle, model, arrays, monkeypatch
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("export.bundle.write._sync", full)
+    monkeypatch.setattr("export.bundle.write.sync", full)
     with pytest.raises(BundleError, match="No space left"):
         write_bundle(bundle, model=model, manifest=MANIFEST | {"name": "second"}, **arrays)
     assert (bundle / "manifest.json").read_bytes() == before

@@ -1,4 +1,4 @@
-"""The manifest's schema: every field that is known, its type and its meaning; `docs/bundle.md` is held against it.
+"""The manifest's schema, which `docs/bundle.md` and real manifests are held against: each field, its type and meaning.
 
 Version policy: `schema_version` goes up when a field is removed, renamed, changes its type or its meaning, or when a
 bundle of the new kind could be misread by an old reader. New optional fields come without that: a reader ignores what
@@ -21,7 +21,7 @@ class _Part(BaseModel):
 
 
 class FileRecord(_Part):
-    """What vouches for a file."""
+    """The hash and size that vouch for a file."""
 
     sha256: str = Field(description="of the file's content")
     bytes: int = Field(description="its size")
@@ -56,7 +56,7 @@ class Preprocessing(_Part):
 
 
 class DataSet(_Part):
-    """What the network was made of."""
+    """The data that the network was trained and tested on."""
 
     name: str = Field(description="of the data set")
     train_images: int = Field(description="that trained it")
@@ -92,7 +92,7 @@ class Evaluation(_Part):
 
 
 class Metrics(_Part):
-    """Of the deployed file. Beside a null stands `<field>_unavailable` with the reason."""
+    """Accuracy and costs of the deployed file. Beside a null stands `<field>_unavailable` with the reason."""
 
     accuracy_validation: float | None = Field(default=None, description="0 to 1, ONNX Runtime; training's own at fp32")
     accuracy_test: float | None = Field(default=None, description="0 to 1, through ONNX Runtime")
@@ -107,7 +107,7 @@ class Metrics(_Part):
     latency_p99_ms: float | None = Field(default=None, description="99th percentile of the calls as they came")
     ratio: float | None = Field(default=None, description="time over the reference models'")
     reference: str | None = Field(default=None, description="which reference models")
-    reference_ms: float | None = Field(default=None, description="their time in the same sitting")
+    reference_ms: float | None = Field(default=None, description="their time, measured in alternation with the file")
     n_samples: int | None = Field(default=None, description="calls that were timed")
     warnings: list[str] = Field(default=[], description="why the latency is to be doubted")
     peak_memory_bytes: int | None = Field(default=None, description="most that activations take at one time")
@@ -119,7 +119,7 @@ class Metrics(_Part):
 
 
 class Int8(_Part):
-    """Whether the network is shipped as INT8, and the figures that decided."""
+    """The decision for or against INT8, and the figures that it rests on."""
 
     kept: bool = Field(description="whether model.int8.onnx is part of the bundle")
     reason: str = Field(description="why, or why not")
@@ -151,7 +151,7 @@ class ImageModel(_Part):
 
 
 class Search(_Part):
-    """How it was looked for: the config's sections, every default written out."""
+    """The config's sections that decided the search, with every default written out."""
 
     space: dict[str, Any] = Field(description="`space`")
     strategy: dict[str, Any] = Field(description="`strategy`")
@@ -171,7 +171,7 @@ class Run(_Part):
 
 
 class Manifest(_Part):
-    """manifest.json. What a bundle needs is `schema_version`, `files` and `manifest_sha256`; the rest is optional."""
+    """The file manifest.json; only `schema_version`, `files` and `manifest_sha256` are required."""
 
     schema_version: int = Field(description="1")
     manifest_sha256: str = Field(description="of the canonical JSON of all other fields")
@@ -233,7 +233,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def field_tables() -> str:
-    """The fields as Markdown: for each part a heading and a table."""
+    """The fields as Markdown, for each part a heading and a table."""
     parts = []
     for place, part in PARTS.items():
         summary = " ".join((part.__doc__ or "").split())
