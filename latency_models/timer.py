@@ -323,7 +323,7 @@ def _lasting_facts() -> dict[str, Any]:
     return {
         "cpu_model": cpu_model,
         "cpu_flags_digest": flags_digest,
-        "l2_cache_bytes": _l2_cache_bytes(),
+        "l2_cache_bytes": l2_cache_bytes(),
         "gpus": _gpus(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -363,10 +363,10 @@ def _cpu() -> tuple[str, str]:
     return name, hashlib.sha256(flags.encode()).hexdigest()[:12]
 
 
-def _l2_cache_bytes() -> int | None:
-    """The second-level cache's size, None where the system doesn't tell."""
-    size = _read(f"{_CPU_FOLDER}/cache/index2/size")
-    if _read(f"{_CPU_FOLDER}/cache/index2/level") == "2" and size[:-1].isdigit() and size[-1] in "KM":
+def l2_cache_bytes(folder: str = f"{_CPU_FOLDER}/cache/index2") -> int | None:
+    """The second-level cache's size, as Linux has it in `folder`; None where the system doesn't tell."""
+    size = _read(f"{folder}/size")
+    if _read(f"{folder}/level") == "2" and size[:-1].isdigit() and size[-1] in "KM":
         return int(size[:-1]) * (1024 if size[-1] == "K" else 1024 * 1024)
     try:
         return os.sysconf("SC_LEVEL2_CACHE_SIZE") or None

@@ -19,7 +19,7 @@ from latency_models import timer
 from latency_models.devices.device import ONNXRUNTIME, Device
 from latency_models.errors import DeviceError, InvalidModelError
 from latency_models.graph.model_file import check_readable, model_label
-from latency_models.runners.runner import in_words, providers, session, session_options
+from latency_models.runners.runner import providers, session, session_options, user_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -154,7 +154,7 @@ def _refusals(model: bytes | Path, device: Device) -> Iterator[None]:
     try:
         yield
     except timer.RefusedError as refused:
-        raise in_words(refused, model, device) from refused
+        raise user_error(refused, model, device) from refused
     except refusals as error:
         reason = f"the model can't be run under the profiler: {timer.one_line(error)}"
         raise InvalidModelError(model_label(model), reason) from error

@@ -55,7 +55,7 @@ class OnnxRuntimeRunner(Runner):
         try:
             self._session: timer.Session | None = session(model, device, inputs)
         except timer.RefusedError as refused:
-            raise in_words(refused, model, device) from refused
+            raise user_error(refused, model, device) from refused
         self._input_names = self._session.input_names
 
     @property
@@ -73,7 +73,7 @@ class OnnxRuntimeRunner(Runner):
         self._session = None
 
 
-def in_words(refused: timer.RefusedError, model: bytes | Path, device: Device) -> CostError:
+def user_error(refused: timer.RefusedError, model: bytes | Path, device: Device) -> CostError:
     """The error for the user of what a timer refused."""
     if refused.kind == "model":
         return InvalidModelError(model_label(model), refused.reason)
@@ -87,7 +87,7 @@ def session(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray
     """A model in ONNX Runtime on `device`, fed with `inputs` or with what is made up.
 
     Raises:
-        RefusedError: of `latency_models.timer`; see `in_words`.
+        RefusedError: of `latency_models.timer`; see `user_error`.
     """
     return timer.Session(
         model if isinstance(model, bytes) else str(model),

@@ -1,7 +1,7 @@
 """A timer on another host, reached through the system's `ssh`.
 
-One file, `latency_models/timer.py`, is sent over ssh's standard input and run there from memory: nothing is written
-on the other host, which needs Python 3.9, numpy and onnxruntime. The host's key is checked always.
+One file, `latency_models/timer.py`, is sent over ssh's standard input and run there from memory. Nothing is written on
+the other host, which needs Python 3.9, numpy and onnxruntime. The host's key is always checked.
 """
 
 from __future__ import annotations
@@ -21,14 +21,8 @@ from latency_models import timer
 from latency_models.errors import InvalidModelError, TimerError
 from latency_models.graph import graph_cost
 from latency_models.graph.shapes import one_line
-from latency_models.timing.process_timer import (
-    STARTING,
-    Connection,
-    ConnectionEndedError,
-    ProcessTimer,
-    last_line,
-    printable,
-)
+from latency_models.timing.connection import Connection, ConnectionEndedError, last_line, printable
+from latency_models.timing.process_timer import STARTING, ProcessTimer, TimeLimits
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device
@@ -49,16 +43,16 @@ if sys.version_info < {_OLDEST_PYTHON}:
     sys.exit({_TOO_OLD!r} + sys.version.split()[0])
 exec(compile(sys.stdin.buffer.read(SIZE), "timer.py", "exec"), {{"__name__": "__main__"}})
 """
-_LONGEST_MODEL = onnx.checker.MAXIMUM_PROTOBUF
+LONGEST_MODEL = onnx.checker.MAXIMUM_PROTOBUF
 
 
 class SshTimer(ProcessTimer):
-    """Runs models on `device.host`, in a process that persists until the timer is closed or the connection ends."""
+    """A timer on `device.host`, in a process that lasts until the timer is closed or the connection ends."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, limits: TimeLimits | None = None) -> None:
         if device.host is None:
             raise ValueError(f"device {device.name!r} has no host")
-        super().__init__(device)
+        super().__init__(device, limits)
         self._host = device.host
 
     def _start(self) -> Connection:
@@ -75,12 +69,12 @@ class SshTimer(ProcessTimer):
 
     def _command(self, check_size: int) -> list[str]:
         begin = f'import sys;exec(getattr(sys.stdin,"buffer",sys.stdin).read({check_size}))'
-        there = f"exec {_quoted(self._device.python)} -u -B -c {shlex.quote(begin)}"
+        there = f"exec {shell_quoted(self._device.python)} -u -B -c {shlex.quote(begin)}"
         always = [part for setting in _ALWAYS for part in ("-o", setting)]
         unless_given = [part for setting in _UNLESS_GIVEN for part in ("-o", setting)]
         return [_SSH, "-T", "-a", "-x", *always, *self._device.ssh_options, *unless_given, "--", self._host, there]
 
-    def _end_in_words(self, ended: ConnectionEndedError, doing: str) -> TimerError:
+    def _explained(self, ended: ConnectionEndedError, doing: str) -> TimerError:
         host = f"host {self._host!r}"
         if ended.hung_s is not None:
             return TimerError(f"{host} gave no answer for {ended.hung_s:.0f} s while {doing}; the connection was ended")
@@ -106,7 +100,7 @@ class SshTimer(ProcessTimer):
         return TimerError(f"the timer on {host} ended {how} while {doing}{last_line(ended.said)}")
 
     def _known_failure(self, said: str) -> str | None:
-        """What ssh's messages say, with what to do about it; None for what has no row in the table."""
+        """The meaning of ssh's messages and what to do about it; None for messages that no row of `_FAILURES` knows."""
         by_hand = shlex.join([_SSH, *self._device.ssh_options, self._host])
         for pattern, sentence in _FAILURES:
             if (match := re.search(pattern, said)) is not None:
@@ -114,7 +108,7 @@ class SshTimer(ProcessTimer):
         return None
 
     def _packed(self, model: bytes | Path) -> tuple[str | None, list[bytes]]:
-        return None, [model if isinstance(model, bytes) else whole_model(model)]
+        return None, [model if isinstance(model, bytes) else load_with_external_data(model)]
 
 
 _FAILURES = (
@@ -151,8 +145,8 @@ _FAILURES = (
 )
 
 
-def whole_model(path: Path) -> bytes:
-    """The file's bytes, with the weights that lie beside it put in.
+def load_with_external_data(path: Path) -> bytes:
+    """The serialised model of a file, with the weights that lie in other files put in.
 
     Raises:
         InvalidModelError: weights that can't be read, or that make it too large for one piece (2 GiB).
@@ -164,7 +158,7 @@ def whole_model(path: Path) -> bytes:
         return content  # ONNX Runtime says what is wrong with it
     if not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
         return content
-    if len(content) + graph_cost.external_bytes(proto) >= _LONGEST_MODEL:
+    if len(content) + graph_cost.external_bytes(proto) >= LONGEST_MODEL:
         raise InvalidModelError(str(path), "with its weights it is larger than 2 GiB; it can't be sent to another host")
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
@@ -173,8 +167,8 @@ def whole_model(path: Path) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def _quoted(command: str) -> str:
-    """A command for a shell's line; a leading ~/ is the home there."""
+def shell_quoted(command: str) -> str:
+    """The command quoted for a shell's line; a leading ~/ becomes the home of whoever runs it."""
     if command.startswith("~/"):
         return f'"$HOME"/{shlex.quote(command[2:])}'
     return shlex.quote(command)

@@ -1,19 +1,14 @@
-"""How runs are clocked on a device; the clock itself is `latency_models.timer.burst`."""
+"""The interface of timers, and the timer in this process; the clock itself is `latency_models.timer.burst`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from latency_models import timer
-from latency_models.devices.device import ONNXRUNTIME
-
-if TYPE_CHECKING:
-    from latency_models.devices.device import Device
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from latency_models import timer
+from latency_models.devices.device import ONNXRUNTIME
 from latency_models.runners.closing import Closing
 from latency_models.runners.runner import OnnxRuntimeRunner
 
@@ -28,18 +23,17 @@ if TYPE_CHECKING:
 
 
 def stays_in_thread(device: Device) -> bool:
-    """Whether a run on `device` does all its work in the thread that asks for it, and that thread can be timed."""
+    """Whether a run on `device` does all its work in the calling thread, whose processor time can be read."""
     return device.runtime == ONNXRUNTIME and timer.stays_in_thread(device.provider, device.threads)
 
 
 @dataclass(frozen=True)
 class Alternation:
-    """The times of a few rounds.
+    """The times of a few rounds of models in turn.
 
     Attributes:
-        times_ns: one int64 array (rounds, 2, runs) a model: by the wall, and without interruptions.
-        cpu_share: the timing thread's share of a core. It says how busy the machine was only where runs stay in
-            that thread (`latency_models.timing.timers.stays_in_thread`).
+        times_ns: one int64 array (rounds, 2, runs) a model; the second axis is wall time, then undisturbed time.
+        cpu_share: the timing thread's share of a core; it shows how busy the machine was where `stays_in_thread`.
         load: the 1-minute load average at the end, NaN where the system keeps none.
     """
 
@@ -49,25 +43,25 @@ class Alternation:
 
 
 class Timer(Closing, ABC):
-    """Runs models under the clock, for one device.
+    """A device on which models run under the clock.
 
     The order of calls: `load` each model, `alternate` them any number of times, `unload` each, `close` at the end;
     a timer is a context manager that closes itself. Nothing is started before the first call.
 
     Every method may raise TimerError, where the timer can't be started or ended in the middle, and DeviceError, where
-    the device lacks what was asked for. Either way the next call starts anew, and what is loaded stays loaded.
+    the device lacks what it needs. Either way the next call starts anew, and loaded models stay loaded.
     """
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the machine is that models run on: `latency_models.timer.facts`, taken there."""
+        """The facts of the machine that models run on, as `latency_models.timer.facts` finds them there."""
 
     @abstractmethod
     def load(self, model: bytes | Path, batch_size: int, feeds: Mapping[str, np.ndarray] | None = None) -> int:
-        """Load a model, run it once, and answer a handle for it.
+        """Load a model, run it once, and return a handle for it.
 
-        `model` is a file or its bytes (a file where the weights are beside it). `feeds` are the arrays to feed by
-        name; without them every input is made up, an open first dimension set to `batch_size`.
+        `model` is a file or its bytes (a file where the weights are beside it). `feeds` are input arrays by name;
+        without them inputs are made up, with `batch_size` for an open first dimension.
 
         Raises:
             InvalidModelError: no loadable model, or one that can't be run with these inputs.
@@ -75,7 +69,7 @@ class Timer(Closing, ABC):
 
     @abstractmethod
     def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
-        """`rounds` times: the first model as often as `runs` says, in a row, then the next one, and so on."""
+        """Time `rounds` rounds: a burst of each model in turn, of as many runs as `runs` has for it."""
 
     @abstractmethod
     def unload(self, handle: int) -> None:
@@ -83,7 +77,7 @@ class Timer(Closing, ABC):
 
 
 class InProcessTimer(Timer):
-    """Runs models in this process, each with a runner that `make` is asked for."""
+    """A timer in this process; `make` makes the runner of each model."""
 
     def __init__(
         self,
@@ -96,24 +90,20 @@ class InProcessTimer(Timer):
         self._next = 0
 
     def facts(self) -> dict[str, Any]:
-        """See `Timer.facts`."""
         return timer.facts()
 
     def load(self, model: bytes | Path, batch_size: int, feeds: Mapping[str, np.ndarray] | None = None) -> int:
-        """See `Timer.load`."""
         runner = self._make(model, replace(self._device, batch_size=batch_size), feeds)
         self._next += 1
         self._runners[self._next] = runner
         return self._next
 
     def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
-        """See `Timer.alternate`."""
         calls = [self._runners[handle].run for handle in handles]
         times, cpu_share = timer.alternate(calls, runs, rounds, in_thread=stays_in_thread(self._device))
         return Alternation(tuple(times), cpu_share, as_load(timer.load_average()))
 
     def unload(self, handle: int) -> None:
-        """See `Timer.unload`."""
         self._runners.pop(handle).close()
 
     def close(self) -> None:
@@ -123,5 +113,5 @@ class InProcessTimer(Timer):
 
 
 def as_load(load: float | None) -> float:
-    """A load average as `Alternation` has it."""
+    """A load average as a float; NaN for None, where the system keeps none."""
     return math.nan if load is None else load

@@ -23,10 +23,9 @@ from latency_models import timer
 from latency_models.devices.device import Device
 from latency_models.devices.environment import capture, environment_of
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
-from latency_models.timing import process_timer
-from latency_models.timing.process_timer import WorkerTimer
+from latency_models.timing.process_timer import TimeLimits, WorkerTimer
 from latency_models.timing.timer_for import timer_for
-from latency_models.timing.timers import InProcessTimer, Timer, stays_in_thread
+from latency_models.timing.timers import InProcessTimer, stays_in_thread
 
 NET = small_net().SerializeToString()
 
@@ -183,15 +182,14 @@ def test_a_frame_that_is_cut_off_is_none_and_one_that_is_too_large_is_refused() 
 # ---- the worker process
 
 
-def pid_of(timing: Timer) -> int:
-    assert isinstance(timing, process_timer.ProcessTimer)
-    assert timing._connection is not None
-    return timing._connection.pid
+def pid_of(timing: WorkerTimer) -> int:
+    assert timing.pid is not None
+    return timing.pid
 
 
 def test_nothing_starts_before_it_is_needed_and_the_process_persists() -> None:
     with WorkerTimer(Device()) as timing:
-        assert timing._connection is None
+        assert timing.pid is None
         timing.facts()
         first = pid_of(timing)
         timing.load(NET, 1)
@@ -229,14 +227,14 @@ def test_freeing_a_model_of_a_dead_worker_is_no_error() -> None:
             timing.alternate([handle], [1], 1)
 
 
-def test_a_worker_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_is_ended() -> None:
     with WorkerTimer(Device()) as timing:
         timing.facts()
         hung = pid_of(timing)
-        monkeypatch.setattr(process_timer, "_ANSWER_S", 0.3)
+        timing.limits = TimeLimits(answer_s=0.3)
         os.kill(hung, signal.SIGSTOP)
         with pytest.raises(TimerError, match="gave no answer for"):
-            timing._ask({"do": "facts"}, doing="it told facts", limit_s=0.3)
+            timing.facts()
         assert not psutil.pid_exists(hung)
 
 
@@ -248,7 +246,7 @@ def test_a_model_that_kills_its_worker_does_not_come_back() -> None:
         with pytest.raises(TimerError, match="while it loaded the model"):
             timing.load(NET, 1)
         timing.alternate([good], [1], 1)
-        assert list(timing._loaded) == [good]
+        assert timing.load(NET, 1) == good + 1
 
 
 def test_an_interrupted_request_leaves_no_answer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +256,7 @@ def test_an_interrupted_request_leaves_no_answer_behind(monkeypatch: pytest.Monk
     with WorkerTimer(Device()) as timing:
         handle = timing.load(NET, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(process_timer.Connection, "_read", interrupted)
+            patched.setattr(timer, "read_frame", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 timing.facts()
         assert timing.alternate([handle], [1], 2).times_ns[0].shape == (2, 2, 1)
@@ -270,9 +268,9 @@ def test_what_libraries_print_stays_out_of_the_answers(tmp_path: Path, monkeypat
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with WorkerTimer(Device()) as timing:
         assert timing.facts()["cores"] >= 1
-        assert timing._connection is not None
-        timing._connection._errors.seek(0)
-        assert b"noise" in timing._connection._errors.read()
+        os.kill(pid_of(timing), signal.SIGKILL)
+        with pytest.raises(TimerError, match="the last that it said: noise"):
+            timing.facts()
 
 
 def test_another_version_of_the_protocol_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,8 +309,8 @@ from latency_models.devices.device import Device
 from latency_models.timing.process_timer import WorkerTimer
 timing = WorkerTimer(Device())
 timing.facts()
-os.kill(timing._connection.pid, signal.SIGSTOP)  # so that it can't see the end of its requests
-print(timing._connection.pid, flush=True)
+os.kill(timing.pid, signal.SIGSTOP)  # so that it can't see the end of its requests
+print(timing.pid, flush=True)
 sys.stdin.read()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -378,7 +376,10 @@ def test_gpus_count_where_they_are_used() -> None:
 @pytest.mark.parametrize(
     ("size", "level", "found"), [("512K", "2", 512 * 1024), ("2M", "2", 2 * 1024 * 1024), ("32K", "1", 77)]
 )
-def test_the_l2_cache_is_read(size: str, level: str, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timer, "_read", lambda path: level if path.endswith("level") else size)
+def test_the_l2_cache_is_read(
+    size: str, level: str, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("size", size), ("level", level)):
+        (tmp_path / name).write_text(f"{text}\n")
     monkeypatch.setattr(os, "sysconf", lambda _: 77)
-    assert timer._l2_cache_bytes() == found
+    assert timer.l2_cache_bytes(str(tmp_path)) == found

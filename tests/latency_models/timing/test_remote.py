@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pwd
@@ -29,9 +30,11 @@ from latency_models.devices.environment import capture, environment_of
 from latency_models.devices.ssh_options import refusal
 from latency_models.errors import DeviceError, InvalidModelError, TimerError
 from latency_models.timing import remote
+from latency_models.timing.connection import Connection
 from latency_models.timing.meter import LatencyMeter
+from latency_models.timing.process_timer import TimeLimits
 from latency_models.timing.reference_models import reference_model
-from latency_models.timing.remote import SshTimer, whole_model
+from latency_models.timing.remote import SshTimer, load_with_external_data, shell_quoted
 
 NET = small_net().SerializeToString()
 PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -195,16 +198,16 @@ def test_it_ends_there_when_it_is_closed_here(server: Server) -> None:
 
 
 def test_a_home_there_is_found_by_the_shell_there() -> None:
-    assert remote._quoted("~/my venv/bin/python") == "\"$HOME\"/'my venv/bin/python'"
-    assert remote._quoted("python3; true") == "'python3; true'"
+    assert shell_quoted("~/my venv/bin/python") == "\"$HOME\"/'my venv/bin/python'"
+    assert shell_quoted("python3; true") == "'python3; true'"
 
 
 # ---- what fails
 
 
-def failure(device: Device) -> str:
+def failure(device: Device, limits: TimeLimits | None = None) -> str:
     """The message of the one error that comes of asking for this device; it fits on one line."""
-    with SshTimer(device) as timing, pytest.raises(TimerError) as caught:
+    with SshTimer(device, limits) as timing, pytest.raises(TimerError) as caught:
         timing.load(NET, 1)
     message = str(caught.value)
     assert "\n" not in message
@@ -299,10 +302,10 @@ def test_a_host_that_only_talks(server: Server, tmp_path: Path) -> None:
     assert "ended" in failure(server.device(python=talking))
 
 
-def test_a_host_that_hangs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latency_models.timing.process_timer._START_S", 1.0)
+def test_a_host_that_hangs(server: Server, tmp_path: Path) -> None:
     silent = script(tmp_path / "python", "cat > /dev/null")
-    assert "gave no answer for 1 s while it was started" in failure(server.device(python=silent))
+    said = failure(server.device(python=silent), TimeLimits(start_s=1.0))
+    assert "gave no answer for 1 s while it was started" in said
 
 
 def test_a_timer_there_that_crashes(server: Server) -> None:
@@ -342,28 +345,27 @@ def test_a_connection_that_is_killed_while_it_measures(server: Server) -> None:
         assert timing.alternate([handle], [1], 1).times_ns[0].size == 2
 
 
-class CutOff(SshTimer):
-    """Loses its connection just before one of its requests."""
+def measure_cut_off(server: Server, store: Path, before: int) -> None:
+    """Measure, but lose the connection just before the request of that number."""
+    requests = itertools.count(1)
+    exchange = Connection.exchange
 
-    def __init__(self, server: Server, before: int) -> None:
-        super().__init__(server.device())
-        self._server, self._before = server, before
-
-    def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        self._before -= 1
-        if self._before == 0:
-            for process in self._server.process.children():
+    def cut(*args: Any) -> Any:
+        if next(requests) == before:
+            for process in server.process.children():
                 process.kill()
-        return super()._ask(*args, **kwargs)
+        return exchange(*args)
+
+    with pytest.MonkeyPatch.context() as patched, LatencyMeter(server.device(), store=store) as meter:
+        patched.setattr(Connection, "exchange", cut)
+        meter.measure(NET)
 
 
 def test_a_cut_connection_leaves_nothing_half_written(server: Server, store: Path) -> None:
     lost = []
-    for before in (2, 3, 4, 7, 11, 16):
-        timing = CutOff(server, before)
+    for before in (1, 3, 4, 7, 11, 16):
         try:
-            with LatencyMeter(server.device(), store=store, timer=timing) as meter:
-                meter.measure(NET)
+            measure_cut_off(server, store, before)
         except TimerError as error:
             lost.append(str(error))
         assert {path.name for path in store.parent.glob("*")} <= {store.name, f"{store.name}.lock"}
@@ -384,18 +386,18 @@ def test_weights_beside_a_file_travel_in_it(tmp_path: Path) -> None:
     plain, split = tmp_path / "plain.onnx", tmp_path / "split.onnx"
     onnx.save_model(small_net(), plain)
     onnx.save_model(small_net(), split, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert whole_model(plain) == plain.read_bytes()
-    joined = onnx.load_model_from_string(whole_model(split))
+    assert load_with_external_data(plain) == plain.read_bytes()
+    joined = onnx.load_model_from_string(load_with_external_data(split))
     for ours, theirs in zip(joined.graph.initializer, small_net().graph.initializer, strict=True):
         assert np.array_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(theirs))
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(InvalidModelError, match="the weights beside it can't be read"):
-        whole_model(split)
+        load_with_external_data(split)
 
 
 def test_a_model_that_is_too_large_to_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.onnx"
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    monkeypatch.setattr(remote, "_LONGEST_MODEL", 1000)
+    monkeypatch.setattr(remote, "LONGEST_MODEL", 1000)
     with pytest.raises(InvalidModelError, match="larger than 2 GiB"):
-        whole_model(path)
+        load_with_external_data(path)
