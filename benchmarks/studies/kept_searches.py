@@ -120,9 +120,9 @@ def _run(command: Sequence[str], log: Path) -> None:
 
 def trained(run: Path) -> list[dict[str, Any]]:
     """A run's trained and feasible trials, as `hwnas trials --json` gives them."""
-    from pipeline.cli.run_commands import trials
+    from pipeline.commands.runs import load_run
 
-    return [trial for trial in trials(run) if trial["status"] == "ok"]
+    return [trial.as_dict() for trial in load_run(run).trials if trial.status == "ok"]
 
 
 def seconds_per_trial(run: Path) -> float:

@@ -63,20 +63,27 @@ def search(
     as_json: Json = False,
 ) -> None:
     """The whole job: search, train the winner, export, check, pack."""
-    from pipeline.cli import console, run_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import runs
 
-    reporter = console.TerminalReporter()
-    result = run_commands.search(config, overrides or [], run_dir, reporter, references=references)
-    _show(result, as_json, text.outcome)
+    result = runs.search(
+        config,
+        overrides=overrides or (),
+        run_dir=run_dir,
+        references=references,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result.as_dict(), as_json, text.outcome)
 
 
 @app.command()
 def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
     """Go on after a crash or a stop; finished trials are never run again."""
-    from pipeline.cli import console, run_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import runs
 
-    result = run_commands.resume(run_dir, console.TerminalReporter(), references=references)
-    _show(result, as_json, text.outcome)
+    result = runs.resume(run_dir, references=references, reporter=console.TerminalReporter())
+    _show(result.as_dict(), as_json, text.outcome)
 
 
 @app.command()
@@ -89,9 +96,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Final training if needed, then a bundle of one trial."""
-    from pipeline.cli import console, run_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import runs
 
-    _show(run_commands.export(run_dir, pick, console.TerminalReporter()), as_json, text.outcome)
+    result = runs.export(run_dir, pick=pick, reporter=console.TerminalReporter())
+    _show(result.as_dict(), as_json, text.outcome)
 
 
 @app.command()
@@ -101,9 +110,10 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
 ) -> None:
     """The journal as a table."""
-    from pipeline.cli import run_commands, text
+    from pipeline.cli import text
+    from pipeline.commands import runs
 
-    rows = run_commands.trials(run_dir)
+    rows = [trial.as_dict() for trial in runs.load_run(run_dir).trials]
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
     if as_csv:
@@ -117,11 +127,12 @@ def verify(
     bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
 ) -> None:
     """Check a bundle again: hashes, parity, accuracy, limits."""
-    from pipeline.cli import file_commands, text
+    from pipeline.cli import text
+    from pipeline.commands import files
 
-    result = file_commands.verify(bundle_dir)
-    _show(result, as_json, text.checks)
-    if not result["ok"]:
+    result = files.verify(bundle_dir)
+    _show(result.as_dict(), as_json, text.checks)
+    if not result.ok:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
@@ -139,18 +150,19 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Latency, memory and energy of any ONNX file."""
-    from pipeline.cli import file_commands, text
+    from pipeline.cli import text
+    from pipeline.commands import files
 
-    result = file_commands.profile(
+    result = files.profile(
         model,
         device=device,
         threads=threads,
         batch_size=batch_size,
         precision=precision,
-        budget_s=seconds,
+        seconds=seconds,
         per_node=per_node,
     )
-    _show(result, as_json, text.profile)
+    _show(result.as_dict(), as_json, text.profile)
 
 
 @app.command()
@@ -166,12 +178,13 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """ONNX files against the first of them, timed in alternation."""
-    from pipeline.cli import file_commands, text
+    from pipeline.cli import text
+    from pipeline.commands import files
 
-    result = file_commands.compare(
-        models, device=device, threads=threads, batch_size=batch_size, precision=precision, budget_s=seconds
+    rows = files.compare(
+        *models, device=device, threads=threads, batch_size=batch_size, precision=precision, seconds=seconds
     )
-    _show(result, as_json, text.comparison)
+    _show([row.as_dict() for row in rows], as_json, text.comparison)
 
 
 @app.command()
@@ -194,18 +207,19 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Build and save a cost model of a space on a device."""
-    from pipeline.cli import console, run_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import runs
 
-    result = run_commands.calibrate(
+    result = runs.calibrate(
         config,
-        overrides or [],
+        overrides=overrides or (),
         device=device,
         output=output,
         seconds=seconds,
         nets=nets,
         reporter=console.TerminalReporter(),
     )
-    _show(result, as_json, text.calibration)
+    _show(result.as_dict(), as_json, text.calibration)
 
 
 @app.command()
@@ -225,14 +239,15 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Latency without running it: of any ONNX file, or of a run's architecture."""
-    from pipeline.cli import console, file_commands, run_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import files, runs
 
     if (model is None) == (run is None) or (run is None) != (architecture is None):
         raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
     if run is not None and architecture is not None:
-        _show(run_commands.predict_trial(run, architecture), as_json, text.prediction)
+        _show(runs.predict_trial(run, architecture).as_dict(), as_json, text.prediction)
     elif model is not None:
-        result = file_commands.predict(
+        result = files.predict(
             model,
             device=device,
             threads=threads,
@@ -241,7 +256,7 @@ def predict(
             rebuild=rebuild,
             reporter=console.TerminalReporter(),
         )
-        _show(result, as_json, text.prediction)
+        _show(result.as_dict(), as_json, text.prediction)
 
 
 @app.command()
@@ -261,19 +276,21 @@ def optimize(
     as_json: Json = False,
 ) -> None:
     """The cheapest exact form of a model's activations and pooling."""
-    from pipeline.cli import console, file_commands, text
+    from pipeline.cli import console, text
+    from pipeline.commands import files
+    from pipeline.optimize.input_sizes import parse_shapes
 
-    result = file_commands.optimize(
+    result = files.optimize(
         model,
         output,
         device=device,
         threads=threads,
         batch_size=batch_size,
-        shapes=shapes or [],
+        shapes=parse_shapes(shapes or []),
         seconds=seconds,
         reporter=console.TerminalReporter(),
     )
-    _show(result, as_json, text.optimization)
+    _show(result.as_dict(), as_json, text.optimization)
 
 
 @app.command()
@@ -296,9 +313,9 @@ def bench(
 @app.command()
 def report(run_dir: RunDir, as_json: Json = False) -> None:
     """Write the run's HTML page again."""
-    from pipeline.cli import run_commands
+    from pipeline.commands import runs
 
-    _show({"report": str(run_commands.report(run_dir))}, as_json, lambda result: result["report"])
+    _show({"report": str(runs.report(run_dir))}, as_json, lambda result: result["report"])
 
 
 @app.command("list")
@@ -313,16 +330,17 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What there is, one line each."""
-    from pipeline.cli import file_commands, text
+    from pipeline.cli import text
+    from pipeline.commands import files
 
-    _show(file_commands.listing(kind), as_json, text.listing)
+    _show(files.listing(kind), as_json, text.listing)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Versions, providers, NVML: what will and won't work here."""
-    from pipeline.cli import doctor as examination
     from pipeline.cli import text
+    from pipeline.commands import doctor as examination
 
     result = examination.examine()
     _show(result, as_json, text.doctor)

@@ -19,10 +19,9 @@ from latency_models.devices import device_file
 from latency_models.devices.device import Device
 from latency_models.errors import DeviceError
 from latency_models.runners.torch_runner import TorchRunner
-from pipeline.cli import run_commands as commands
-from pipeline.config.device import device_of, device_on_a_word
+from pipeline.commands import runs as commands
+from pipeline.config.device import DeviceOptions, device_of, device_on_a_word
 from pipeline.config.file import dump_config, load_config, parse_config
-from pipeline.config.run import DeviceOptions
 from pipeline.errors import ConfigError
 from pipeline.run import RunDirectory
 

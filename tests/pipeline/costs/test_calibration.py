@@ -14,9 +14,9 @@ from export.exporter.graph_builder import quick_graph
 from helpers.cli import Outcome, check_message, records, small_config
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
-from pipeline.cli import run_commands as commands
+from pipeline.commands import runs as commands
+from pipeline.config.data import DigitsOptions
 from pipeline.config.file import load_config
-from pipeline.config.run import DigitsOptions
 from pipeline.config.space import ConvNetOptions
 from pipeline.costs import calibration
 from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor

@@ -13,7 +13,7 @@ import yaml
 
 from helpers.cli import SMALL, check_message, merged, small_config
 from helpers.driven import drive, flat, record_of
-from pipeline.cli import run_commands as commands
+from pipeline.commands import runs as commands
 from pipeline.cli import text
 from pipeline.cli.console import TerminalReporter
 from pipeline.config.evaluator import StoppingOptions
@@ -188,7 +188,7 @@ def test_engines_decide_by_all_trials_before(
     stopped = [record for record in trained if "stopped_after" in record.details]
     assert stopped
     assert len(stopped) < len(trained)
-    rows = commands.trials(run.path)
+    rows = [trial.as_dict() for trial in commands.load_run(run.path).trials]
     assert {row["id"]: row["details"] for row in rows}[stopped[0].id] == stopped[0].details
     mark = f"stopped after {stopped[0].details['stopped_after']} of 4 epochs"
     assert mark in text.trials(rows)

@@ -26,7 +26,7 @@ from pipeline.activations.facts import (
     read,
 )
 from pipeline.activations.record import record_activations
-from pipeline.cli.run_commands import report
+from pipeline.commands.runs import report
 from pipeline.report.activation_section import activation_section, grouped
 from pipeline.run import RunDirectory
 from pipeline.trials.journal import TrialRecord
