@@ -1,13 +1,13 @@
-"""All that a model costs on a device, in one record."""
+"""A model's costs on a device, measured and counted, in one record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from latency_models.counters.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu, read_gpu
+from latency_models.counters.energy import energy_counter, energy_per_run_mj, gpu_index, is_gpu
 from latency_models.counters.footprint import Footprint, footprint_of, smallest_model
-from latency_models.counters.nvml import memory_taken_bytes
+from latency_models.counters.nvml import memory_growth_bytes, read_gpu
 from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import TORCH
 from latency_models.errors import InvalidModelError, UnknownShapeError
@@ -15,7 +15,7 @@ from latency_models.graph import graph_cost
 from latency_models.graph.memory import peak_bytes
 from latency_models.graph.model_file import model_label, parse
 from latency_models.graph.shapes import Shapes, infer
-from latency_models.graph.static_costs import _layout_block
+from latency_models.graph.static_costs import layout_block
 from latency_models.runners.runner import OnnxRuntimeRunner, Runner
 from latency_models.timing.meter import Latency, LatencyMeter
 
@@ -33,11 +33,14 @@ _PROFILE_RUNS = 1000
 
 @dataclass(frozen=True)
 class Profile:
-    """A model's costs on a device; what can't be had is `Unavailable` with its reason.
+    """A model's costs on a device; a cost that can't be had is `Unavailable` with its reason.
 
-    `peak_memory_bytes` is the most that activations take at one time, weights not counted; `size_bytes` the
-    file's and its external data's; `energy_mj` one inference's, above idle; `gpu_memory_bytes` what a GPU's memory
-    grows by; `footprint` a fresh process's memory, None where nobody asked for it.
+    Attributes:
+        peak_memory_bytes: the largest sum of activations at one time, without weights.
+        size_bytes: of the file and its external data.
+        energy_mj: of one inference, above idle.
+        gpu_memory_bytes: the growth of a GPU's memory.
+        footprint: a fresh process's memory; None where it wasn't asked for.
     """
 
     model: str
@@ -52,7 +55,7 @@ class Profile:
     footprint: Footprint | Unavailable | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """The fields as JSON takes them: null and `<field>_unavailable` in place of what can't be had."""
+        """The record for JSON: null and `<field>_unavailable` in place of a cost that can't be had."""
         document: dict[str, object] = {"model": self.model, "device": self.device.as_dict()}
         document.update(self.latency.as_dict())
         costs: dict[str, float | Unavailable] = {
@@ -86,8 +89,8 @@ def profile(
 ) -> Profile:
     """Measure and count `model`'s costs on `device`, within about `budget_s`; energy takes some seconds more.
 
-    `meter` is one for the same device, where the caller has it: its references are loaded already. `latency` is
-    `model`'s, where that was measured before. `footprint` starts fresh processes, about half a second each.
+    `meter` is a meter of the same device, if the caller has one: its references are loaded already. `latency` is the
+    model's, if it was measured before. `footprint` starts fresh processes, about half a second each.
 
     Raises:
         InvalidModelError: no loadable model, or one that can't be run.
@@ -103,7 +106,7 @@ def profile(
         model=label,
         device=device,
         latency=latency,
-        peak_memory_bytes=_of(shapes, lambda known: peak_bytes(known, _layout_block(device))),
+        peak_memory_bytes=_of(shapes, lambda known: peak_bytes(known, layout_block(device))),
         size_bytes=own_bytes + graph_cost.external_bytes(proto),
         macs=_of(shapes, graph_cost.macs),
         params=_of(shapes, lambda known: graph_cost.params(proto, known)),
@@ -132,24 +135,25 @@ def _of(shapes: Shapes | Unavailable, cost: Callable[[Shapes], int]) -> int | Un
 
 
 def energy_of(model: Path | bytes, device: Device) -> float | Unavailable:
-    """Energy of one inference in mJ above idle, from the device's counter over loops of seconds."""
+    """The energy of one inference in mJ above idle, from the device's counter over loops of seconds."""
     counter = energy_counter(device)
     if isinstance(counter, Unavailable):
         return counter
-    with _runner(model, device) as runner:
+    with runner_for(model, device) as runner:
         return energy_per_run_mj(runner.run, counter)
 
 
 def gpu_memory_of(model: Path | bytes, device: Device) -> int | Unavailable:
-    """What the GPU's memory grows by for `model`, in bytes."""
+    """The growth of the GPU's memory in bytes when `model` is loaded and run."""
     if not is_gpu(device):
         return Unavailable(f"device {device.name!r} is no NVIDIA GPU of this machine")
-    # The runtime's own libraries and context, which every model needs, are on the GPU before the first look.
-    with _runner(smallest_model(), replace(device, batch_size=1)):
-        return memory_taken_bytes(lambda: _runner(model, device), read=lambda: read_gpu(gpu_index(device)))
+    # The runtime's own libraries and context, which every model needs, are on the GPU before the first reading.
+    with runner_for(smallest_model(), replace(device, batch_size=1)):
+        return memory_growth_bytes(lambda: runner_for(model, device), read=lambda: read_gpu(gpu_index(device)))
 
 
-def _runner(model: Path | bytes, device: Device) -> Runner:
+def runner_for(model: Path | bytes, device: Device) -> Runner:
+    """The runner that fits a device, with the model loaded."""
     if device.runtime == TORCH:
         from latency_models.runners.torch_runner import TorchRunner
 

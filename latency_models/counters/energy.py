@@ -1,7 +1,7 @@
-"""Energy of an inference above idle, from a counter of the device; what can't be read is said to be unavailable.
+"""Energy of an inference above idle, from a counter of the device; `Unavailable` where there is none to read.
 
 An NVIDIA GPU counts its energy in NVML; a CPU's packages count theirs in RAPL, which Linux shows under
-/sys/class/powercap. A counter sees all that its device does: a machine with other work gives too much.
+/sys/class/powercap. A counter sees all that its device does: on a busy machine the result is too high.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency_models.counters.nvml import GpuReadings, read_gpu
+from latency_models.counters.nvml import read_gpu
 from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import CPU_PROVIDER, CUDA_PROVIDER, TORCH
 from latency_models.errors import ObjectiveUnavailableError
@@ -22,16 +22,11 @@ if TYPE_CHECKING:
 
     from latency_models.devices.device import Device
 
-__all__ = [
-    "EnergyCounter", "GpuReadings", "Unavailable", "energy_counter", "energy_per_run_mj", "gpu_index", "is_gpu",
-    "read_gpu", "require_energy",
-]  # fmt: skip
-
-# The counters move in steps of up to tenths of a second: what is measured has to be long beside them.
-_LOOP_S = 2.0
-_IDLE_S = 2.0
+# The counters move in steps of up to tenths of a second: a measurement has to be long beside them.
+LOOP_S = 2.0
+IDLE_S = 2.0
 _SETTLE_S = 0.2
-# What lies above idle by less than this share of all is the counter's own unsteadiness.
+# An excess over idle of less than this share of all is the counter's own unsteadiness.
 _LEAST_SHARE = 0.01
 _POWERCAP = Path("/sys/class/powercap")
 _PACKAGE = re.compile(r"intel-rapl:\d+")
@@ -41,7 +36,10 @@ _CPU_PROVIDERS = (CPU_PROVIDER, "DnnlExecutionProvider", "XnnpackExecutionProvid
 
 @dataclass(frozen=True)
 class EnergyCounter:
-    """A counter that only goes up, in µJ, a number a domain; `ranges_uj` are where each starts again, if it does."""
+    """A counter of energy in µJ that only goes up, with a number for each of its domains.
+
+    `ranges_uj` are the numbers at which each domain starts again from 0; None where it doesn't.
+    """
 
     source: str
     read: Callable[[], tuple[int, ...] | Unavailable]
@@ -56,17 +54,12 @@ class EnergyCounter:
         return spent / 1000
 
 
-def energy_counter(
-    device: Device,
-    *,
-    read: Callable[[int], GpuReadings | Unavailable] = read_gpu,
-    powercap: Path = _POWERCAP,
-) -> EnergyCounter | Unavailable:
-    """The counter that sees what `device` spends, read once to know that it answers; or why there is none."""
+def energy_counter(device: Device, *, powercap: Path = _POWERCAP) -> EnergyCounter | Unavailable:
+    """The counter of the energy that `device` spends, after a first reading; or the reason why there is none."""
     if device.host is not None:
         return Unavailable(f"it is on another host ({device.host}), whose counters aren't read")
     if is_gpu(device):
-        counter: EnergyCounter | Unavailable = _nvml_counter(gpu_index(device), read)
+        counter: EnergyCounter | Unavailable = _nvml_counter(gpu_index(device))
     elif device.provider in _CPU_PROVIDERS:
         counter = _rapl_counter(powercap)
     else:
@@ -82,23 +75,23 @@ def is_gpu(device: Device) -> bool:
 
 
 def gpu_index(device: Device) -> int:
-    """Which of CUDA's GPUs the device is."""
+    """The index of the device among CUDA's GPUs."""
     chosen = dict(device.provider_options).get("device_id", "0")
     return int(chosen) if chosen.isdecimal() else 0
 
 
-def _nvml_counter(index: int, read: Callable[[int], GpuReadings | Unavailable]) -> EnergyCounter:
-    def look() -> tuple[int, ...] | Unavailable:
-        readings = read(index)
+def _nvml_counter(index: int) -> EnergyCounter:
+    def read() -> tuple[int, ...] | Unavailable:
+        readings = read_gpu(index)
         if isinstance(readings, Unavailable):
             return readings
         return readings.energy_mj if isinstance(readings.energy_mj, Unavailable) else (readings.energy_mj * 1000,)
 
-    return EnergyCounter("NVML", look)
+    return EnergyCounter("NVML", read)
 
 
 def _rapl_counter(powercap: Path) -> EnergyCounter | Unavailable:
-    """All of the machine's CPU packages; the whole system's counter, where there is one, holds them again."""
+    """The counter of all the machine's CPU packages; the whole system's, where there is one, would count them twice."""
     try:
         packages = sorted(_packages(powercap))
         ranges = tuple(int(_text(package / "max_energy_range_uj")) for package in packages)
@@ -109,7 +102,7 @@ def _rapl_counter(powercap: Path) -> EnergyCounter | Unavailable:
     if not packages:
         return Unavailable(f"there is no RAPL counter under {powercap}: another CPU, a virtual machine or a container")
 
-    def look() -> tuple[int, ...] | Unavailable:
+    def read() -> tuple[int, ...] | Unavailable:
         try:
             return tuple(int(_text(package / "energy_uj")) for package in packages)
         except PermissionError as error:
@@ -117,7 +110,7 @@ def _rapl_counter(powercap: Path) -> EnergyCounter | Unavailable:
         except (OSError, ValueError) as error:
             return Unavailable(f"RAPL can't be read: {error}")
 
-    return EnergyCounter("RAPL", look, ranges)
+    return EnergyCounter("RAPL", read, ranges)
 
 
 def _packages(powercap: Path) -> Iterator[Path]:
@@ -134,15 +127,15 @@ def energy_per_run_mj(
     run: Callable[[], None],
     counter: EnergyCounter,
     *,
-    seconds: float = _LOOP_S,
-    idle_seconds: float = _IDLE_S,
+    seconds: float = LOOP_S,
+    idle_seconds: float = IDLE_S,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float | Unavailable:
-    """The energy of one `run()` in mJ **above idle**: what the device draws with the model merely loaded is taken off.
+    """The energy of one `run()` in mJ above idle, where idle is the power draw with the model merely loaded.
 
-    The idle power is measured first, over `idle_seconds`, after one run that wakes the device; then the
-    counter's difference over a loop of `seconds`.
+    The idle power is measured first, over `idle_seconds`, after one run that wakes the device; then the counter's
+    difference over a loop of `seconds`.
     """
     run()
     sleep(_SETTLE_S)
@@ -177,7 +170,7 @@ def energy_per_run_mj(
 def _spent(
     counter: EnergyCounter, during: Callable[[], None], clock: Callable[[], float]
 ) -> tuple[float, float] | Unavailable:
-    """Energy in mJ and time in s of what happens `during`."""
+    """The energy in mJ and the time in s that `during()` takes."""
     before, start = counter.read(), clock()
     if isinstance(before, Unavailable):
         return before
@@ -188,9 +181,7 @@ def _spent(
     return counter.spent_mj(before, after), end - start
 
 
-def require_energy(
-    device: Device, *, read: Callable[[int], GpuReadings | Unavailable] = read_gpu, powercap: Path = _POWERCAP
-) -> None:
+def require_energy(device: Device, *, powercap: Path = _POWERCAP) -> None:
     """Raise ObjectiveUnavailableError unless energy can be measured on `device`."""
-    if isinstance(reason := energy_counter(device, read=read, powercap=powercap), Unavailable):
+    if isinstance(reason := energy_counter(device, powercap=powercap), Unavailable):
         raise ObjectiveUnavailableError("energy_mj", device.name, reason.reason)

@@ -1,4 +1,4 @@
-"""The memory of a process that does nothing but load a model and run it: what a deployment takes in all."""
+"""The memory of a process that only loads a model and runs it, as a deployment would."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from latency_models.devices.device import Device
 
 _RUNS = 3
-_LIMIT_S = 300.0
-_STATUS = Path("/proc/self/status")
-# As little as a deployment needs: what a timer imports beside it would be counted too.
-_SCRIPT = """
+LIMIT_S = 300.0
+STATUS_FILE = Path("/proc/self/status")
+# As little as a deployment needs: any other import would be counted too.
+SCRIPT = """
 import json, sys
 import numpy, onnxruntime
 asked = json.loads(sys.stdin.read())
@@ -49,8 +49,10 @@ print(int(peak.split()[1]) * 1024)
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak resident memory of a fresh process. `bytes` is all of it, the interpreter and the runtime included;
-    `model_bytes` what is left when the same process with the smallest model is taken off.
+    """Peak resident memory of a fresh process that runs a model.
+
+    `bytes` is all of it, the interpreter and the runtime included; `model_bytes` is without the memory of the same
+    process with the smallest model.
     """
 
     bytes: int
@@ -60,9 +62,9 @@ class Footprint:
 def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable:
     """The peak resident memory (VmHWM) of a process that loads `model` with ONNX Runtime and runs it a few times.
 
-    Only numpy and ONNX Runtime are loaded in it. It takes about half a second, twice for the first model.
+    The process loads only numpy and ONNX Runtime. It takes about half a second, twice for the first model.
     """
-    if not _STATUS.exists():
+    if not STATUS_FILE.exists():
         return Unavailable("this system has no /proc, where a process's peak memory stands")
     if device.host is not None:
         return Unavailable(f"it is on another host ({device.host}), whose processes aren't looked into")
@@ -79,13 +81,13 @@ def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable
 
 @cache
 def _smallest_bytes(device: Device) -> int | Unavailable:
-    """The footprint of a model that does next to nothing."""
+    """The peak memory of a process with the smallest model."""
     return _peak_bytes(smallest_model(), device)
 
 
 @cache
 def smallest_model() -> bytes:
-    """One Relu of one number."""
+    """A serialised model that does next to nothing: one Relu of one number."""
     from onnx import TensorProto, helper
 
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
@@ -114,15 +116,15 @@ def _asked(path: Path, device: Device, label: str) -> int | Unavailable:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _SCRIPT],
+            [sys.executable, "-P", "-c", SCRIPT],
             input=json.dumps(question),
             capture_output=True,
             text=True,
-            timeout=_LIMIT_S,
+            timeout=LIMIT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Unavailable(f"a fresh process did not run {label} within {_LIMIT_S:.0f} s")
+        return Unavailable(f"a fresh process did not run {label} within {LIMIT_S:.0f} s")
     except OSError as error:
         return Unavailable(f"no fresh process can be started: {error}")
     if done.returncode != 0 or not done.stdout.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU's own readings through NVML: memory, power, energy; never a zero in place of a missing one."""
+"""Readings of an NVIDIA GPU through NVML: memory, power, energy; `Unavailable`, not 0, for a missing one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# NVML's return codes (nvml.h) that say "not here", not "broken".
+# NVML's return codes (nvml.h) that mean "not here", not "broken".
 _REASONS = {
     1: "NVML is not initialised",
     3: "the GPU doesn't support this reading",
@@ -32,10 +32,10 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class GpuReadings:
-    """One look at a GPU.
+    """A GPU's readings at one moment.
 
-    `energy_mj` counts up since the driver was loaded: take differences over seconds. `own_memory_bytes` is what
-    this process holds of the GPU's memory.
+    `energy_mj` counts up since the driver was loaded: take differences over seconds. `own_memory_bytes` is this
+    process's share of the GPU's memory.
     """
 
     name: str | Unavailable
@@ -88,7 +88,7 @@ def read_gpu(index: int = 0) -> GpuReadings | Unavailable:
 
 
 def _handle(pynvml: Any, index: int) -> Any:
-    """NVML's handle of the GPU that CUDA counts as `index`; NVML itself counts them all."""
+    """NVML's handle of the GPU that CUDA counts as `index`; NVML's own index counts hidden ones too."""
     visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
     chosen = visible[index] if index < len(visible) else str(index)
     if chosen.isdecimal():
@@ -105,20 +105,20 @@ def _own_memory(processes: list[Any]) -> int | Unavailable:
 
 
 def _reason(error: Exception) -> str:
-    """The reason in words with NVML's code."""
+    """The reason of an NVML error in words, with its code."""
     code = getattr(error, "value", None)
     return f"{_REASONS.get(int(code), str(error)) if code is not None else error} (NVML code {code})"
 
 
-def memory_taken_bytes(
+def memory_growth_bytes(
     load: Callable[[], AbstractContextManager[Runner]],
     *,
     read: Callable[[], GpuReadings | Unavailable] = read_gpu,
 ) -> int | Unavailable:
-    """What the GPU's memory grows by while a model is loaded and run: weights, activations and the runtime's reserve.
+    """The growth of the GPU's memory while a model is loaded and run: weights, activations, the runtime's reserve.
 
-    The process's own share is read where NVML gives it, all of the GPU's used memory otherwise, which others may
-    change at the same time. Whatever the runtime needs for any model has to be loaded before.
+    It is the process's own share where NVML gives it, and otherwise the GPU's used memory, which others may change at
+    the same time. The caller loads the runtime's own libraries before.
     """
     before = read()
     if isinstance(before, Unavailable):
@@ -129,12 +129,12 @@ def memory_taken_bytes(
     if isinstance(after, Unavailable):
         return after
     own = _grown(before.own_memory_bytes, after.own_memory_bytes)
-    taken = own if isinstance(own, int) else _grown(before.memory_used_bytes, after.memory_used_bytes)
-    if isinstance(taken, int) and taken <= 0:
+    growth = own if isinstance(own, int) else _grown(before.memory_used_bytes, after.memory_used_bytes)
+    if isinstance(growth, int) and growth <= 0:
         return Unavailable(
             "the GPU's used memory did not grow: the runtime had enough in reserve, or others freed some"
         )
-    return taken
+    return growth
 
 
 def _grown(before: int | Unavailable, after: int | Unavailable) -> int | Unavailable:

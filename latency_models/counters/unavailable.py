@@ -1,4 +1,4 @@
-"""What stands in place of a reading that can't be had."""
+"""The stand-in for a reading that can't be had."""
 
 from __future__ import annotations
 

@@ -40,10 +40,10 @@ def static_costs(model: bytes, device: Device) -> StaticCosts:
         macs=graph_cost.macs(shapes),
         params=graph_cost.params(proto, shapes),
         size_bytes=len(model) + graph_cost.external_bytes(proto),
-        peak_memory_bytes=peak_bytes(shapes, _layout_block(device)),
+        peak_memory_bytes=peak_bytes(shapes, layout_block(device)),
     )
 
 
-def _layout_block(device: Device) -> int:
+def layout_block(device: Device) -> int:
     """Only ONNX Runtime's CPU provider lays channels out in blocks."""
     return BLOCK if device.provider == CPU_PROVIDER else 1

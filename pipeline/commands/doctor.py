@@ -91,7 +91,8 @@ def _store() -> str:
 
 
 def _gpu() -> dict[str, Any]:
-    from latency_models.counters.energy import Unavailable, read_gpu
+    from latency_models.counters.nvml import read_gpu
+    from latency_models.counters.unavailable import Unavailable
 
     readings = read_gpu()
     if isinstance(readings, Unavailable):

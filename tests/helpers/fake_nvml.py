@@ -24,7 +24,7 @@ class StandInNvml(ModuleType):
         idle_w, busy_w: its power while nothing runs and while something does.
 
     Attributes:
-        now_s: its clock; `sleep` and `work` let time pass.
+        now_s, energy_mj: its clock and its counter; `sleep` and `work` let time pass.
         failing: name of a call → the code that it answers with.
         asked: the names of the calls, in order.
     """
@@ -40,7 +40,7 @@ class StandInNvml(ModuleType):
         self.uuid = "GPU-5ca1ab1e"
         self.total_bytes, self.others_bytes = 80 * 2**30, 2**30
         self.processes: dict[int, int | None] = {os.getpid(): 300 * 2**20}
-        self._energy_mj = 5_000_000.0
+        self.energy_mj = 5_000_000.0
         self._power_w = idle_w
         self._users = 0
 
@@ -63,7 +63,7 @@ class StandInNvml(ModuleType):
 
     def _pass(self, seconds: float, power_w: float) -> None:
         self.now_s += seconds
-        self._energy_mj += 1000 * power_w * seconds
+        self.energy_mj += 1000 * power_w * seconds
         self._power_w = power_w
 
     def _answer(self, call: str) -> None:
@@ -111,7 +111,7 @@ class StandInNvml(ModuleType):
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
         self._of(handle, "nvmlDeviceGetTotalEnergyConsumption")
-        return int(self._energy_mj)
+        return int(self.energy_mj)
 
     def _of(self, handle: str, call: str) -> str:
         self._answer(call)

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 
 from helpers.cost_graphs import model, small_net, value
 from helpers.fake_nvml import StandInNvml
-from latency_models.counters.energy import EnergyCounter, Unavailable, energy_per_run_mj
+from latency_models.counters.energy import EnergyCounter, energy_per_run_mj
+from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import Device
 from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
 from latency_models.graph.model_file import parse
@@ -88,7 +89,7 @@ def test_gpu_memory_is_what_the_model_adds_to_a_runtime_that_is_there(monkeypatc
             loaded.append(len(content))
             nvml.hold(len(content))
 
-    monkeypatch.setattr("latency_models.model_profile._runner", Holding)
+    monkeypatch.setattr("latency_models.model_profile.runner_for", Holding)
     assert gpu_memory_of(NET, Device("cuda", provider="CUDAExecutionProvider")) == len(NET)
     assert len(loaded) == 2
     nvml.failing = {"nvmlInit": 9}

@@ -10,13 +10,13 @@ from helpers.fake_nvml import CODES, StandInNvml
 from latency_models.counters import energy
 from latency_models.counters.energy import (
     EnergyCounter,
-    Unavailable,
     energy_counter,
     energy_per_run_mj,
     gpu_index,
     is_gpu,
     require_energy,
 )
+from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import Device
 from latency_models.errors import ObjectiveUnavailableError
 
@@ -161,7 +161,7 @@ def test_energy_of_a_cpu(powercap: Path) -> None:
     assert isinstance(counter, EnergyCounter)
 
     def moving() -> tuple[int, ...] | Unavailable:
-        micro_joules = 400_000 + int(1000 * (stand_in._energy_mj - 5_000_000))
+        micro_joules = 400_000 + int(1000 * (stand_in.energy_mj - 5_000_000))
         (powercap / "intel-rapl:0" / "energy_uj").write_text(str(micro_joules % 1_000_000))
         return counter.read()
 
@@ -221,4 +221,4 @@ def test_an_objective_that_the_device_cannot_give(tmp_path: Path, nvml: StandInN
 
 def test_the_loops_are_long_beside_the_counters_steps() -> None:
     """NVML's counter moves in steps of up to a tenth of a second."""
-    assert min(energy._LOOP_S, energy._IDLE_S) >= 2.0
+    assert min(energy.LOOP_S, energy.IDLE_S) >= 2.0

@@ -84,15 +84,15 @@ def test_a_model_that_does_not_load(tmp_path: Path) -> None:
 
 
 def test_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "_STATUS", tmp_path / "status")
+    monkeypatch.setattr(module, "STATUS_FILE", tmp_path / "status")
     answer = footprint_of(smallest_model(), Device())
     assert isinstance(answer, Unavailable)
     assert "/proc" in answer.reason
 
 
 def test_a_process_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LIMIT_S", 0.2)
-    monkeypatch.setattr(module, "_SCRIPT", "import time; time.sleep(60)")
+    monkeypatch.setattr(module, "LIMIT_S", 0.2)
+    monkeypatch.setattr(module, "SCRIPT", "import time; time.sleep(60)")
     answer = footprint_of(small_net().SerializeToString(), Device())
     assert isinstance(answer, Unavailable)
     assert "within" in answer.reason

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from helpers.fake_nvml import CODES, EVERY_FAILURE, StandInNvml
-from latency_models.counters.nvml import GpuReadings, memory_taken_bytes, read_gpu
+from latency_models.counters.nvml import GpuReadings, memory_growth_bytes, read_gpu
 from latency_models.counters.unavailable import Unavailable
 from latency_models.runners.runner import Runner
 
@@ -140,7 +140,7 @@ def test_memory_is_what_the_processs_own_share_grows_by(nvml: StandInNvml) -> No
             nvml.others_bytes += 77
             yield runner
 
-    assert memory_taken_bytes(beside_others) == 1000
+    assert memory_growth_bytes(beside_others) == 1000
 
 
 @pytest.mark.parametrize("hidden", ["another process id", "no share", "no list"])
@@ -150,19 +150,19 @@ def test_the_whole_gpus_memory_counts_where_shares_are_not_told(nvml: StandInNvm
     else:
         nvml.processes = {os.getpid() + 1: 5} if hidden == "another process id" else {os.getpid(): None}
     nvml.others_bytes = 10_000
-    assert memory_taken_bytes(lambda: loaded(nvml, 1000)) == 1000
+    assert memory_growth_bytes(lambda: loaded(nvml, 1000)) == 1000
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_memory_that_cannot_be_read_is_unavailable(nvml: StandInNvml, code: int) -> None:
     nvml.failing = {"nvmlDeviceGetMemoryInfo": code, "nvmlDeviceGetComputeRunningProcesses": code}
-    assert_reason(memory_taken_bytes(lambda: loaded(nvml, 1000)), code)
+    assert_reason(memory_growth_bytes(lambda: loaded(nvml, 1000)), code)
     nvml.failing = {"nvmlInit": code}
-    assert_reason(memory_taken_bytes(lambda: pytest.fail("it was loaded")), code)
+    assert_reason(memory_growth_bytes(lambda: pytest.fail("it was loaded")), code)
 
 
 def test_memory_that_does_not_grow_is_no_zero(nvml: StandInNvml) -> None:
-    answer = memory_taken_bytes(lambda: loaded(nvml, 0))
+    answer = memory_growth_bytes(lambda: loaded(nvml, 0))
     assert isinstance(answer, Unavailable)
     assert "did not grow" in answer.reason
 
@@ -173,4 +173,4 @@ def test_a_gpu_that_is_lost_while_the_model_is_there(nvml: StandInNvml) -> None:
         nvml.failing = {"nvmlInit": 15}
         yield Held()
 
-    assert_reason(memory_taken_bytes(lost), 15)
+    assert_reason(memory_growth_bytes(lost), 15)
