@@ -46,8 +46,8 @@ def test_static_costs_by_hand() -> None:
     )
 
 
-def test_the_record_has_the_contracts_fields(store: Path) -> None:
-    row = profile(NET, Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store)).as_dict()
+def test_the_record_has_the_contracts_fields(meter: LatencyMeter) -> None:
+    row = profile(NET, Device(), budget_s=0.02, meter=meter).as_dict()
     assert set(row) >= CONTRACT
     assert json.loads(json.dumps(row)) == row
     assert (row["energy_mj"], row["energy_mj_unavailable"]) == (None, "none here")
@@ -58,8 +58,7 @@ def test_the_record_has_the_contracts_fields(store: Path) -> None:
     assert "footprint_bytes" not in row
 
 
-def test_the_footprint_is_there_where_it_is_asked_for(store: Path) -> None:
-    meter = LatencyMeter(Device(), store=store)
+def test_the_footprint_is_there_where_it_is_asked_for(meter: LatencyMeter) -> None:
     row = profile(NET, Device(), budget_s=0.02, meter=meter, footprint=True).as_dict()
     assert cast("int", row["footprint_bytes"]) > cast("int", row["footprint_model_bytes"]) >= 0
     missing = replace(profile(NET, Device(), budget_s=0.02, meter=meter), footprint=Unavailable("no /proc")).as_dict()
@@ -109,8 +108,8 @@ def unshaped() -> bytes:
     return model(nodes, [value("x", [1, 8])], [value("y", [])]).SerializeToString()
 
 
-def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(store: Path) -> None:
-    done = profile(unshaped(), Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store))
+def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(meter: LatencyMeter) -> None:
+    done = profile(unshaped(), Device(), budget_s=0.02, meter=meter)
     assert isinstance(done.peak_memory_bytes, Unavailable)
     row = done.as_dict()
     assert row["peak_memory_bytes"] is None
@@ -121,20 +120,20 @@ def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(sto
         static_costs(unshaped(), Device())
 
 
-def test_control_flow_leaves_the_latency(store: Path) -> None:
+def test_control_flow_leaves_the_latency(meter: LatencyMeter) -> None:
     branch = helper.make_graph([helper.make_node("Neg", ["x"], ["z"])], "b", [], [value("z", [4])])
     node = helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch)
     net = model([node], [value("x", [4]), value("flag", [], TensorProto.BOOL)], [value("y", [4])])
-    row = profile(net.SerializeToString(), Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store)).as_dict()
+    row = profile(net.SerializeToString(), Device(), budget_s=0.02, meter=meter).as_dict()
     for name in ("peak_memory_bytes", "macs", "params"):
         assert row[name] is None
         assert "control flow" in str(row[f"{name}_unavailable"])
 
 
-def test_size_takes_the_files_beside(tmp_path: Path, store: Path) -> None:
+def test_size_takes_the_files_beside(tmp_path: Path, meter: LatencyMeter) -> None:
     path = tmp_path / "net.onnx"
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    done = profile(path, Device(), budget_s=0.02, meter=LatencyMeter(Device(), store=store))
+    done = profile(path, Device(), budget_s=0.02, meter=meter)
     assert done.size_bytes == path.stat().st_size + 4 * (4 * 27 + 4 + 5 * 4 + 5)
     assert done.model == str(path)
 
@@ -164,15 +163,15 @@ def test_an_open_dimension_is_said_with_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["mnist_cntk", "mlperf_tiny_dscnn_kws", "mlperf_tiny_resnet8_cifar10", "ultraface_rfb_320"]
 )
-def test_real_models(onnx_models: Path, name: str, store: Path) -> None:
+def test_real_models(onnx_models: Path, name: str, meter: LatencyMeter) -> None:
     path = onnx_models / f"{name}.onnx"
-    row = profile(path, Device(), budget_s=0.05, meter=LatencyMeter(Device(), store=store)).as_dict()
+    row = profile(path, Device(), budget_s=0.05, meter=meter).as_dict()
     assert {key for key, entry in row.items() if entry is None} == {"energy_mj", "gpu_memory_bytes"}
     assert row["size_bytes"] == path.stat().st_size
 
 
-def test_a_batch_is_measured_against_references_of_one_image(tmp_path: Path) -> None:
-    meter = LatencyMeter(Device(batch_size=4), store=tmp_path / "references.json")
-    whole = profile(NET, Device(batch_size=4), budget_s=0.2, meter=meter)
+def test_a_batch_is_measured_against_references_of_one_image(store: Path) -> None:
+    with LatencyMeter(Device(batch_size=4), store=store) as meter:
+        whole = profile(NET, Device(batch_size=4), budget_s=0.2, meter=meter)
     assert whole.latency.latency_ms > 0
     assert whole.macs == 4 * (64 * 4 * 27 + 4 * 5)

@@ -127,7 +127,7 @@ def test_an_unknown_name_lists_all_and_both_places(places: tuple[Path, Path]) ->
         ("devices: {a: {}, a: {}}", ("the key 'a' is given twice",)),
         ("devices: {a: [}", ("line 1", "no valid YAML")),
         ("devices: {a: 2001-13-45}", ("no valid YAML",)),
-        ("devices: " + 5000 * "[", ("nested too deeply",)),
+        ("devices: " + 1000 * "[", ("nested too deeply",)),
         ("devices: !!python/object/apply:os.getcwd []", ("no valid YAML",)),
     ],
 )

@@ -30,9 +30,8 @@ def meter_of(store: Path, timer: DrawnTimer) -> LatencyMeter:
 # ---- with the real timer
 
 
-def test_a_measurement_holds_together(store: Path) -> None:
-    with LatencyMeter(Device(), store=store) as meter:
-        latency = meter.measure(SMALL, budget_s=0.05)
+def test_a_measurement_holds_together(meter: LatencyMeter) -> None:
+    latency = meter.measure(SMALL, budget_s=0.05)
     assert 0 < latency.low_ms <= latency.latency_ms <= latency.high_ms
     assert min(latency.samples_ms) <= latency.p50_ms <= latency.p99_ms <= max(latency.samples_ms)
     assert latency.latency_ms == pytest.approx(latency.ratio * latency.reference_ms)
@@ -42,9 +41,8 @@ def test_a_measurement_holds_together(store: Path) -> None:
     assert len(latency.reference_samples_ms) > 0
 
 
-def test_the_record_is_json_with_raw_samples_only_on_request(store: Path) -> None:
-    with LatencyMeter(Device(), store=store) as meter:
-        latency = meter.measure(SMALL, budget_s=0.02)
+def test_the_record_is_json_with_raw_samples_only_on_request(meter: LatencyMeter) -> None:
+    latency = meter.measure(SMALL, budget_s=0.02)
     short, whole = latency.as_dict(), latency.as_dict(samples=True)
     assert json.loads(json.dumps(whole)) == whole
     assert "samples_ms" not in short
@@ -52,17 +50,15 @@ def test_the_record_is_json_with_raw_samples_only_on_request(store: Path) -> Non
     assert {"latency_ms", "latency_low_ms", "latency_high_ms", "latency_p50_ms", "latency_p99_ms"} <= set(short)
 
 
-def test_a_reference_against_itself_is_about_one(store: Path) -> None:
-    with LatencyMeter(Device(), store=store) as meter:
-        latency = meter.measure(reference_model("ref-3"), budget_s=0.2)
+def test_a_reference_against_itself_is_about_one(meter: LatencyMeter) -> None:
+    latency = meter.measure(reference_model("ref-3"), budget_s=0.2)
     assert "ref-3" in latency.reference
     assert 0.5 < latency.ratio < 2.0
 
 
-def test_comparing_tells_a_larger_model_from_a_smaller_one(store: Path) -> None:
-    with LatencyMeter(Device(), store=store) as meter:
-        ratio = meter.compare(LARGER, SMALL, budget_s=0.2)
-        other = meter.compare(SMALL, LARGER, budget_s=0.2)
+def test_comparing_tells_a_larger_model_from_a_smaller_one(meter: LatencyMeter) -> None:
+    ratio = meter.compare(LARGER, SMALL, budget_s=0.2)
+    other = meter.compare(SMALL, LARGER, budget_s=0.2)
     assert ratio.low > 1.0 > other.high
     assert ratio.different
     assert other.different
@@ -82,14 +78,13 @@ def test_a_bad_model_is_refused_before_any_calibration(store: Path, content: byt
     assert not store.exists()
 
 
-def test_inputs_are_fed(store: Path) -> None:
+def test_inputs_are_fed(meter: LatencyMeter) -> None:
     # Zeros are one step, a large number very many: what is fed decides.
     repeat = helper.make_node("Tile", ["one", "n"], ["y"])
     content = graph([repeat], [value("one", [1]), value("n", [1], 7)], [value("y", ["k"])]).SerializeToString()
     few, many = ({"one": np.ones(1, np.float32), "n": np.array([n])} for n in (1, 3_000_000))
-    with LatencyMeter(Device(), store=store) as meter:
-        slow = meter.measure(content, inputs=many, budget_s=0.03)
-        fast = meter.measure(content, inputs=few, budget_s=0.03)
+    slow = meter.measure(content, inputs=many, budget_s=0.03)
+    fast = meter.measure(content, inputs=few, budget_s=0.03)
     assert slow.low_ms > fast.high_ms
 
 
@@ -164,16 +159,13 @@ def test_a_long_measurement_loads_the_model_several_times(store: Path) -> None:
 
 
 def test_the_interval_holds_how_sessions_differ(store: Path) -> None:
+    # The stored times are the true ones, as a long calibration would find them.
+    meter_of(store, DrawnTimer({SMALL: 3e5})).measure(SMALL, budget_s=0.5)
     held = 0
     for seed in range(60):
         timer = DrawnTimer({SMALL: 3e5}, session_sd=0.003)
-        # The stored times are the true ones, as a long calibration would find them.
-        meter = meter_of(store.with_name(f"{seed}.json"), timer)
-        timer.session_sd = 0.0
-        meter.measure(SMALL, budget_s=0.5)
-        timer.session_sd = 0.003
         timer.rng = np.random.default_rng(seed)
-        latency = meter.measure(SMALL, budget_s=0.5)
+        latency = meter_of(store, timer).measure(SMALL, budget_s=0.5)
         held += latency.low_ms <= 0.3 * 1.0035 and latency.high_ms >= 0.3 * 0.9965
     assert held >= 54
 
