@@ -1,8 +1,8 @@
-"""Torch modules of activations that torch has not, most of them with parameters that are learnt with the network.
+"""Torch modules of activations that torch lacks, most of them with parameters that are learnt with the network.
 
-All keep the shape, write nothing in place, and work on (N, C) as on (N, C, H, W). Those with a parameter for each
-channel may see fewer channels than they have parameters: in a supernet they are made for the widest choice, and use
-the first ones. A network that divides by what it learns would not survive its own training: nothing here does.
+All keep the input's shape, never work in place, and take (N, C) as well as (N, C, H, W). Modules with parameters for
+each channel may see fewer channels than they have parameters: in a supernet they are made for the widest choice, and
+use the first ones. None divides by a learnt number, which a training might bring to 0.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ _LEAKY_DENOMINATOR = (0.0, 1.9142452, 0.0, 0.0749371)
 
 
 class SquaredReLU(nn.Module):
-    """relu(x)² (So et al., "Primer: Searching for Efficient Transformers", 2021)."""
+    """The function relu(x)² (So et al., "Primer: Searching for Efficient Transformers", 2021)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         positive = torch.relu(x)
         return positive * positive
 
 
 class ChannelPReLU(nn.PReLU):
-    """x where x > 0, else a x, one a for each channel (He et al., "Delving Deep into Rectifiers", 2015).
+    """The function x where x > 0, else a x, with one a a channel (He et al., "Delving Deep into Rectifiers", 2015).
 
     Args:
         channels: the most that it will see on axis 1.
@@ -35,24 +34,22 @@ class ChannelPReLU(nn.PReLU):
         super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         return F.prelu(x, self.weight[: x.shape[1]])
 
 
 class SwishBeta(nn.Module):
-    """x σ(β x), β learnt (Ramachandran et al., "Searching for Activation Functions", 2017); β starts at 1."""
+    """The function x σ(β x), β starting at 1 (Ramachandran et al., "Searching for Activation Functions", 2017)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.beta = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         return x * torch.sigmoid(self.beta * x)
 
 
 class ScaledSigmoid(nn.Module):
-    """a σ(x) + b, both learnt; starts as 4 σ(x) − 2, which has slope 1 at 0 and keeps zero at zero.
+    """The function a σ(x) + b with learnt a and b; starts as 4 σ(x) − 2, which has slope 1 at 0 and keeps zero at zero.
 
     There the scaled tanh 1.7159 tanh(2x/3) of LeCun et al. ("Efficient BackProp", 1998) serves the same end.
     """
@@ -63,14 +60,14 @@ class ScaledSigmoid(nn.Module):
         self.shift = nn.Parameter(torch.full((1,), -2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         return self.scale * torch.sigmoid(x) + self.shift
 
 
 class AconC(nn.Module):
-    """(p₁ − p₂) x σ(β (p₁ − p₂) x) + p₂ x, a smooth max(p₁ x, p₂ x) (Ma et al., "Activate or Not", 2021).
+    """The function (p₁ − p₂) x σ(β (p₁ − p₂) x) + p₂ x, a smooth max(p₁ x, p₂ x).
 
-    p₁, p₂ and β are learnt for each channel, as in the paper. They start at 1, 0 and 1, where it is SiLU.
+    Ma et al., "Activate or Not", 2021: p₁, p₂ and β are learnt for each channel. They start at 1, 0 and 1, which
+    makes it SiLU.
 
     Args:
         channels: the most that it will see on axis 1.
@@ -83,18 +80,18 @@ class AconC(nn.Module):
         self.beta = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         p2 = per_channel(self.p2, x)
         difference = per_channel(self.p1 - self.p2, x) * x
         return difference * torch.sigmoid(per_channel(self.beta, x) * difference) + p2 * x
 
 
 class PiecewiseLinear(nn.Module):
-    """s₀ x + Σᵢ (sᵢ − sᵢ₋₁) max(x − tᵢ, 0): continuous, four slopes s between three knots t, all learnt.
+    """The function s₀ x + Σᵢ (sᵢ − sᵢ₋₁) max(x − tᵢ, 0) with four slopes s and three knots t, all learnt.
 
-    One set for a site. It starts with the knots −1, 0, 1 and the slopes 0.01, 0.25, 0.75, 1: a leaky ReLU with a
-    rounded corner, so that each knot has a bend and a gradient. A sum of hinges, as in Agostinelli et al., "Learning
-    Activation Functions to Improve Deep Neural Networks", 2014; it stays defined when knots pass each other.
+    It is continuous and has one set of parameters. It starts with the knots −1, 0, 1 and the slopes 0.01, 0.25, 0.75,
+    1: a leaky ReLU with a rounded corner, so that each knot has a bend and a gradient. The sum of hinges, as in
+    Agostinelli et al., "Learning Activation Functions to Improve Deep Neural Networks", 2014, stays defined when knots
+    pass each other.
     """
 
     def __init__(self) -> None:
@@ -103,7 +100,6 @@ class PiecewiseLinear(nn.Module):
         self.slopes = nn.Parameter(torch.tensor([0.01, 0.25, 0.75, 1.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         bends = self.slopes[1:] - self.slopes[:-1]
         y = self.slopes[0] * x
         for i in range(3):
@@ -112,7 +108,7 @@ class PiecewiseLinear(nn.Module):
 
 
 class Pade(nn.Module):
-    """A safe rational function: Σ aᵢ xⁱ, i ≤ 5, over 1 + |Σ bⱼ xʲ|, 1 ≤ j ≤ 4; all learnt, one set for a site.
+    """A safe rational function, Σ aᵢ xⁱ (i ≤ 5) over 1 + |Σ bⱼ xʲ| (1 ≤ j ≤ 4), with one learnt set of a and b.
 
     Molina et al., "Padé Activation Units: End-to-end Learning of Flexible Activation Functions in Deep Networks",
     2020. It starts as the least-squares approximation of leaky ReLU (slope 0.01) on [−4, 4], 0.05 off at most. The
@@ -125,7 +121,6 @@ class Pade(nn.Module):
         self.denominator = nn.Parameter(torch.tensor(_LEAKY_DENOMINATOR))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of x's shape."""
         a, b = self.numerator, self.denominator
         above = ((((a[5] * x + a[4]) * x + a[3]) * x + a[2]) * x + a[1]) * x + a[0]
         below = (((b[3] * x + b[2]) * x + b[1]) * x + b[0]) * x
@@ -133,7 +128,7 @@ class Pade(nn.Module):
 
 
 def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
-    """The first of a parameter's values (C,), shaped to meet axis 1 of x."""
+    """The first values of a parameter (C,), shaped to broadcast along axis 1 of x."""
     return parameter[: x.shape[1]].reshape(-1, *[1] * (x.dim() - 2))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def sites_of(network: nn.Module) -> dict[str, nn.Module]:
-    """Path → module, of the table's activations in the network; of one within another the outer alone."""
+    """Map the path of each of the table's activations in a network to its module; nested ones are left out."""
     found: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
         inside = any(path.startswith(f"{outer}.") for outer in found)

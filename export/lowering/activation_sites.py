@@ -1,4 +1,4 @@
-"""Each activation of a graph in its cheapest exact form, whatever form it was written in; no torch."""
+"""Rewriting each activation of a graph in its cheapest exact form, however it was written; no torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.lowering import elementwise
-from export.lowering import families as families
+from export.lowering import elementwise, families
 from export.lowering.families import RecognisedActivation
 from export.lowering.forms import Context, forms_of
 from export.lowering.node_writer import NodeWriter, initializers
@@ -38,18 +37,18 @@ _ONLY_SHORTER = frozenset({"piecewise_linear"})  # |x|, say, is one of them
 
 @dataclass(frozen=True)
 class LoweredSite:
-    """One activation that was found.
+    """One activation of a graph, before and after lowering.
 
     Attributes:
-        place: module path, or the name of the node.
+        place: module path, or name of the node.
         activation: its family.
-        name: what it is called with these parameters, as relu is a leaky_relu.
-        form: how it is written now; None where it was left as it was.
+        name: its name with these parameters, as relu is a leaky_relu.
+        form: the form that it is written in now; None where it was left as it was.
         folded: whether a scale of its own went into the weights around it.
         before: operators that it was written with.
         after: operators that it is written with now.
-        forms: all that could stand there, the default first.
-        deviations: inputs at which the new form gives something else, as in "NaN gives 0 instead of NaN".
+        forms: all forms that fit, the default first.
+        deviations: inputs with another result than before, as in "NaN gives 0 instead of NaN".
     """
 
     place: str
@@ -65,7 +64,7 @@ class LoweredSite:
 
 @dataclass
 class _Memory:
-    """What was found out of regions and forms, for the next candidate's."""
+    """A cache of recognised regions and checked forms, shared by all graphs of a process."""
 
     known: dict[object, RecognisedActivation | None] = field(default_factory=dict)
     checked: dict[object, tuple[str, ...] | None] = field(default_factory=dict)
@@ -84,10 +83,10 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
 
     Args:
         model: its main graph is changed.
-        forms: family → name of the form to prefer where it may stand; otherwise the first of `FORMS` that may.
+        forms: family → name of the form to prefer where it fits; the default is the first of `FORMS` that fits.
 
     Returns:
-        What was found, in order of execution.
+        The activations, in order of execution.
     """
     _MEMORY.trim()
     kinds = ValueTypes(model)
@@ -101,7 +100,7 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
 
 
 def activation_regions(model: onnx.ModelProto, kinds: ValueTypes) -> list[Region]:
-    """The parts of the main graph that are activations, in order of execution; none below `OLDEST_OPSET`."""
+    """Regions of the main graph that are activations, in order of execution; none below `OLDEST_OPSET`."""
     if (opset_of(model) or 0) < OLDEST_OPSET:
         return []
     found = regions(model.graph, lambda region: _accepted(region, kinds))
@@ -116,7 +115,7 @@ def _accepted(region: Region, kinds: ValueTypes) -> bool:
 
 
 def _shortened(region: Region, known: RecognisedActivation, channels: int | None) -> bool:
-    """Whether it has a form that isn't longer; where it hasn't, what it is made of may have one."""
+    """Whether the activation has a form that isn't longer; otherwise smaller activations within it may have one."""
     for form in forms_of(known, Context(channels, joins=False, opset=OLDEST_OPSET)):
         writer = NodeWriter(set(), "", channels=channels)
         form.write(writer, region.root, known)
@@ -182,7 +181,7 @@ class _Pass:
     def _chosen(
         self, exact: dict[Form, tuple[str, ...]], wanted: str | None, region: Region, readers: int
     ) -> Form | None:
-        """The one that is wanted, where it isn't there the first; what it wants of the convolution before is done."""
+        """Choose the wanted form, else the first that fits, and fold the scale that it needs on its input."""
         for form in sorted(exact, key=lambda each: each.name != wanted):
             if form.scale == 1.0 or self._folding.before(region.root, np.array([form.scale]), readers):
                 return form
@@ -230,7 +229,7 @@ class _Pass:
 
 
 def _folded(known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
-    """The activation that is left when its learned scales are in the weights around it."""
+    """The activation that is left when its learned scales are folded into the weights around it."""
     fold = _FOLDS.get(known.family)
     return fold(known, region, folding, readers) if fold is not None else known
 
@@ -268,7 +267,7 @@ def _fold_sigmoid(
 def _fold_acon(
     known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
 ) -> RecognisedActivation:
-    """x(dσ(kx) + b) = u(d/k·σ(u) + b/k) with u = kx, and that is d/k times u(σ(u) + b/d)."""
+    """Fold k and d: x(dσ(kx) + b) = u(d/k·σ(u) + b/k) with u = kx, which is d/k times u(σ(u) + b/d)."""
     inner = known.parameters["inner"]
     difference, lower = known.parameters["difference"], known.parameters["lower"]
     if known.all("inner", 1.0) or not _safe(inner) or not folding.before(region.root, inner, readers):
@@ -290,9 +289,9 @@ def _safe(scale: Array) -> bool:
 
 
 def deviations(known: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
-    """Where a form differs at NaN and ±∞ from what was written; None where it isn't the same function at all.
+    """Phrases on how a form differs at NaN and ±∞ from the region; None where it isn't the same function at all.
 
-    Where scales were folded away (no region), it is held against the activation that is left.
+    Without a region, as after folding, it is compared with the activation itself.
     """
     parameters = tuple((name, values.shape, values.tobytes()) for name, values in known.parameters.items())
     key = (known.family, parameters, form.name, None if region is None else region.key)
@@ -318,15 +317,15 @@ def _checked(known: RecognisedActivation, form: Form, region: Region | None) -> 
 
 
 def _compared(old: Array, new: Array) -> tuple[str, ...]:
-    told = []
+    phrases = []
     for at, name in enumerate(_SPECIAL_NAMES):
         pairs = {
             (_text(a), _text(b))
             for a, b in zip(*np.broadcast_arrays(old[:, at], new[:, at]), strict=True)
             if _text(a) != _text(b)
         }
-        told += [f"{name} gives {found} instead of {expected}" for expected, found in sorted(pairs)]
-    return tuple(told)
+        phrases += [f"{name} gives {found} instead of {expected}" for expected, found in sorted(pairs)]
+    return tuple(phrases)
 
 
 def _text(value: float) -> str:
@@ -342,7 +341,7 @@ def _alike(new: list[onnx.NodeProto], old: tuple[onnx.NodeProto, ...]) -> bool:
 
 
 def _place(region: Region) -> str:
-    """The module's path where the node's name tells it; otherwise the node's name, or its output's."""
+    """The module's path where the node's name contains it; otherwise the node's name, or its output's."""
     name = region.nodes[-1].name
     return name.rpartition("/")[0] or name or region.output
 

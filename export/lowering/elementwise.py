@@ -1,6 +1,6 @@
-"""What ONNX's elementwise operators compute, in numpy, at the precision of the numbers that they are given.
+"""ONNX's elementwise operators in numpy, at the precision of their inputs.
 
-It is how a part of a graph is read as a function of one number, and how one spelling of it is held against another.
+With them a part of a graph is evaluated as a function of one number, and two ways to write it are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _clip(attributes: Mapping[str, Any], x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-    """ONNX has an open end at the largest number of the type: there +∞ isn't handed on."""
+    """Clip as ONNX does, where an open end is the type's largest number, so that +∞ becomes finite."""
     largest = np.finfo(x.dtype).max
     low = attributes.get("min", -largest if low is None else low)
     high = attributes.get("max", largest if high is None else high)
@@ -125,11 +125,11 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def evaluate(nodes: list[onnx.NodeProto], constants: Mapping[str, Array], root: str, output: str, x: Array) -> Array:
-    """The value of `output` where that of `root` is x.
+    """Compute the value of `output` for the value x of `root`.
 
     Args:
         nodes: elementwise, in topological order, all of `OPERATORS`.
-        constants: every other value that they read.
+        constants: name → array, of all other values that they read.
         root: name of the one input.
         output: name of the result.
         x: float32 or float64; the constants are brought to its type.

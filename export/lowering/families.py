@@ -1,6 +1,6 @@
-"""The activations that the lowering knows: what each computes, and how its parameters are read from a function.
+"""The families of activations that the lowering knows, and how a function is recognised as one of them.
 
-A part of a graph is one of them when it computes the same, in whatever way it is written: its parameters are read
+A part of a graph belongs to a family when it computes the same, in whatever way it is written: the parameters are read
 off at a few points, and the two functions are compared over the whole range of float32 networks.
 """
 
@@ -26,7 +26,8 @@ FAR = 1e4
 """Activations are compared from −FAR to FAR."""
 TOLERANCE = 1e-6
 """Two are the same where they differ by no more than this times max(1, |x|, |f(x)|)."""
-_IDENTICAL = 2e-7  # between two functions in float64, whose stored parameters are float32
+IDENTICAL = 2e-7
+"""Like `TOLERANCE`, for two functions in float64 whose stored parameters are float32."""
 _MOST_KNOTS = 16
 _BEYOND = np.array([-1e8, -1e6, -1e5, 1e5, 1e6, 1e8])  # where a limit such as float16's would show
 
@@ -52,8 +53,8 @@ class Family:
 
     Attributes:
         name: of the activation.
-        value: x (n,) and parameters (channels, 1) → (channels, n), in float64.
-        fit: the parameters, each (channels,), of a function that may be one of the family; None where it can't be.
+        value: from x (n,) and parameters (channels, 1) to the function's values (channels, n), in float64.
+        fit: from a function to its parameters, each (channels,), if it belongs to the family; None where it can't.
     """
 
     name: str
@@ -63,18 +64,18 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class RecognisedActivation:
-    """A function that was recognised."""
+    """A function recognised as one of a family, with its parameters, each (channels,)."""
 
     family: str
     parameters: Parameters
 
     @property
     def channels(self) -> int:
-        """How many channels have parameters of their own; 1 where they share them."""
+        """Number of channels with parameters of their own; 1 where all share them."""
         return max((len(values) for values in self.parameters.values()), default=1)
 
     def number(self, name: str) -> float:
-        """A parameter that all channels share."""
+        """The value of a parameter that all channels share."""
         return float(self.parameters[name][0])
 
     def all(self, name: str, value: float) -> bool:
@@ -83,7 +84,7 @@ class RecognisedActivation:
 
     @property
     def name(self) -> str:
-        """As the table of activations calls it, where it has these parameters; otherwise the family's."""
+        """Its name in the table of activations, where it has these parameters; otherwise the family's name."""
         if self.channels > 1:
             return _OF_CHANNELS.get(self.family, self.family)
         special = _SPECIAL.get(self.family, ())
@@ -93,13 +94,18 @@ class RecognisedActivation:
         return all(self.all(name, value) for name, value in values.items())
 
     def __call__(self, x: Array) -> Array:
-        """The function: x (n,) → (channels, n), float64."""
-        return value_of(self, x)
+        """Evaluate the function at x (n,); returns (channels, n), float64."""
+        shaped = {name: values.astype(np.float64)[:, None] for name, values in self.parameters.items()}
+        if self.family == "piecewise_linear":  # its parameters have an axis of pieces
+            shaped = {name: values.astype(np.float64) for name, values in self.parameters.items()}
+        with np.errstate(all="ignore"):
+            values = FAMILIES[self.family].value(x.astype(np.float64), **shaped)
+        return np.atleast_2d(values)
 
 
 @lru_cache(maxsize=1)
 def range_points() -> Array:
-    """(n,) float32 points from −FAR to FAR on which functions are compared: dense around 0, and far out."""
+    """Points (n,), float32, from −FAR to FAR, at which functions are compared; densest around 0."""
     far = np.geomspace(1e-6, FAR, 160)
     near = np.linspace(-24, 24, 769)
     return np.unique(np.concatenate([-far, near, far, [0.0]]).astype(np.float32))
@@ -107,60 +113,51 @@ def range_points() -> Array:
 
 @lru_cache(maxsize=1)
 def few_points() -> Array:
-    """A part of `range_points`, for functions with parameters of each channel."""
+    """Fewer points than `range_points`, for functions with parameters of each channel."""
     far = np.geomspace(1e-4, FAR, 40)
     return np.unique(np.concatenate([-far, np.linspace(-12, 12, 97), far]).astype(np.float32))
 
 
 def points_for(channels: int) -> Array:
-    """The points that functions of so many channels are compared on."""
+    """Points at which functions of so many channels are compared."""
     return range_points() if channels == 1 else few_points()
 
 
 def same(x: Array, values: Array, others: Array, tolerance: float = TOLERANCE) -> bool:
-    """Whether two functions agree at the points x (n,); values (channels, n), or one channel for all."""
+    """Whether two functions agree at the points x (n,); each has values (channels, n), or (1, n) for all channels."""
     size = np.maximum(1.0, np.maximum(np.abs(x), np.abs(values)))
     return bool(np.all(np.abs(values - others) <= tolerance * size))  # NaN is never within it
 
 
-def recognise(function: Function) -> RecognisedActivation | None:
-    """The family and the parameters of a function, None where it is none of the table's.
+def recognise(function: Function, tolerance: float = IDENTICAL) -> RecognisedActivation | None:
+    """Find the family and the parameters of a function; None where it belongs to no family.
 
     Args:
         function: x (n,) float64 → (channels, n) or (1, n).
+        tolerance: of the comparison, as `same` takes it.
     """
     few = few_points().astype(np.float64)
     values = function(few)
     if not np.isfinite(values).all():
         return None
     if len(values) > 1 and not np.ptp(values, axis=0).any():  # stored for each channel, but the same in all
-        return recognise(lambda x: function(x)[:1])
+        return recognise(lambda x: function(x)[:1], tolerance)
     points = np.concatenate([points_for(len(values)).astype(np.float64), _BEYOND])
     values = function(points)
-    # Each family asks for the function at a few points of its own.
+    # Each family evaluates the function at a few points of its own.
     for family in FAMILIES.values():
         with np.errstate(all="ignore"):
             parameters = family.fit(function)
             if parameters is None or not all(np.isfinite(each).all() for each in parameters.values()):
                 continue
             known = RecognisedActivation(family.name, parameters)
-        if same(points, values, known(points), _IDENTICAL):
+        if same(points, values, known(points), tolerance):
             return known
     return None
 
 
-def value_of(known: RecognisedActivation, x: Array) -> Array:
-    """See `RecognisedActivation.__call__`."""
-    shaped = {name: values.astype(np.float64)[:, None] for name, values in known.parameters.items()}
-    if known.family == "piecewise_linear":  # its parameters have an axis of pieces
-        shaped = {name: values.astype(np.float64) for name, values in known.parameters.items()}
-    with np.errstate(all="ignore"):
-        values = FAMILIES[known.family].value(x.astype(np.float64), **shaped)
-    return np.atleast_2d(values)
-
-
 def _at(function: Function, *points: float) -> list[Array]:
-    """(channels,) values at each point."""
+    """The function's values, (channels,), at each point."""
     return list(function(np.array(points)).T)
 
 
@@ -180,7 +177,7 @@ def _fixed(function: Function) -> Parameters:
 
 
 def _fit_leaky_relu(function: Function) -> Parameters | None:
-    """Neither x itself nor |x|, which have cheaper operators."""
+    """Fit the slope, but not of x itself nor |x|, which have cheaper operators."""
     low, high = _at(function, -1.0, 1.0)
     return {"slope": -low} if _same(high, 1.0) and not _same(np.abs(low), 1.0) else None
 
@@ -239,7 +236,7 @@ def _fit_acon(function: Function) -> Parameters | None:
 
 
 def _fit_piecewise_linear(function: Function) -> Parameters | None:
-    """Knots are where lines through neighbouring points of a grid meet."""
+    """Fit knots as the meeting points of lines through neighbouring points of a grid."""
     step = 1 / 64
     grid = np.arange(-12, 12 + step / 2, step)
     values = function(grid)
@@ -280,7 +277,7 @@ def _softplus(x: Array, beta: Array | float = 1.0) -> Array:
 
 
 def _piecewise_linear(x: Array, knots: Array, slopes: Array, offset: Array) -> Array:
-    """Knots (1, k), slopes (1, k + 1), offset (1, 1): the first line, and a bend at each knot."""
+    """The first line plus a bend at each knot; knots (1, k), slopes (1, k + 1), offset (1, 1)."""
     y = slopes[0, 0] * x + offset[0, 0]
     for knot, bend in zip(knots[0], np.diff(slopes[0]), strict=True):
         y = y + bend * np.maximum(x - knot, 0)

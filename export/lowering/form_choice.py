@@ -1,4 +1,4 @@
-"""Which form of each activation is fastest, found by timing; what times them is the caller's."""
+"""The choice of each activation's fastest form, by timings that the caller makes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import onnx
 
 MeasureRatios = Callable[[Sequence[bytes]], Sequence[tuple[float, float]]]
-"""From models to the time of each over the first one's: the ratio, and the upper end of its interval."""
+"""Times models: for each the ratio of its time to the first one's, and the upper end of the ratio's interval."""
 
 _WORTH = 0.98  # a form that gains less is not worth another graph
 
 
 def alternatives(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
-    """Families of the model's activations that several forms fit → names of those forms, the default first."""
+    """Map each family of the model's activations with several forms to the forms' names, the default first."""
     found: dict[str, dict[str, None]] = {}
     for site in lower_with_report(model).sites:
         found.setdefault(site.activation, {}).update(dict.fromkeys(site.forms))
@@ -25,13 +25,13 @@ def alternatives(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
 
 
 def choose_forms(model: onnx.ModelProto, measure: MeasureRatios) -> dict[str, str]:
-    """The fastest form of each family in a model, where that isn't the default.
+    """Choose the fastest form of each family in a model; families whose default is fastest are left out.
 
     Each family is varied by itself; all variants are timed beside the default.
 
     Args:
         model: any; stays as it is.
-        measure: times models on the device that they are for.
+        measure: times models on their device.
     """
     variants = [(family, form) for family, forms in alternatives(model).items() for form in forms[1:]]
     if not variants:

@@ -1,4 +1,4 @@
-"""How each activation is written for ONNX Runtime: its exact forms, the one that is usually cheapest first.
+"""The exact forms of each activation for ONNX Runtime, the one that is usually cheapest first.
 
 Two facts of ONNX Runtime's CPU provider decide (docs/activations.md has the figures):
 
@@ -35,12 +35,11 @@ _OVERFLOW = 20.0  # above it mish is x, and exp(x)² still a float32
 
 @dataclass(frozen=True)
 class Context:
-    """Where an activation stands.
+    """The surroundings of an activation in a graph.
 
     Attributes:
-        channels: of the map that it is applied to, as a convolution's result has them on axis 1 of 4; None where that
-            isn't known.
-        joins: whether a convolution comes right before it, whose result nothing else reads.
+        channels: number of channels of its input, if they certainly lie on axis 1 of 4; otherwise None.
+        joins: whether a convolution comes right before it, and nothing else reads that convolution's result.
         opset: of the graph.
     """
 
@@ -56,8 +55,8 @@ class Form:
     Attributes:
         name: unique within its family.
         write: (writer, input, activation) → output.
-        applies: whether it is exact for these parameters and may stand there.
-        scale: what its input is the activation's times; the convolution before takes it into its weights.
+        applies: whether it is exact for the activation's parameters and fits into the context.
+        scale: factor that the form needs on its input; the convolution before takes it into its weights.
     """
 
     name: str
@@ -67,7 +66,7 @@ class Form:
 
 
 def forms_of(known: RecognisedActivation, context: Context) -> list[Form]:
-    """The forms that may stand there, the usually cheapest first; empty where the original is best left alone."""
+    """The forms that fit an activation and its context, the usually cheapest first; may be empty."""
     return [form for form in FORMS[known.family] if form.applies(known, context)]
 
 
@@ -190,7 +189,7 @@ def _squared_relu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
 
 
 def _gelu_chain(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    """In the order of operators that ONNX Runtime takes together."""
+    """Write the order of operators that ONNX Runtime fuses."""
     risen = w.node("Add", w.node("Erf", w.node("Div", x, w.number(math.sqrt(2)))), w.number(1.0))
     return w.node("Mul", w.node("Mul", x, risen), w.number(0.5))
 
@@ -228,13 +227,13 @@ def _scaled_sigmoid_flat(w: NodeWriter, x: str, known: RecognisedActivation) -> 
 
 
 def _swish(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    """ONNX Runtime takes x·σ(βx) together, with β where that is one number."""
+    """x·σ(βx), which ONNX Runtime fuses, also with β where that is one number."""
     beta = known.parameters["beta"]
     return w.node("Mul", x, w.node("Sigmoid", x if known.all("beta", 1.0) else w.scaled(x, beta)))
 
 
 def _acon_of_silu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    """x·σ(x) + bx: where the scale before and the one behind are gone."""
+    """x·σ(x) + bx, for scales before and behind that have been folded away."""
     return w.node("Add", w.node("Mul", x, w.node("Sigmoid", x)), w.affine(x, known.parameters["lower"]))
 
 
@@ -258,14 +257,14 @@ def _acon_flat(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
 
 
 def _mish_reflected(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    """x(1 − 2v/(1 + v)), v = σ(−x)²: Softsign is the division, and only it leaves the blocked layout."""
+    """x(1 − 2v/(1 + v)), v = σ(−x)²; only the division, a Softsign, leaves the blocked layout."""
     s = w.node("Sigmoid", w.affine(x, -1.0))
     share = w.node("Softsign", w.node("Mul", s, s))
     return w.node("Mul", x, w.affine(share, -2.0, 1.0))
 
 
 def _mish_negated(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    """As reflected, of −x, which costs nothing where a convolution gives it: y(2v/(1 + v) − 1), v = σ(y)², y = −x."""
+    """y(2v/(1 + v) − 1), v = σ(y)², y = −x: the reflected form of −x, which a convolution before gives at no cost."""
     s = w.node("Sigmoid", x)
     share = w.node("Softsign", w.node("Mul", s, s))
     return w.node("Mul", x, w.affine(share, 2.0, -1.0))
@@ -357,7 +356,7 @@ def _softplus_rational(w: NodeWriter, x: str, known: RecognisedActivation) -> st
 
 @lru_cache(maxsize=1)
 def artanh_coefficients() -> tuple[float, ...]:
-    """Of 2 artanh(z)/z as a polynomial in z², the best in least squares on 0 < z ≤ 1/3, nodes as Chebyshev's."""
+    """Coefficients of 2 artanh(z)/z as a polynomial in z², by least squares at Chebyshev nodes on 0 < z ≤ 1/3."""
     z = (np.cos(np.linspace(0, np.pi, 400)[:-1]) + 1) / 6
     powers = np.vander(z * z, 4, increasing=True)
     found = np.linalg.lstsq(powers * z[:, None], 2 * np.arctanh(z), rcond=None)[0]

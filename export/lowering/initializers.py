@@ -1,4 +1,4 @@
-"""A graph's constants in one place: whatever way a file gives them, they become initializers, read directly."""
+"""Constants as initializers: however a file states them, nodes read them directly."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _AS_ARRAY: Mapping[str, type[np.generic]] = {
 
 
 def gather_constants(model: onnx.ModelProto) -> None:
-    """Turn the main graph's Constant nodes into initializers and read through Identity of a constant, in place.
+    """Turn the main graph's Constant nodes into initializers and skip Identity nodes of constants, in place.
 
-    What is an output, too, stays as it is; so does an Identity that a nested graph reads, and a constant of text or of
-    a sparse tensor. Files before IR version 4 are brought to it.
+    Graph outputs stay as they are; so do an Identity that a nested graph reads and constants of text or of a sparse
+    tensor. Files before IR version 4 are brought to it.
     """
     graph = model.graph
     if model.ir_version < _IR_OF_PLAIN_INITIALIZERS:
@@ -47,7 +47,7 @@ def gather_constants(model: onnx.ModelProto) -> None:
 
 
 def initializers_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The graph's own numbers by name; what is an input too is only a default."""
+    """The graph's initializers by name, without those that are defaults of inputs."""
     inputs = {info.name for info in graph.input}
     return {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
 
@@ -58,7 +58,7 @@ def _part_inputs(graph: onnx.GraphProto) -> None:
 
 
 def _tensor_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """A Constant's number under its output's name; None where it is no dense tensor."""
+    """A Constant node's tensor, named after its output; None where it is no dense tensor."""
     (attribute,) = node.attribute
     if attribute.name == "value":
         tensor: onnx.TensorProto = type(attribute.t)()
@@ -72,7 +72,7 @@ def _tensor_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def _read_through(graph: onnx.GraphProto, outputs: set[str]) -> None:
-    """Have the readers of Identity of a constant read the constant."""
+    """Make readers of an Identity of a constant read the constant itself."""
     constants = set(initializers_of(graph))
     nested = {name for inner in list(all_graphs(graph))[1:] for node in inner.node for name in node.input}
     nested |= {info.name for inner in list(all_graphs(graph))[1:] for info in inner.output}

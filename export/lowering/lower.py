@@ -1,4 +1,4 @@
-"""Exact rewrites to cheaper forms, the same for quick graphs, final exports and foreign files; no torch."""
+"""Exact rewrites of a whole model to cheaper forms, for quick graphs, final exports and any other file; no torch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _POOLED_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 @dataclass(frozen=True)
 class LoweringResult:
-    """A model in its cheapest exact form.
+    """A model in its cheapest exact form, with a report of the changes.
 
     Attributes:
         model: the new model.
-        sites: the activations that were found in it.
-        pools: how many means over an image became GlobalAveragePool.
+        sites: the activations in it, in order of execution.
+        pools: number of means over an image that became GlobalAveragePool.
     """
 
     model: onnx.ModelProto
@@ -37,20 +37,20 @@ class LoweringResult:
 
 
 def lower(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> onnx.ModelProto:
-    """Apply every rewrite to a copy of the model; what it computes stays the same.
+    """Apply every rewrite to a copy of the model, which computes the same.
 
     Args:
         model: any, as `onnx.load` reads it; its nested graphs stay as they are.
         forms: activation family → name of the form to prefer (`export.lowering.forms.FORMS`).
 
     Raises:
-        TypeError: no model.
+        TypeError: something else than a model.
     """
     return lower_with_report(model, forms).model
 
 
 def lower_with_report(model: onnx.ModelProto, forms: Mapping[str, str] | None = None) -> LoweringResult:
-    """See `lower`; also what was changed."""
+    """Lower a model as `lower` does, and report the changes."""
     lowered = tidied_copy(model)
     pools = restore_global_average_pool(lowered)
     sites = lower_activations(lowered, forms)
@@ -59,7 +59,7 @@ def lower_with_report(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
 
 
 def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as the rewrites want it: its constants gathered, without nodes and numbers that nothing reads.
+    """A copy of the model for the rewrites: constants as initializers, without nodes and numbers that nothing reads.
 
     Raises:
         TypeError: something else than a model, such as a file's path.
@@ -69,12 +69,12 @@ def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     gather_constants(copy)
-    _drop_dead(copy.graph)  # its readings would hide what can be changed
+    _drop_dead(copy.graph)  # dead readers would hide values that can be changed
     return copy
 
 
 def restore_global_average_pool(model: onnx.ModelProto) -> int:
-    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool; returns how many.
+    """Write ReduceMean over the image of an N,C,H,W value as GlobalAveragePool, in place; returns how many.
 
     Torch's exporter writes adaptive pooling to 1×1 as ReduceMean, for which ONNX Runtime leaves its blocked
     layout. Without kept dimensions a Flatten follows the pool. Only the main graph's floating-point values of
@@ -166,7 +166,7 @@ def _drop_dead(graph: onnx.GraphProto) -> None:
 
 
 def _read_by(node: onnx.NodeProto) -> set[str]:
-    """Every name the node reads, also from within its nested graphs."""
+    """Every name that the node reads, also within its nested graphs."""
     nested = [
         inner
         for attribute in node.attribute
@@ -178,7 +178,7 @@ def _read_by(node: onnx.NodeProto) -> set[str]:
 
 
 def _keep(entries: object, names: set[str]) -> None:
-    """Remove from a repeated field what is not named."""
+    """Remove the entries of a repeated field that are not named."""
     for index in range(len(entries) - 1, -1, -1):  # type: ignore[arg-type]
         if entries[index].name not in names:  # type: ignore[index]
             del entries[index]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Writing new nodes into a graph that exists: unique names, constants stored once, scales of each channel."""
+"""Writing new nodes into an existing graph: unique names, constants stored once, scales of each channel."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class NodeWriter:
-    """Collects the nodes that stand for one activation.
+    """Collects the new nodes and constants of one activation.
 
     Args:
-        names: all names in the graph; grows.
+        names: all names in the graph; new ones are added.
         prefix: of the new names.
-        channels: of the map that it is applied to; None where that isn't known.
-        axis: of the channels, counted from the right, where constants of each channel are to be stored.
-        origin: the node whose notes (`metadata_props`) the new ones inherit.
+        channels: number of channels of the activation's input; None where it isn't known.
+        axis: of the channels, counted from the right, for constants of each channel.
+        origin: the node whose notes (`metadata_props`) the new nodes inherit.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class NodeWriter:
         return f"{name}.out"
 
     def number(self, value: float) -> str:
-        """A float32 constant of rank 0."""
+        """Store a float32 constant of rank 0 and return its name."""
         return self._stored(np.asarray(value, np.float32), "number")
 
     def per_channel(self, values: Array) -> str:
-        """(channels,) constants shaped to meet the channels; a single one has rank 0."""
+        """Store (channels,) constants, shaped to broadcast along the channels, and return their name."""
         if values.size == 1:
             return self.number(float(values.reshape(())))
         return self._stored(values.astype(np.float32).reshape(-1, *([1] * self._axis)), "channels")
 
     def scaled(self, x: str, values: Array) -> str:
-        """X times (channels,) or (1,) numbers."""
+        """Append x times (channels,) or (1,) numbers and return the output's name."""
         return self.node("Mul", x, self.per_channel(np.atleast_1d(values)))
 
     def affine(self, x: str, scale: Array | float, shift: Array | float | None = None) -> str:
-        """scale·x + shift of each channel, as a 1×1 convolution with a group for each channel.
+        """Append scale·x + shift of each channel, as a depthwise 1×1 convolution, and return the output's name.
 
         Args:
-            x: a map of known channels.
+            x: a map with a known number of channels.
             scale: (channels,), (1,) or a number.
             shift: likewise.
         """
@@ -95,5 +95,5 @@ class NodeWriter:
 
 
 def initializers(constants: dict[str, Array]) -> Iterable[onnx.TensorProto]:
-    """The constants as a graph stores them."""
+    """Turn constants into a graph's initializers."""
     return (numpy_helper.from_array(array, name) for name, array in constants.items())

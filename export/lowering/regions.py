@@ -35,11 +35,11 @@ class Region:
     Attributes:
         nodes: in topological order.
         positions: of the nodes in the graph.
-        root: the value that it depends on.
-        output: the value that it makes.
-        constants: all that its nodes read beside that.
-        channel_axis: counted from the right, where its constants have one number for each channel; None where each
-            has a single number.
+        root: name of the value that goes in.
+        output: name of the value that comes out.
+        constants: name → array, of everything else that its nodes read.
+        channel_axis: axis, counted from the right, along which constants have one number a channel; None where each
+            constant is a single number.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -50,7 +50,7 @@ class Region:
     channel_axis: int | None
 
     def __call__(self, x: Array) -> Array:
-        """The function on (n,) numbers: (channels, n), or (1, n) where all channels share it."""
+        """Evaluate the function at (n,) numbers; returns (channels, n), or (1, n) where all channels share it."""
         axis = _IMAGE_CHANNELS if self.channel_axis is None else self.channel_axis
         shaped = x.reshape(-1, *([1] * (axis + 1)))
         values = evaluate(list(self.nodes), self.constants, self.root, self.output, shaped)
@@ -58,28 +58,28 @@ class Region:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """Equal for regions that compute the same in the same way."""
+        """A key that is equal for regions with the same operators and numbers."""
         names = {self.root: 0} | {node.output[0]: at for at, node in enumerate(self.nodes, start=1)}
 
-        def told(name: str) -> object:
+        def identity(name: str) -> object:
             if name in names:
                 return names[name]
             constant = self.constants.get(name)
             return None if constant is None else (constant.shape, constant.tobytes())
 
         return tuple(
-            (node.op_type, *map(told, node.input), *sorted(item.SerializeToString() for item in node.attribute))
+            (node.op_type, *map(identity, node.input), *sorted(item.SerializeToString() for item in node.attribute))
             for node in self.nodes
         )
 
 
 def regions(graph: onnx.GraphProto, accepts: Callable[[Region], bool]) -> list[Region]:
-    """Disjoint regions that are accepted; where one holds another, the larger one is asked about first.
+    """Find disjoint regions that a caller accepts; a region is offered before the smaller ones within it.
 
     Args:
         graph: in topological order, its constants gathered (`export.lowering.initializers`); its nested graphs are not
             looked into.
-        accepts: whether a region is one that the caller looks for.
+        accepts: whether the caller wants a region.
     """
     return list(_Finder(graph).found(accepts))
 
@@ -112,7 +112,7 @@ class _Finder:
                     break
 
     def _all_roots(self) -> dict[int, tuple[str, ...]]:
-        """For each elementwise node the values that all of it depends on, the nearest first."""
+        """For each elementwise node the values that it is a function of, the nearest first."""
         roots: dict[int, tuple[str, ...]] = {}
         for at, node in enumerate(self._nodes):
             if not self._is_elementwise(node):
@@ -132,7 +132,7 @@ class _Finder:
         return node.op_type != "Conv" or self._scales_channels(node)
 
     def _scales_channels(self, node: onnx.NodeProto) -> bool:
-        """Whether a convolution has a 1×1 kernel of its own for each channel."""
+        """Whether a convolution only scales and shifts each channel: 1×1, depthwise, without stride or padding."""
         weight = self._constants.get(node.input[1])
         if weight is None or weight.shape[1:] != (1, 1, 1) or node.input[0] in self._constants:
             return False
@@ -143,7 +143,7 @@ class _Finder:
         return plain and unpadded and known and attributes.get("group", 1) == len(weight)
 
     def _between(self, root: str, last: int) -> Region | None:
-        """The region from a value to a node's output; None where something else reads of its inside."""
+        """The region from a value to a node's output; None where a node outside reads a value within it."""
         positions, open_ = {last}, [last]
         while open_:
             for name in self._nodes[open_.pop()].input:
@@ -171,7 +171,7 @@ _IMAGE_CHANNELS = 2
 
 
 def _channel_axis(nodes: tuple[onnx.NodeProto, ...], constants: dict[str, Array]) -> int | None:
-    """Counted from the right; None where every constant is one number, −1 where they don't go together."""
+    """The constants' channel axis, counted from the right; None where all are single numbers, −1 where they clash."""
     axes, lengths = set(), set()
     for node in nodes:
         for name in node.input:

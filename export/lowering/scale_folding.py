@@ -1,7 +1,7 @@
-"""Scales and shifts of each channel, taken into the weights of the layers before and behind.
+"""Folding scales and shifts of each channel into the weights of the layers before and behind.
 
-A learned scale inside an activation needs no operator of its own where a convolution comes before it, and one outside
-none where every reader of the result is linear: f(βx)/β, say, is f with β in the weights before, 1/β in those behind.
+A learned scale inside an activation needs no operator of its own where a convolution comes before it. A scale outside
+needs none where all readers of the result are linear: f(βx)/β is f with β in the weights before, 1/β in those behind.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _CONV_BIAS = 2
 _MAP_RANK = 4
-# How the channels lie in a value: on axis 1 of a map; there, the map being 1×1; on the last axis.
+# Where a value has its channels: on axis 1 of a map; there, the map being 1×1; on the last axis.
 _Layout = Literal["map", "pooled", "flat"]
 
 
 @dataclass(frozen=True)
 class _Edit:
-    """New numbers for a node's weight or bias."""
+    """New values for a node's weight or bias."""
 
     node: onnx.NodeProto
     place: int
@@ -40,20 +40,20 @@ class _Edit:
 
 
 class ScaleFolding:
-    """Changes the weights of a graph; its nodes stay where they are.
+    """Folds scales into the weights of a graph, whose nodes stay where they are.
 
     Args:
         graph: to be changed.
-        names: all names in it; grows.
-        channels: value → channels, of the maps that have them on axis 1 of 4.
-        fixed: values whose nodes stay as they are.
+        names: all names in it; new ones are added.
+        channels: name → number of channels, of maps that have them on axis 1 of 4.
+        fixed: values whose nodes must not be changed.
     """
 
     def __init__(
         self, graph: onnx.GraphProto, names: set[str], channels: Mapping[str, int], fixed: frozenset[str]
     ) -> None:
         self._graph, self._names, self._channels, self._fixed = graph, names, channels, fixed
-        # What callers see or may replace, and what nested graphs read, is no node's own.
+        # Inputs, outputs and values that nested graphs read must keep their numbers.
         self._outside = {info.name for info in (*graph.input, *graph.output)}
         for node in graph.node:
             self._outside.update(name for item in node.attribute for name in names_within(item))
@@ -68,9 +68,9 @@ class ScaleFolding:
         """Scale the convolution that makes a value; False, and nothing changed, where that can't be.
 
         Args:
-            value: read by nothing but those who want it scaled.
+            value: read only by nodes that want it scaled.
             scale: (channels,), channels being on axis 1 of 4, or (1,); none of them 0.
-            readers: how many nodes want it.
+            readers: number of these nodes.
         """
         node = self._maker.get(value)
         if node is None or node.op_type != "Conv" or node.domain not in DEFAULT_DOMAINS or not self._own(node):
@@ -87,10 +87,10 @@ class ScaleFolding:
         return True
 
     def behind(self, value: str, scale: Array, shift: Array | None = None) -> bool:
-        """Have every reader of a value see scale·value + shift; False, and nothing changed, where that can't be.
+        """Change all readers of a value as if they read scale·value + shift; False, and nothing changed, if impossible.
 
         Args:
-            value: whose readers are to see it scaled.
+            value: made by the activation whose scale is folded.
             scale: as in `before`.
             shift: of scale's shape.
         """
@@ -131,7 +131,7 @@ class ScaleFolding:
         return self._seen(node.output[0], scale, None, "map") if shift is None and self._hands_on(node, scale) else None
 
     def _hands_on(self, node: onnx.NodeProto, scale: Array) -> bool:
-        """Whether the scaled value gives the scaled result."""
+        """Whether the node's result is scaled as its input is."""
         if node.op_type == "MaxPool":
             return bool(np.all(scale > 0)) and len(node.output) == 1
         if node.op_type == "Mul":  # by what may have other axes
@@ -145,7 +145,7 @@ class ScaleFolding:
             return None
 
         def of_inputs(values: Array) -> Array:
-            """(outs, ins, 1, …): for each weight the number of its input channel."""
+            """Spread values of the input channels over the weights' shape (outs, ins, 1, …)."""
             of_group = np.broadcast_to(values, (groups * ins,)).reshape(groups, ins)
             spread = np.repeat(of_group, outs // groups, axis=0)
             return spread.reshape(outs, ins, *([1] * (weight.ndim - 2)))

@@ -1,4 +1,4 @@
-"""What the lowering leaves alone because it doesn't look there, and why; no torch."""
+"""Nodes that the lowering doesn't look at, with the reasons; no torch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _OTHER_FLOATS: Mapping[int, str] = {
 
 
 @dataclass(frozen=True)
-class SkippedNode:
-    """Operators that may be of activations, and that no cheaper form was looked for.
+class SkippedNodes:
+    """Nodes that may belong to activations but that the lowering skipped for one reason.
 
     Attributes:
-        reason: why, as in "in float16; only float32 is looked at".
-        operators: type → how many, the most frequent first.
-        first: name of the first of them, or of its output.
+        reason: as in "in float16; only float32 is looked at".
+        operators: operator → number of nodes, the most frequent first.
+        first: name of the first node, or of its output.
     """
 
     reason: str
@@ -44,8 +44,8 @@ class SkippedNode:
     first: str
 
 
-def skipped_nodes(model: onnx.ModelProto) -> tuple[SkippedNode, ...]:
-    """What `export.lower` doesn't look at in a model, in groups of one reason each.
+def skipped_nodes(model: onnx.ModelProto) -> tuple[SkippedNodes, ...]:
+    """Find the nodes that `export.lower` skips in a model, one group for each reason.
 
     Args:
         model: any; stays as it is.
@@ -54,7 +54,7 @@ def skipped_nodes(model: onnx.ModelProto) -> tuple[SkippedNode, ...]:
     for reason, node in (*_in_main_graph(tidied_copy(model)), *_elsewhere(model)):
         groups.setdefault(reason, []).append(node)
     return tuple(
-        SkippedNode(
+        SkippedNodes(
             reason,
             dict(Counter(node.op_type for node in nodes).most_common()),
             nodes[0].name or nodes[0].output[0],
@@ -76,7 +76,7 @@ def _in_main_graph(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto
 
 
 def _reason(node: onnx.NodeProto, kinds: ValueTypes, opset: int) -> str | None:
-    """None for an operator on whole numbers."""
+    """The reason why a node is skipped; None for an operator on whole numbers."""
     if node.domain not in DEFAULT_DOMAINS:
         return f"of the domain {node.domain}; only ONNX's own operators are looked at"
     if opset < OLDEST_OPSET:

@@ -1,4 +1,4 @@
-"""What is known of a graph's values before it runs: their type, their shape, which of them are maps of channels."""
+"""Types and shapes of a graph's values before it runs, and which of them are maps of channels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ValueTypes:
     """Types and shapes of the main graph's values; shapes are inferred only when the file doesn't say enough.
 
     Attributes:
-        channels: value → channels, of the float32 maps that are certain to have them on axis 1 of 4.
+        channels: name → number of channels, of float32 maps that certainly have them on axis 1 of 4.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -36,7 +36,7 @@ class ValueTypes:
         self.channels: Mapping[str, int] = self._maps()
 
     def takes(self, region: Region) -> bool:
-        """Whether a region's root is float32, and its output has its shape: no constant broadcasts it."""
+        """Whether a region's root is float32 and its output has the root's shape: no constant broadcasts it."""
         kind, shape = self._kind(region.root)
         if kind != TensorProto.FLOAT:
             return False
@@ -50,7 +50,7 @@ class ValueTypes:
         return axis is None or not sizes or sizes == {shape[-1 - axis]}
 
     def type_of(self, name: str) -> int:
-        """ONNX's number of a value's type; 0 (undefined) where it can't be told."""
+        """A value's type as a number of `onnx.TensorProto`; 0 (undefined) where it isn't known."""
         return self._kind(name)[0]
 
     def _kind(self, name: str) -> _Kind:
@@ -89,7 +89,7 @@ class ValueTypes:
         return found
 
     def _joined(self, node: onnx.NodeProto, found: Mapping[str, int]) -> int | None:
-        """Channels of an elementwise node's result, None where an input could widen them or add axes."""
+        """Number of channels of an elementwise node's result; None where an input could widen them or add axes."""
         known = {found[name] for name in node.input if name in found}
         if len(known) != 1:
             return None
@@ -98,7 +98,7 @@ class ValueTypes:
         return channels if all(self._meets(name, channels) for name in others) else None
 
     def _meets(self, name: str, channels: int) -> bool:
-        """Whether a value leaves a map its shape's rank and its channels when it is broadcast with it."""
+        """Whether a map keeps its rank and its channels when this value is broadcast with it."""
         shape: tuple[int | None, ...] | None
         shape = tuple(self._stored[name].dims) if name in self._stored else self._kind(name)[1]
         if shape is None or len(shape) > _MAP_RANK:

@@ -307,8 +307,8 @@ class Cubed(nn.Module):
 
 
 def test_a_users_own_activation_joins_the_table(monkeypatch):
-    monkeypatch.setattr(activations, "_TABLE", dict(activations.ACTIVATIONS))
-    monkeypatch.setattr(activations, "_EMITTERS", dict(activations._EMITTERS))
+    monkeypatch.setattr(activations, "ACTIVATIONS", dict(activations.ACTIVATIONS))
+    monkeypatch.setattr(activations, "EMITTERS", dict(activations.EMITTERS))
 
     def emit(writer, module, x):
         return writer.node("Pow", x, writer.scalar(3.0))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.activations.emitters import plain
 from export.activations.modules import sites_of
 from export.exporter.graph_builder import quick_graph
 from helpers.instant import config_of, space_of
@@ -247,8 +248,7 @@ class TestSites:
         assert (curve.slope[0], curve.slope[-1]) == pytest.approx((0.25, 1.0))
 
     def test_someone_elses_activation_that_mixes_channels_has_no_curve(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("export.activations.table._EMITTERS", {nn.Softmax: None, nn.ReLU: None})
-        monkeypatch.setattr("export.activations.table.emitter_of", lambda kind: kind if kind is nn.Softmax else None)
+        monkeypatch.setattr("export.activations.table.EMITTERS", {nn.Softmax: plain("Softmax")})
         site = one_site(Net(nn.Softmax(dim=1)))
         assert (site.activation, site.saturated, site.dead, site.curve) == ("Softmax", None, None, None)
         assert "depend on more" in site.missing

@@ -36,9 +36,8 @@ SHAPE = (1, 8, 8)
 @pytest.fixture(autouse=True)
 def own_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test adds to the table goes with it; the stubs lie beside this file."""
-    monkeypatch.setattr(activations, "_TABLE", table := dict(activations.ACTIVATIONS))
-    monkeypatch.setattr(activations, "ACTIVATIONS", table)
-    monkeypatch.setattr(activations, "_EMITTERS", dict(activations._EMITTERS))
+    monkeypatch.setattr(activations, "ACTIVATIONS", dict(activations.ACTIVATIONS))
+    monkeypatch.setattr(activations, "EMITTERS", dict(activations.EMITTERS))
     monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "stubs"))
 
 
