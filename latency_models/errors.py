@@ -1,4 +1,4 @@
-"""What can go wrong when a cost is asked for, in words for the user."""
+"""Errors of measuring and predicting costs, in words for the user."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 class CostError(Exception):
-    """A cost that can't be had. `exit_code` is the one that the command line ends with."""
+    """The base of all errors of this package. `exit_code` is the command line's."""
 
     exit_code = 2
 
 
 class InvalidModelError(CostError):
-    """No loadable ONNX model, or one that can't be run: missing, empty, truncated, unknown op."""
+    """A model is missing, empty, truncated or no ONNX, or it can't be run: an unknown operator, unfitting inputs."""
 
     def __init__(self, model: str, reason: str) -> None:
         self.model = model
@@ -25,7 +25,7 @@ class InvalidModelError(CostError):
 
 
 class UnknownShapeError(CostError):
-    """An exact cost needs the shape of a value, and the graph doesn't settle it."""
+    """A cost depends on the shape of a value that the graph leaves open."""
 
 
 class DeviceError(CostError):
@@ -33,15 +33,15 @@ class DeviceError(CostError):
 
 
 class TimerError(CostError):
-    """What runs models under the clock can't be started or reached, or ended in the middle."""
+    """A timer can't be started or reached, or ended in the middle."""
 
 
 class MixedEnvironmentsError(CostError):
-    """Measurements of different environments, which can't be compared or put together."""
+    """Measurements belong to different environments, so they can't be compared or combined."""
 
 
 class ObjectiveUnavailableError(CostError):
-    """The device can't give an objective that was asked for."""
+    """A device can't measure an objective of the search."""
 
     def __init__(self, objective: str, device: str, reason: str) -> None:
         self.objective = objective
@@ -51,7 +51,7 @@ class ObjectiveUnavailableError(CostError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """One sentence on an unknown name: what was found, what is valid, and the nearest match."""
+    """A sentence on an unknown name: the name, the nearest match, and all valid names."""
     names = sorted(valid)
     nearest = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""

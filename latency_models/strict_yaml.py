@@ -1,4 +1,4 @@
-"""YAML files that people write, read strictly: one sentence for each way in which a file can't be read."""
+"""A strict reader of YAML files that people write, with one sentence for each way in which reading fails."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ if TYPE_CHECKING:
 
 
 class UnreadableYamlError(CostError):
-    """A file that isn't there, can't be read, or is no YAML; says so without the file's name."""
+    """A file is missing, unreadable, or no YAML; the message leaves out the file's name."""
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that is given twice is a mistake."""
+    """A loader of safe YAML that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node.
-
-        Raises:
-            ConstructorError: a key is given twice.
-        """
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -39,10 +34,10 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, loader: type[StrictLoader] = StrictLoader) -> object:
-    """The document of a file.
+    """The document in a YAML file.
 
     Raises:
-        UnreadableYamlError: it can't be read; its cause is what Python or the YAML reader raised.
+        UnreadableYamlError: the file can't be read; its cause is the error of Python or of the YAML reader.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - a SafeLoader

@@ -1,4 +1,4 @@
-"""All that runs under the clock, in one file that needs nothing but Python 3.9, numpy and onnxruntime.
+"""The program that runs models under the clock: one file that needs only Python 3.9, numpy and onnxruntime.
 
 It runs in three places: imported; as a fresh worker process (`python timer.py`); on another host, to which it is sent
 over ssh. The latter two serve requests over their standard input and output, as frames: the length of a header, the
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 PROTOCOL = 1
-"""The version of requests and answers: both ends have to have the same."""
+"""The version of requests and answers, which has to be the same at both ends."""
 MAGIC = b"\x01hwnas timer\x02"
-"""What comes before the first answer: a login shell may have printed something before."""
+"""The bytes before the first answer; a login shell may print something before them."""
 CPU_PROVIDER = "CPUExecutionProvider"
 
 # From 1.29 on ONNX Runtime reports its use to its maker unless told otherwise before it is first imported: a thread and
@@ -39,6 +39,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LENGTH = struct.Struct("<I")
 _LONGEST_HEADER = 1 << 24
+_LONGEST_LINE = 300
 _SEED = 20240229
 _QUIET = 3  # ONNX Runtime's log level: errors only
 _KILL, _PR_SET_PDEATHSIG = 9, 1
@@ -57,7 +58,7 @@ _SMALLEST_MODEL = bytes.fromhex(
 
 
 class RefusedError(Exception):
-    """What can't be done: because of the "model", of the "device" and its settings, or of the "timer" itself."""
+    """A refused request; its `kind` is the cause: the "model", the "device" and its settings, or the "timer" itself."""
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
@@ -69,17 +70,16 @@ class RefusedError(Exception):
 
 
 def stays_in_thread(provider: str, threads: int) -> bool:
-    """Whether a run does all its work in the thread that asks for it, and that thread can be timed."""
+    """Whether a run does all its work in the calling thread, whose processor time can be read."""
     # Elsewhere than on POSIX systems the clock of a thread moves in steps of many milliseconds.
     return os.name == "posix" and provider == CPU_PROVIDER and threads == 1
 
 
 def burst(run: Callable[[], object], runs: int, *, in_thread: bool) -> np.ndarray:
-    """Run `runs` times; (2, runs) times in ns: by the wall, and without interruptions (`in_thread` only).
+    """Run `runs` times and return an int64 array (2, runs) in ns: wall times and undisturbed times.
 
-    A run that another process interrupts takes longer by the clock on the wall; the thread's processor time leaves
-    the interruption out, but asking for it takes a moment of its own. The shorter of the two is the time of the run
-    alone in either case.
+    An interruption by another process lengthens the wall time. The thread's processor time leaves it out, but reading
+    it takes a moment. The shorter of the two is the undisturbed time; without `in_thread` it is the wall time.
     """
     import numpy as np
 
@@ -106,9 +106,9 @@ def burst(run: Callable[[], object], runs: int, *, in_thread: bool) -> np.ndarra
 def alternate(
     calls: Sequence[Callable[[], object]], runs: Sequence[int], rounds: int, *, in_thread: bool
 ) -> tuple[list[np.ndarray], float]:
-    """`rounds` times a burst of each call in turn.
+    """Run a burst of each call in turn, `rounds` times.
 
-    The times, one int64 (rounds, 2, runs) array in ns a call as from `burst`, and this thread's share of a core.
+    Returns one int64 array (rounds, 2, runs) in ns a call, as from `burst`, and this thread's share of a core.
     """
     import numpy as np
 
@@ -132,10 +132,10 @@ def alternate(
 
 
 class Session:
-    """A loaded model with its inputs, run once so that it is known to run.
+    """A loaded model with its inputs, run once as a check.
 
-    `model` is the path of a file or its bytes. `feed` are the arrays to feed by name; without them every input is made
-    up. Raises RefusedError for a model that can't be loaded or run, and for a provider that can't be used.
+    `model` is the path of a file or its bytes. `feed` are input arrays by name; without them inputs are made up.
+    Raises RefusedError for a model that can't be loaded or run, and for a provider that can't be used.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Session:
         self.feed = dict(feed) if feed is not None else _made_up_feed(self._session.get_inputs(), batch_size)
         refusals: tuple[type[Exception], ...] = (ValueError, *runtime_errors())
         started = time.perf_counter()
-        # An op may load and yet refuse its input: better known here than under the clock.
+        # An operator may load and yet refuse its input: better now than under the clock.
         try:
             self.run()
         except refusals as error:
@@ -181,7 +181,7 @@ def check_provider(provider: str) -> None:
 
 
 def session_options(threads: int) -> Any:
-    """ONNX Runtime's options of every session that is timed."""
+    """ONNX Runtime's options for every timed session."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -194,7 +194,7 @@ def session_options(threads: int) -> Any:
 
 
 def providers(provider: str, options: Mapping[str, str]) -> list[Any]:
-    """The device's provider with its options, and the CPU's for the ops that it lacks."""
+    """The device's provider with its options, and the CPU's for the operators that it lacks."""
     own = (provider, dict(options)) if options else provider
     return [own] if provider == CPU_PROVIDER else [own, CPU_PROVIDER]
 
@@ -246,7 +246,7 @@ def _unusable(provider: str, why: str) -> NoReturn:
 
 
 def _made_up_feed(declared: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
-    """Floats in [0, 1) from a fixed seed, zeros for all else."""
+    """Made-up inputs by name: floats in [0, 1) from a fixed seed, zeros for other types."""
     import numpy as np
 
     shapes = batch_sizes({each.name: each.shape for each in declared}, batch_size)
@@ -255,7 +255,7 @@ def _made_up_feed(declared: Sequence[Any], batch_size: int) -> dict[str, np.ndar
 
 
 def made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """An array for an input of ONNX Runtime's type `kind`; raises RefusedError for a type that isn't known."""
+    """An array for an input of ONNX Runtime's type `kind`. Raises RefusedError for an unknown type."""
     import numpy as np
 
     if kind not in _DTYPES:
@@ -267,10 +267,10 @@ def made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -
 
 
 def batch_sizes(declared: Mapping[str, Sequence[int | str | None]], batch_size: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of the inputs, each declared with sizes and names (None: open, unnamed), at `batch_size`.
+    """The shapes of the inputs at `batch_size`, from declared sizes and names (None: open and unnamed).
 
-    The batch is the first dimension where it is open, and any other that goes by its name. Raises RefusedError where
-    another dimension is open, or every first dimension is fixed at another size than a `batch_size` above 1.
+    The batch is the first dimension where it is open, and any other of the same name. Raises RefusedError where
+    another dimension is open, or where all first dimensions are fixed and none at a `batch_size` above 1.
     """
     firsts = [shape[0] for shape in declared.values() if shape]
     # A file that fixes its batch can't be run with another one; 1 is the default, which nobody asked for.
@@ -291,20 +291,20 @@ def batch_sizes(declared: Mapping[str, Sequence[int | str | None]], batch_size: 
     return sizes
 
 
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An error's message as one line."""
+def one_line(error: BaseException) -> str:
+    """An error's message as one line of at most 300 characters."""
     text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
 
 
 # ---- the machine
 
 
 def facts() -> dict[str, Any]:
-    """What this machine is and what is installed on it; `load` is the 1-minute load average, None where there is none.
+    """The facts of this machine that a time depends on: hardware, software, load.
 
-    `cpu_flags_digest` stands for the instruction sets, which choose ONNX Runtime's kernels; `gpus` are the models of
-    the NVIDIA GPUs that the driver lists.
+    `cpu_flags_digest` stands for the instruction sets, which choose ONNX Runtime's kernels. `gpus` are the models of
+    the NVIDIA GPUs that the driver lists. `load` is the 1-minute load average, None where the system keeps none.
     """
     return {
         **_lasting_facts(),
@@ -334,7 +334,7 @@ def _lasting_facts() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -384,7 +384,7 @@ def _gpus() -> list[str]:
 
 
 def _read(path: str) -> str:
-    """A small file of the system's, or why it can't be had."""
+    """The text of a small system file, or the reason why it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read().strip()
@@ -406,7 +406,7 @@ def write_frame(stream: BinaryIO, header: Mapping[str, Any], parts: Sequence[byt
 
 
 def read_frame(stream: BinaryIO, longest_part: int = 1 << 33) -> tuple[dict[str, Any], list[bytes]] | None:
-    """The next request or answer; None where the stream ends. Raises ValueError for what is no frame."""
+    """The next request or answer; None at the stream's end. Raises ValueError for bytes that are no frame."""
     length = stream.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
@@ -426,7 +426,7 @@ def read_frame(stream: BinaryIO, longest_part: int = 1 << 33) -> tuple[dict[str,
 
 
 class _Server:
-    """Answers requests: the device's settings first, then models and their runs."""
+    """The sessions of one caller, who first sends the device's settings, then models and runs of them."""
 
     def __init__(self) -> None:
         self._settings: dict[str, Any] = {}
@@ -435,9 +435,8 @@ class _Server:
 
     def answer(self, request: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[memoryview]]:
         """The answer's header and parts. Raises RefusedError."""
-        name = request.pop("do")
-        found: tuple[dict[str, Any], list[memoryview]] = getattr(self, f"_do_{name}")(parts, **request)
-        return found
+        handler: Callable[..., tuple[dict[str, Any], list[memoryview]]] = getattr(self, f"_do_{request.pop('do')}")
+        return handler(parts, **request)
 
     def _do_open(
         self, parts: list[bytes], threads: int, provider: str, provider_options: dict[str, str]
@@ -483,7 +482,7 @@ class _Server:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    """Say hello and answer requests until they end."""
+    """Write a hello, then answer requests until they end."""
     server = _Server()
     hello = {"protocol": PROTOCOL, "python": platform.python_version(), "executable": sys.executable}
     sink.write(MAGIC)
@@ -495,13 +494,13 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             answer, parts = server.answer(*request)
         except RefusedError as refused:
             answer = {"refused": refused.kind, "reason": refused.reason}
-        except Exception as error:  # the caller is told; out of memory, say, ends one request, not the timer
+        except Exception as error:  # lack of memory, say, ends one request and not the timer
             answer = {"refused": "timer", "reason": f"{type(error).__name__}: {one_line(error)}"}
         write_frame(sink, answer, parts)
 
 
 def _missing() -> str | None:
-    """The package that can't be imported, with the reason."""
+    """The package that can't be imported, with the reason; None where all can."""
     for name in ("numpy", "onnxruntime"):
         try:
             __import__(name)
@@ -511,7 +510,7 @@ def _missing() -> str | None:
 
 
 def main(parent: int | None = None) -> None:
-    """Serve over standard input and output; what libraries print goes to standard error instead."""
+    """Serve over standard input and output; the prints of libraries go to standard error instead."""
     _die_with(parent)
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -521,13 +520,13 @@ def main(parent: int | None = None) -> None:
         serve(source, sink)
         sink.close()
     except BrokenPipeError:
-        pass  # nobody listens any more
+        pass  # the caller is gone
     # Providers have been seen to crash while a process takes itself apart.
     os._exit(0)
 
 
 def _die_with(parent: int | None) -> None:
-    """Have the kernel end this process with its parent, which is `parent` unless it is gone already."""
+    """Let the kernel end this process with its parent; end it now where `parent` is gone already."""
     if sys.platform != "linux" or parent == 0:
         return
     import ctypes

@@ -1,4 +1,4 @@
-"""Devices: hardware, runtime and settings that a model is timed with."""
+"""Devices: the hardware, runtime and settings that a model runs with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """One row of the table of devices: ONNX Runtime's execution provider, and a line for people."""
+    """A built-in device: ONNX Runtime's execution provider and a description."""
 
     provider: str
     description: str
@@ -22,7 +22,7 @@ DEVICES: dict[str, DeviceSpec] = {
     "cpu": DeviceSpec(CPU_PROVIDER, "this machine's CPU through ONNX Runtime"),
     "cuda": DeviceSpec(CUDA_PROVIDER, "an NVIDIA GPU through ONNX Runtime's CUDA provider, or else through torch"),
 }
-"""The built-in devices. A file of one's own (`latency_models.devices.device_file`) names all others."""
+"""The built-in devices; all others stand in the user's file (`latency_models.devices.device_file`)."""
 
 PRECISIONS = ("fp32", "int8")
 
@@ -35,7 +35,7 @@ class Device:
         runtime: "onnxruntime", or "torch" for an NVIDIA GPU without ONNX Runtime's CUDA provider.
         provider: ONNX Runtime's execution provider; "" for torch.
         provider_options: the provider's own options, as ONNX Runtime spells them.
-        precision: what is run, fp32 or int8. Nothing here quantises: whoever hands over a model prepares it.
+        precision: of the models, fp32 or int8. Nothing here quantises: int8 models come from the caller.
         host: an ssh destination (user@host, or a Host of ssh's config); None is this machine.
         ssh_options: put before the destination on ssh's command line, e.g. ("-p", "2222").
         python: the interpreter on `host`.
@@ -53,7 +53,7 @@ class Device:
     python: str = "python3"
 
     def as_dict(self) -> dict[str, object]:
-        """The settings as JSON takes them: the name and the numbers always, the rest where the name doesn't say it."""
+        """The device for JSON: the name and the numbers always, other settings where the name doesn't imply them."""
         document: dict[str, object] = {
             "name": self.name,
             "threads": self.threads,

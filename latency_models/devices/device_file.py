@@ -1,4 +1,4 @@
-"""A user's own devices: a YAML file of definitions, read strictly.
+"""The user's own devices: a YAML file of definitions, read strictly.
 
     devices:
       raspberry:
@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class DeviceDefinition(BaseModel):
-    """Where and with what a device runs; what is left out is ONNX Runtime's CPU provider on this machine."""
+    """A device's runtime, provider and host; the defaults are ONNX Runtime's CPU provider on this machine."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -53,7 +53,7 @@ class DeviceDefinition(BaseModel):
     @field_validator("provider_options", mode="before")
     @classmethod
     def _options_as_text(cls, values: object) -> object:
-        """ONNX Runtime takes text for every option; YAML reads `device_id: 1` as a number."""
+        """Turn numbers into text, which ONNX Runtime takes; YAML reads `device_id: 1` as a number."""
         if not isinstance(values, dict):
             return values
         return {key: str(value) if isinstance(value, (bool, int, float)) else value for key, value in values.items()}
@@ -61,7 +61,7 @@ class DeviceDefinition(BaseModel):
     @field_validator("ssh_options", mode="before")
     @classmethod
     def _numbers_as_text(cls, values: object) -> object:
-        """YAML reads the port in `[-p, 2222]` as a number."""
+        """Turn numbers into text; YAML reads the port in `[-p, 2222]` as a number."""
         if not isinstance(values, list):
             return values
         return [str(value) if type(value) is int else value for value in values]
@@ -85,22 +85,22 @@ class DeviceDefinition(BaseModel):
                     )
         return self
 
-    def runs_with(self) -> tuple[str, str]:
-        """Runtime and provider, as `Device` has them."""
+    def runtime_and_provider(self) -> tuple[str, str]:
+        """The runtime and the provider, as in `Device`."""
         if self.runtime == TORCH:
             return TORCH, ""
         return ONNXRUNTIME, self.provider or CPU_PROVIDER
 
-    def whereabouts(self) -> dict[str, Any]:
-        """The other fields of `Device` that a definition settles."""
+    def device_fields(self) -> dict[str, Any]:
+        """The other fields of `Device` that the definition sets."""
         fields: dict[str, Any] = {"provider_options": tuple((self.provider_options or {}).items())}
         if self.host is not None:
             fields.update(host=self.host, ssh_options=tuple(self.ssh_options or ()), python=self.python or "python3")
         return fields
 
-    def written_out(self) -> dict[str, Any]:
-        """The keys of this definition with its defaults, so that it needs no file to be read again."""
-        runtime, provider = self.runs_with()
+    def explicit(self) -> dict[str, Any]:
+        """The keys of this definition with its defaults: they define the same device without the file."""
+        runtime, provider = self.runtime_and_provider()
         fields: dict[str, Any] = {"runtime": runtime}
         if provider:
             fields["provider"] = provider
@@ -112,32 +112,32 @@ class DeviceDefinition(BaseModel):
 
 
 class DefinedDevice(DeviceDefinition):
-    """A device of a file: its definition, and the settings that it has unless others are asked for."""
+    """A device of the user's file: its definition and its default settings."""
 
     threads: Count | None = None
     batch_size: Count | None = None
     precision: Literal["fp32", "int8"] | None = None
 
     def settings(self) -> dict[str, Any]:
-        """The settings that the file gives."""
+        """The settings that the file has for the device."""
         found = {"threads": self.threads, "batch_size": self.batch_size, "precision": self.precision}
         return {key: value for key, value in found.items() if value is not None}
 
     @property
     def description(self) -> str:
-        """One line for people."""
-        runtime, provider = self.runs_with()
+        """A line on the device for people."""
+        runtime, provider = self.runtime_and_provider()
         what = "an NVIDIA GPU through torch" if runtime == TORCH else f"ONNX Runtime's {provider}"
         return what if self.host is None else f"{what} on {self.host}, over ssh"
 
 
 def files() -> tuple[Path, Path]:
-    """Where the file is looked for, the first place first."""
+    """The places of the file of devices, in order of precedence."""
     return Path(FILE_NAME), platformdirs.user_config_path("hwnas") / FILE_NAME
 
 
 def defined_devices() -> dict[str, DefinedDevice]:
-    """All devices of the user's files; where both define a name, the current directory's file is right.
+    """All devices of the user's files; where both define a name, the current directory's file wins.
 
     Raises:
         DeviceError: a file that can't be read, or a mistake in one.
@@ -147,7 +147,7 @@ def defined_devices() -> dict[str, DefinedDevice]:
 
 
 def users_devices() -> dict[str, DefinedDevice]:
-    """The devices of the user's config folder alone: a current directory may hold what a stranger made.
+    """The devices of the user's config folder alone, since a current directory may hold a stranger's files.
 
     Raises:
         DeviceError: the file can't be read, or there is a mistake in it.
@@ -163,7 +163,7 @@ def defined_device(name: str) -> DefinedDevice:
     """The device of that name in the user's files.
 
     Raises:
-        DeviceError: there is none, or a mistake in a file.
+        DeviceError: no device has this name, or a file has a mistake.
     """
     found = defined_devices()
     if name not in found:
@@ -178,7 +178,7 @@ def read_devices(path: Path) -> dict[str, DefinedDevice]:
     """The devices of one file.
 
     Raises:
-        DeviceError: it can't be read, or one sentence with file, device, key, what was found and what is valid.
+        DeviceError: a file that can't be read, or a mistake: its file, device and key, the value, and valid ones.
     """
     try:
         document = read_yaml(path)
@@ -217,7 +217,7 @@ def _read_device(name: str, value: object, path: Path) -> DefinedDevice:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    """What is wrong with one key of a device: what was found, what is valid."""
+    """A sentence on a mistake in one key of a device: the value, and valid ones."""
     key = ".".join(str(part) for part in error["loc"])
     found = error.get("input")
     match error["type"]:

@@ -1,4 +1,4 @@
-"""What a measurement was taken on: a number without it is not a measurement."""
+"""The environment of a measurement: times of different environments must not be compared."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from latency_models.devices.device import Device
 
-# How busy the machine was, and what doesn't decide how fast a model runs.
+# The load, and facts that don't decide a model's speed.
 _NOT_IN_FINGERPRINT = ("load_at_start", "python", "cores")
 _TORCH = "torch"
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Hardware, software and settings of a measurement, of the machine that the model ran on.
+    """Hardware, software and settings of a measurement, on the machine that the model ran on.
 
-    `load_at_start` is the 1-minute load average; `gpu` the NVIDIA GPU's model where the device isn't the CPU alone;
-    `torch` its version where that is what ran the model.
+    `load_at_start` is the 1-minute load average; `gpu` the NVIDIA GPU's model, None for the CPU provider; `torch` its
+    version, None where ONNX Runtime ran the model.
     """
 
     cpu_model: str
@@ -48,24 +48,24 @@ class Environment:
     platform: str
 
     def as_dict(self) -> dict[str, object]:
-        """All fields and the fingerprint, as JSON takes them."""
+        """The fields and the fingerprint for JSON."""
         return {**asdict(self), "provider_options": dict(self.provider_options), "fingerprint": self.fingerprint}
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all that decides speed: the machine's kind, not its name, and neither load nor batch."""
+        """A digest (16 hex digits) of all fields that decide speed; the load and the batch size are not among them."""
         deciding = {key: value for key, value in asdict(self).items() if key not in _NOT_IN_FINGERPRINT}
         deciding["provider_options"] = sorted(self.provider_options)
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def capture(device: Device) -> Environment:
-    """The environment of a measurement on `device` in this process or another one of this machine, from now on."""
+    """The environment of measurements on `device`, on this machine, from now on."""
     return environment_of(timer.facts(), device)
 
 
 def environment_of(facts: Mapping[str, Any], device: Device) -> Environment:
-    """The environment of a measurement on `device`; `facts` are `Timer.facts()` of the machine that models run on."""
+    """The environment of measurements on `device`, from the `Timer.facts()` of the machine that models run on."""
     gpus = facts["gpus"]
     index = dict(device.provider_options).get("device_id", "0")
     gpu = gpus[int(index)] if index.isdigit() and int(index) < len(gpus) else ", ".join(gpus)

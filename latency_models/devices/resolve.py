@@ -1,9 +1,10 @@
-"""From a name and settings to a device that this machine can use."""
+"""Resolution of a device's name and settings into a device that this machine can use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latency_models.devices.device import CPU_PROVIDER, CUDA_PROVIDER, DEVICES, ONNXRUNTIME, PRECISIONS, TORCH, Device
 from latency_models.devices.environment import usable_cores
 from latency_models.errors import DeviceError, unknown_name
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from latency_models.devices.device_file import DeviceDefinition
-from latency_models.devices.device import CPU_PROVIDER, CUDA_PROVIDER, DEVICES, ONNXRUNTIME, PRECISIONS, TORCH, Device
 
 
 def installed_providers() -> tuple[str, ...]:
@@ -31,11 +31,11 @@ def resolve_device(
     """The device of that name with these settings.
 
     Args:
-        name: a built-in, one of the user's file of devices, or any other name with its `definition`.
-        threads: of one inference; None takes the file's, where that gives one, or else 1.
+        name: a built-in, a device of the user's file, or any other name with its `definition`.
+        threads: of one inference; None takes the file's, if it has one, or else 1.
         batch_size: likewise.
         precision: likewise, or else fp32.
-        definition: of a device that stands in no file.
+        definition: of a device that is in no file.
 
     Raises:
         DeviceError: an unknown name or precision, a count below 1, more threads than this machine has, a
@@ -52,7 +52,7 @@ def resolve_device(
     elif definition is not None:
         raise DeviceError(f"device {name!r} is a built-in and can't be defined anew; give it a name of its own")
     settings.update({key: value for key, value in given.items() if value is not None})
-    runtime, provider = _runtime_of(name) if definition is None else definition.runs_with()
+    runtime, provider = _runtime_of(name) if definition is None else definition.runtime_and_provider()
     device = Device(
         name=name,
         runtime=runtime,
@@ -60,7 +60,7 @@ def resolve_device(
         threads=_count(name, "threads", settings["threads"]),
         batch_size=_count(name, "batch_size", settings["batch_size"]),
         precision=_precision(settings["precision"]),
-        **({} if definition is None else definition.whereabouts()),
+        **({} if definition is None else definition.device_fields()),
     )
     if device.host is None:
         _check_here(device)
@@ -80,7 +80,7 @@ def _precision(value: object) -> str:
 
 
 def _runtime_of(name: str) -> tuple[str, str]:
-    """Runtime and provider of a built-in: a GPU is reached through torch where ONNX Runtime can't."""
+    """The runtime and provider of a built-in; a GPU is used through torch where ONNX Runtime can't."""
     provider = DEVICES[name].provider
     if provider != CUDA_PROVIDER or provider in installed_providers():
         return ONNXRUNTIME, provider
@@ -93,7 +93,7 @@ def _runtime_of(name: str) -> tuple[str, str]:
 
 
 def missing_torch_gpu() -> str | None:
-    """Why torch can't run a model on a GPU here; None where it can."""
+    """The reason why torch can't run a model on a GPU here; None where it can."""
     try:
         import torch
     except ImportError as error:
@@ -106,7 +106,7 @@ def missing_torch_gpu() -> str | None:
 
 
 def _check_here(device: Device) -> None:
-    """Raise DeviceError for what this machine doesn't have."""
+    """Raise DeviceError for a setting that this machine can't meet."""
     if device.threads > usable_cores():
         raise DeviceError(
             f"device {device.name!r}: threads is {device.threads}, but this machine has {usable_cores()} cores for it"
@@ -124,7 +124,7 @@ def _check_here(device: Device) -> None:
 
 
 def _not_installed(provider: str) -> str:
-    """Whether the provider is another build's, or nobody's at all."""
+    """A clause on a missing provider: it belongs to another build, or it is unknown to ONNX Runtime."""
     import onnxruntime
 
     known: Iterable[str] = onnxruntime.get_all_providers()

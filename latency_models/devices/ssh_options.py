@@ -1,4 +1,4 @@
-"""Which options a user may hand to ssh: all but those that let a host go unrecognised."""
+"""The check of a user's options for ssh: none may let a host go unrecognised."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NOT_A_SESSION = {
 
 
 def refusal(options: Sequence[str]) -> str | None:
-    """Why these options for ssh are refused, or None.
+    """The reason why these options for ssh are refused; None where they are accepted.
 
-    They have to be options, so that none is taken for the destination; they must leave the command that is sent
-    with its input and output; and the host's key has to be checked against one that is remembered.
+    All of them have to be options, so that none passes for the destination; the command that is sent must keep its
+    input and output; and the host's key has to be checked against a known one.
     """
     try:
         pairs, rest = getopt.getopt(list(options), _FLAGS)

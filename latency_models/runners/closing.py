@@ -1,4 +1,4 @@
-"""What holds a process, a session or memory, and gives it back at the end of a `with`."""
+"""The base of objects that hold a process, a session or memory until they are closed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """A context manager that closes itself. This base holds nothing."""
+    """A context manager that closes itself at the end of a `with`. This base holds nothing."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Free the process, session or memory that is held."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""How a model is run in this process: the one thing that its users need to know of a runtime."""
+"""The interface of runners, which run one model in this process, and the one for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 class Runner(Closing, ABC):
     """One model, loaded and fed, ready to be run again and again.
 
-    The order of calls: the constructor loads the model and fixes its inputs; `run()` makes one inference,
-    any number of times, and returns when the result is there; `close()` frees what was held, and no `run()`
-    follows. A runner is a context manager that closes itself. The clock is the caller's: `run()` does
-    nothing but run.
+    The order of calls: the constructor loads the model and fixes its inputs; `run()` makes one inference, any number
+    of times, and returns when the result is there; `close()` frees the session, and no `run()` follows. A runner is a
+    context manager that closes itself. It reads no clock: that is the caller's.
     """
 
     @property
@@ -39,11 +38,11 @@ class Runner(Closing, ABC):
 
 
 class OnnxRuntimeRunner(Runner):
-    """Runs a model with ONNX Runtime in this process: `latency_models.timer.Session`, as every timer runs it.
+    """A model in ONNX Runtime in this process, in the same `latency_models.timer.Session` as every timer uses.
 
-    `model` is a file or its bytes (a file where the weights are beside it). `inputs` are the arrays to feed
-    by name; without them every input is made up: floats in [0, 1) from a fixed seed, zeros for all else, an
-    open first dimension set to the device's batch size.
+    `model` is a file or its bytes (a file where the weights are beside it). `inputs` are input arrays by name; without
+    them inputs are made up: floats in [0, 1) from a fixed seed, zeros for other types, the device's batch size for an
+    open first dimension.
 
     Raises:
         InvalidModelError: no loadable model, or one that can't be run with these inputs.
@@ -60,21 +59,18 @@ class OnnxRuntimeRunner(Runner):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs, in the model's order."""
         return self._input_names
 
     def run(self) -> None:
-        """Make one inference; its outputs are dropped."""
         assert self._session is not None
         self._session.run()
 
     def close(self) -> None:
-        """Free the session."""
         self._session = None
 
 
 def user_error(refused: timer.RefusedError, model: bytes | Path, device: Device) -> CostError:
-    """The error for the user of what a timer refused."""
+    """The error for the user when a timer refused a model, a device or a request."""
     if refused.kind == "model":
         return InvalidModelError(model_label(model), refused.reason)
     place = f"device {device.name!r}" + (f" on {device.host}" if device.host is not None else "")
@@ -84,10 +80,10 @@ def user_error(refused: timer.RefusedError, model: bytes | Path, device: Device)
 
 
 def session(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None) -> timer.Session:
-    """A model in ONNX Runtime on `device`, fed with `inputs` or with what is made up.
+    """A session of ONNX Runtime on `device`, fed with `inputs` or with made-up ones.
 
     Raises:
-        RefusedError: of `latency_models.timer`; see `user_error`.
+        RefusedError: the model or the device can't be used; `user_error` makes the user's error of it.
     """
     return timer.Session(
         model if isinstance(model, bytes) else str(model),
@@ -100,10 +96,10 @@ def session(model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray
 
 
 def session_options(device: Device) -> object:
-    """ONNX Runtime's options of a session on `device`, as it is timed."""
+    """ONNX Runtime's options for a timed session on `device`."""
     return timer.session_options(device.threads)
 
 
 def providers(device: Device) -> list[object]:
-    """The device's provider with its options, and the CPU's for the ops that it lacks."""
+    """The device's provider with its options, and the CPU's for the operators that it lacks."""
     return timer.providers(device.provider, dict(device.provider_options))

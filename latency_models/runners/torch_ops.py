@@ -1,7 +1,7 @@
-"""ONNX's operators in torch, as far as convolutional classifiers use them: a table op_type → function.
+"""The ONNX operators of convolutional classifiers in torch: a table from op_type to function.
 
-A function takes the inputs (None in place of one that is left out) and the attributes, and answers with the
-output or a tuple of outputs. The attribute "opset" is the file's version of the standard.
+A function takes the inputs (None for an optional one that is left out) and the attributes, and returns the output or a
+tuple of outputs. The attribute "opset" is the file's version of the standard.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def _div(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _given(inputs: Inputs, at: int) -> Tensor | None:
-    """An input that may be left out."""
+    """An optional input; None where it is left out."""
     return inputs[at] if at < len(inputs) else None
 
 
 def _ints(inputs: Inputs, at: int, attributes: Attributes, name: str) -> list[int] | None:
-    """Whole numbers that newer versions of an operator take as an input and older ones as an attribute."""
+    """The whole numbers that are an input in newer versions of an operator and an attribute in older ones."""
     if (tensor := _given(inputs, at)) is not None:
         return [int(value) for value in tensor.tolist()]
     return list(attributes[name]) if name in attributes else None
@@ -155,7 +155,7 @@ def _gemm(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
-    """One number an entry of `axis`, so that it broadcasts against x."""
+    """The values, one an entry of `axis`, in a shape that broadcasts against x."""
     if values.numel() == 1:
         return values.reshape(())
     return values.reshape([-1 if at == axis % x.ndim else 1 for at in range(x.ndim)])
@@ -260,8 +260,7 @@ def _shape(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """The attribute `value` is a tensor of one number."""
-    value: Tensor = attributes.get("value", torch.zeros(1))
+    value: Tensor = attributes.get("value", torch.zeros(1))  # of one number
     return value.expand(inputs[0].tolist()).clone()
 
 
@@ -353,4 +352,4 @@ READ_ON_THE_HOST = frozenset(
     {"Expand", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Slice", "Split", "Squeeze",
      "Unsqueeze"}
 )  # fmt: skip
-"""Operators whose whole-number inputs are shapes, axes or pads: read by the program, so they stay off the GPU."""
+"""Operators whose whole-number inputs are shapes, axes or pads, which the program reads; these stay off the GPU."""

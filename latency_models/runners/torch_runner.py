@@ -1,4 +1,4 @@
-"""Runs an ONNX model's graph with torch: for a GPU that ONNX Runtime, as it is installed, can't reach."""
+"""A runner for ONNX models in torch, for a GPU that the installed ONNX Runtime can't use."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CONSTANTS = ("value", "value_float", "value_floats", "value_int", "value_ints")
 
 
 class TorchRunner(Runner):
-    """Runs a model operator by operator, as torch without a compiler would.
+    """A model that torch runs operator by operator, without a compiler.
 
-    `inputs` are the arrays to feed by name; without them every input is made up: floats in [0, 1) from a fixed
-    seed, zeros for all else, an open first dimension set to the device's batch size. An inference copies its inputs
-    to the GPU and its results back, as ONNX Runtime's does; `device_ns` is the graph's time alone. Convolutions
-    use TF32 where the GPU has it, which is torch's default and ONNX Runtime's.
+    `inputs` are input arrays by name; without them inputs are made up: floats in [0, 1) from a fixed seed, zeros for
+    other types, the device's batch size for an open first dimension. An inference copies its inputs to the GPU and its
+    results back, as ONNX Runtime's does; `device_ns` is the graph's time alone. Convolutions use TF32 where the GPU has
+    it, which is torch's default and ONNX Runtime's.
 
     Raises:
         InvalidModelError: no loadable model, an operator that isn't in the table, or one that can't be run with
@@ -54,7 +54,7 @@ class TorchRunner(Runner):
         self._label = model_label(model)
         self._where = torch.device(_with_index(torch_device, device))
         proto = _loaded(model, self._label)
-        self._graph: _Graph | None = _Graph(proto, self._where, self._label)
+        self._graph: TorchGraph | None = TorchGraph(proto, self._where, self._label)
         feed = dict(inputs) if inputs is not None else _made_up(proto, device.batch_size, self._label)
         self._input_names = tuple(info.name for info in real_inputs(proto.graph))
         self._on_gpu = self._where.type == "cuda"
@@ -65,7 +65,6 @@ class TorchRunner(Runner):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs, in the model's order."""
         return self._input_names
 
     @torch.inference_mode()
@@ -93,18 +92,17 @@ class TorchRunner(Runner):
         return tuple(result.numpy() for result in self._results)
 
     def close(self) -> None:
-        """Free the weights, and the GPU's memory that torch keeps in reserve."""
         self._graph = None
         self._feed, self._results = {}, []
         if self._on_gpu:
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # torch keeps the GPU's memory in reserve
 
     def _host_tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor.pin_memory() if self._on_gpu else tensor
 
     def _check_first_run(self) -> None:
-        """An op may load and yet refuse its input: better known here than under the clock."""
+        """Run once, since an operator may load and yet refuse its input."""
         try:
             self.run()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
@@ -145,7 +143,7 @@ def _made_up(proto: onnx.ModelProto, batch_size: int, label: str) -> dict[str, n
 
 @dataclass(frozen=True)
 class _Step:
-    """One node: its function, and the slots that it reads, writes and leaves free; `moved` inputs go to the GPU."""
+    """A node as a function with the slots that it reads, writes and frees; inputs at `moved` are copied to the GPU."""
 
     function: Operator
     attributes: dict[str, Any]
@@ -155,11 +153,11 @@ class _Step:
     freed: tuple[int, ...]
 
 
-class _Graph:
-    """A graph as a list of steps over numbered slots; what depends on no input is computed once.
+class TorchGraph:
+    """A graph as a list of steps over numbered slots; values that depend on no input are computed once.
 
-    Whole numbers (int64) are shapes and positions: they stay in the host's memory, where reading one doesn't wait
-    for the GPU, and what is computed of them alone stays there too.
+    Whole numbers (int64) are shapes and positions. They stay in the host's memory, where reading one doesn't wait for
+    the GPU, and so do the results of steps that read nothing else.
     """
 
     def __init__(self, proto: onnx.ModelProto, where: torch.device, label: str) -> None:
@@ -179,7 +177,7 @@ class _Graph:
         self._template = [self._constants.get(slot) for slot in range(len(self._slot_of))]
 
     def __call__(self, feed: Mapping[str, Tensor]) -> list[Tensor]:
-        """The outputs for these inputs."""
+        """The outputs for these inputs, in the graph's order."""
         values = list(self._template)
         for name, slot in self._inputs.items():
             values[slot] = feed[name]
@@ -208,7 +206,7 @@ class _Graph:
             self._on_host.add(slot)
 
     def _step(self, node: onnx.NodeProto, opset: int) -> _Step | None:
-        """The step that runs a node; None for a node that is done with here and now."""
+        """The step that runs a node; None for a node whose result is a constant."""
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         if node.op_type == "Constant":
             self._keep(node.output[0], _constant(attributes, self._label))
@@ -235,7 +233,7 @@ class _Graph:
         return step
 
     def _placed(self, node: onnx.NodeProto) -> tuple[int | None, ...]:
-        """The slots of a node's inputs; constants are copied now to where it needs them, not at every run."""
+        """The slots of a node's inputs; constants are copied now to the device that needs them, not at every run."""
         slots = [self._slot(name) if name else None for name in node.input]
         if node.op_type in READ_ON_THE_HOST:
             wanted = {at: torch.device("cpu") for at in range(1, len(slots))}
@@ -255,7 +253,7 @@ class _Graph:
         return copy
 
     def _to_move(self, inputs: tuple[int | None, ...]) -> frozenset[int]:
-        """The inputs that have to follow the others to the GPU."""
+        """The positions of inputs on the host that have to follow the others to the GPU."""
         if self._where.type == "cpu" or all(slot is None or slot in self._on_host for slot in inputs):
             return frozenset()
         return frozenset(at for at, slot in enumerate(inputs) if slot in self._on_host)
@@ -274,7 +272,7 @@ class _Graph:
 
 
 def _freeing(steps: list[_Step], kept: set[int]) -> list[_Step]:
-    """The steps, each with the slots that nobody reads after it."""
+    """The steps, each with the slots that no later step reads."""
     read_later: set[int] = set(kept)
     done = []
     for step in reversed(steps):
@@ -301,7 +299,7 @@ def _constant(attributes: Mapping[str, Any], label: str) -> Tensor:
 
 
 def _in_torch(attributes: dict[str, Any], node: onnx.NodeProto, opset: int) -> dict[str, Any]:
-    """The attributes as the table's functions take them."""
+    """The attributes in torch's types, for the functions of `OPERATORS`."""
     values = {key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()}
     if node.op_type == "Cast":
         values["to"] = torch.from_numpy(np.empty(0, helper.tensor_dtype_to_np_dtype(int(attributes["to"])))).dtype

@@ -1,4 +1,4 @@
-"""ONNX's operators that slide a window, in torch: its paddings are richer than torch's own."""
+"""ONNX's convolution, pooling and padding in torch, with paddings that torch's own operators don't have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 def conv(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """Conv in one to three dimensions."""
+    """Run ONNX's Conv in one to three dimensions."""
     x, weight = inputs[0], inputs[1]
     bias = inputs[2] if len(inputs) > 2 else None
     window = list(weight.shape[2:])
@@ -35,7 +35,7 @@ def conv(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def max_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """MaxPool without the positions."""
+    """Run ONNX's MaxPool, without the output of positions."""
     x, window = inputs[0], list(attributes["kernel_shape"])
     begins, ends = _padding(x, window, attributes)
     # torch pads both sides alike, and by half a window at most.
@@ -47,7 +47,7 @@ def max_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def average_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """AveragePool; ValueError with dilations, which torch doesn't have."""
+    """Run ONNX's AveragePool. Raises ValueError for dilations, which torch doesn't have."""
     x, window = inputs[0], list(attributes["kernel_shape"])
     if any(size != 1 for size in _each(attributes, "dilations", window)):
         raise ValueError("AveragePool with dilations")
@@ -64,7 +64,7 @@ def average_pool(inputs: Inputs, attributes: Attributes) -> Tensor:
 
 
 def pad(inputs: Inputs, attributes: Attributes) -> Tensor:
-    """Pad; what isn't constant pads the dimensions after the channels only."""
+    """Run ONNX's Pad; modes other than constant pad only the dimensions after the channels."""
     x = inputs[0]
     pads = [int(size) for size in inputs[1].tolist()] if len(inputs) > 1 else list(attributes["pads"])
     axes = [int(axis) % x.ndim for axis in inputs[3].tolist()] if len(inputs) > 3 else list(range(x.ndim))
@@ -84,13 +84,13 @@ def _each(attributes: Attributes, name: str, window: list[int]) -> list[int]:
 
 
 def _padded(x: Tensor, begins: list[int], ends: list[int], value: float) -> Tensor:
-    """Pad the last dimensions, which torch counts from the last."""
+    """Pad the last dimensions; torch counts them from the last."""
     sizes = [size for begin, end in zip(reversed(begins), reversed(ends), strict=True) for size in (begin, end)]
     return F.pad(x, sizes, value=value)
 
 
 def _padding(x: Tensor, window: list[int], attributes: Attributes) -> tuple[list[int], list[int]]:
-    """Before and after each of the window's dimensions."""
+    """The padding before and after each of the window's dimensions."""
     mode = attributes.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
         pads = list(attributes.get("pads") or [0] * (2 * len(window)))

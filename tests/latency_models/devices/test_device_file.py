@@ -48,12 +48,12 @@ def written(path: Path, text: str) -> Path:
 def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
     found = read_devices(written(tmp_path / "devices.yaml", DEVICES))
     assert list(found) == ["raspberry", "openvino", "two_threads", "plain"]
-    assert found["raspberry"].whereabouts() == {
+    assert found["raspberry"].device_fields() == {
         "provider_options": (), "host": "pi@raspberrypi.local", "ssh_options": ("-p", "2222"), "python": "python3.11",
     }  # fmt: skip
     assert found["raspberry"].settings() == {"threads": 2}
-    assert found["raspberry"].runs_with() == ("onnxruntime", "CPUExecutionProvider")
-    assert found["openvino"].whereabouts()["provider_options"] == (
+    assert found["raspberry"].runtime_and_provider() == ("onnxruntime", "CPUExecutionProvider")
+    assert found["openvino"].device_fields()["provider_options"] == (
         ("device_type", "CPU"), ("num_of_threads", "4"), ("enable", "True"),
     )  # fmt: skip
     assert found["plain"] == DefinedDevice()
@@ -61,10 +61,13 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
 
 def test_what_is_written_out_needs_no_file(tmp_path: Path) -> None:
     for device in read_devices(written(tmp_path / "devices.yaml", DEVICES)).values():
-        again = DefinedDevice(**device.written_out(), **device.settings())
-        assert (again.runs_with(), again.whereabouts()) == (device.runs_with(), device.whereabouts())
+        again = DefinedDevice(**device.explicit(), **device.settings())
+        assert (again.runtime_and_provider(), again.device_fields()) == (
+            device.runtime_and_provider(),
+            device.device_fields(),
+        )
         assert again.settings() == device.settings()
-        assert again.written_out() == device.written_out()
+        assert again.explicit() == device.explicit()
 
 
 def test_descriptions_say_where_a_device_is() -> None:

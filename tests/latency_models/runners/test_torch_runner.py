@@ -15,7 +15,7 @@ from helpers.cost_graphs import model, small_net, value, weight
 from latency_models.devices.device import Device
 from latency_models.errors import InvalidModelError
 from latency_models.runners.torch_ops import OPERATORS
-from latency_models.runners.torch_runner import TorchRunner, _Graph
+from latency_models.runners.torch_runner import TorchGraph, TorchRunner
 from latency_models.timing.timers import InProcessTimer
 
 ort = pytest.importorskip("onnxruntime")
@@ -369,7 +369,7 @@ def on_meta(proto: onnx.ModelProto) -> list[torch.Tensor]:
     where = torch.device("meta")
     feed = {name: torch.from_numpy(array).to(where) for name, array in fed(proto).items()}
     with torch.inference_mode():
-        return _Graph(proto, where, "model")(feed)
+        return TorchGraph(proto, where, "model")(feed)
 
 
 # A constant that has to come back from the device: there is nothing to bring from this one.
