@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
 
+import hwnas
 import pytest
 import typer.main
 
@@ -120,3 +123,24 @@ def test_the_strategy_of_the_first_hour_runs(tmp_path: Path, monkeypatch: pytest
     config = config_of({"name": "my_strategy:HillClimb", "starts": 5}, 20, 0)
     found, _ = search(tmp_path / "journal", config)
     assert len({record.id for record in found}) == len(found) >= 20
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
+def test_calls_of_the_library_fit_its_functions(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(import hwnas.*?)^```", text, re.DOTALL | re.MULTILINE)
+    called = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    calls = [node for node in called if ast.unparse(node.func).startswith("hwnas.")]
+    assert len(calls) >= 4
+    for call in calls:
+        function = getattr(hwnas, ast.unparse(call.func).removeprefix("hwnas."))
+        inspect.signature(function).bind(*call.args, **{str(word.arg): word.value for word in call.keywords})
+
+
+def test_the_library_s_functions_are_listed() -> None:
+    text = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+    for name, words in re.findall(r"^\| `(\w+)\((.*?)\)`", text, re.MULTILINE):
+        parameters = inspect.signature(getattr(hwnas, name)).parameters
+        assert set(re.findall(r"(\w+)=", words)) <= set(parameters), name
+    functions = {name for name in hwnas.__all__ if inspect.isfunction(getattr(hwnas, name))}
+    assert functions <= set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE))
