@@ -1,4 +1,4 @@
-"""What each activation costs beside relu: as torch's exporter writes it, lowered, and both at INT8.
+"""Cost of each activation beside relu: as torch's exporter writes it, lowered, and both at INT8.
 
 A mobile net of 0.6 M parameters with the activation at its 18 sites, shortly trained, one thread; several activations
 are timed in one rotation with the fp32 net of relu, at 32×32 and 224×224. "Plain" is the exporter's file (opset 20,

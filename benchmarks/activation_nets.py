@@ -1,4 +1,4 @@
-"""What the benchmarks of activations share: small networks with one activation at all sites, shortly trained."""
+"""Parts that the benchmarks of activations share: small networks with one activation at all sites, shortly trained."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _net(
 
 
 def learned(network: nn.Module, activation: str) -> Iterator[nn.Parameter]:
-    """The parameters of its activations."""
+    """The parameters of a network's activations."""
     kind = type(activations.create(activation, 1))
     for module in network.modules():
         if type(module) is kind:
@@ -116,7 +116,7 @@ def learned(network: nn.Module, activation: str) -> Iterator[nn.Parameter]:
 
 
 def trained(network: nn.Module, activation: str, channels: int, root: Path, steps: int) -> nn.Module:
-    """Train it shortly, in place; what its activations learn starts elsewhere than usual, in each channel."""
+    """Train a network shortly, in place; its activations' parameters start off their usual values, in each channel."""
     with torch.no_grad():
         for parameter in learned(network, activation):
             parameter.mul_(torch.empty_like(parameter).uniform_(0.9, 1.1))
@@ -175,7 +175,7 @@ def plain_export(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelP
 
 
 def forms_given(texts: Sequence[str]) -> dict[str, str]:
-    """Options `FAMILY=NAME` as `lowering.lower` takes them.
+    """Parse options `FAMILY=NAME` as `lowering.lower` takes them.
 
     Raises:
         argparse.ArgumentTypeError: no such family, or none of its forms has that name.
@@ -199,7 +199,7 @@ def top1(logits: np.ndarray) -> Any:
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
-    """A parser with what both scripts take."""
+    """A parser with the options of both scripts."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--root", type=Path, default=SHARED / "data", help="where FashionMNIST/ lies (%(default)s)")
     parser.add_argument("--activations", nargs="+", default=list(activations.names()), help="(default: all)")
@@ -213,6 +213,6 @@ def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def write_rows(path: Path | None, rows: dict[str, dict[str, Any]]) -> None:
-    """Keep what was found, where a file was named."""
+    """Write the rows to a file, where one was named."""
     if path:
         path.write_text(json.dumps(rows, indent=1) + "\n")

@@ -71,7 +71,7 @@ class Parity:
 
     @property
     def good(self) -> bool:
-        """Whether all of it is as it should be."""
+        """Whether every difference is allowed."""
         differences = self.difference, self.quick_difference, self.batches_difference
         close = all(each <= self.allowed for each in differences)  # NaN is not
         return close and not self.changed and not self.quick_changed and self.same_operators
@@ -125,7 +125,7 @@ def _tried(options: argparse.Namespace, name: str, channels: int) -> dict[str, d
 
 
 def parity(network: nn.Module, images: torch.Tensor, labels: np.ndarray) -> Parity:
-    """Export it for images (N, C, H, W), N ≥ 7, and hold the files against torch on them."""
+    """Export a network for images (N, C, H, W), N ≥ 7, and compare the files with torch on them."""
     shape = tuple(images.shape[1:])
     file, quick = export_model(network, torch.zeros(2, *shape)), quick_graph(network, shape)[0]
     expected = _of_torch(network, images)
@@ -194,7 +194,7 @@ def _show(rows: dict[str, Parity], options: argparse.Namespace) -> None:
 
 
 def _most(differences: Iterable[float]) -> float:
-    """NaN where one is."""
+    """The largest value; NaN where one is NaN."""
     return float(np.max(list(differences)))
 
 

@@ -1,4 +1,4 @@
-"""What a candidate takes besides its training: from the architecture to all its costs.
+"""Time of a candidate besides its training: from the architecture to all its costs.
 
 Random architectures of `convnet` at 32×32×3 with 0.45 to 0.8 million parameters go the way of a trial: build, quick
 graph, serialise, static costs, latency measurement. Each is judged twice, with one torch thread and with torch's
@@ -26,7 +26,8 @@ from export.exporter.graph_builder import quick_graph
 from latency_models.devices.resolve import resolve_device
 from latency_models.graph.static_costs import static_costs
 from latency_models.timing.meter import LatencyMeter
-from pipeline.costs.costs import SEARCH_MEASURE_S, counted
+from pipeline.costs.latency_source import SEARCH_MEASURE_S
+from pipeline.costs.metrics import counted
 from pipeline.trials.objectives import excess
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Judged:
 
     @property
     def total_ms(self) -> float:
-        """All stages, by the wall."""
+        """Milliseconds of all stages, by the wall."""
         return sum(self.wall_ms)
 
 

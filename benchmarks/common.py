@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: the machine in one line, random architectures, plain output."""
+"""Parts that the benchmark scripts share: the machine in one line, random architectures, plain output."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _processor() -> str:
 
 
 def heading(docstring: str | None) -> None:
-    """The script's first line, and where it runs."""
+    """Print the script's first line, and the machine that it runs on."""
     print((docstring or "").strip().splitlines()[0])
     print(f"on {machine()}\n", flush=True)
 
 
 def summary(figure: str, found: str, goal: str) -> None:
-    """One figure's final line, with the goal beside it."""
+    """Print one figure's final line, with the goal beside it."""
     print(f"RESULT {figure}: {found} (goal: {goal})", flush=True)
 
 
@@ -61,7 +61,7 @@ def at_least_one(text: str) -> int:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """By linear interpolation; `share` from 0 to 1."""
+    """A percentile by linear interpolation; `share` from 0 to 1."""
     ordered = sorted(values)
     position = share * (len(ordered) - 1)
     below = int(position)
@@ -98,7 +98,7 @@ def convnet(input_shape: tuple[int, int, int], classes: int = 10, **options: Any
 
 
 def random_architecture(space: Any, rng: random.Random) -> dict[str, Any]:
-    """Every label drawn uniformly, as NNI's random strategy does, in canonical form."""
+    """An architecture with each label drawn uniformly, as NNI's random strategy does, in canonical form."""
     return dict(space.canonical({choice.label: rng.choice(choice.values) for choice in space.choices}))
 
 
@@ -121,7 +121,7 @@ def parameters(model: Any) -> int:
 
 
 def seeded(parser: argparse.ArgumentParser) -> None:
-    """Add `--seed`."""
+    """Add the option `--seed` to a parser."""
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
 
 

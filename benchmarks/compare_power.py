@@ -1,4 +1,4 @@
-"""What `hwnas compare` sees: a file against itself, and a net against the same net with 5 % more work.
+"""Differences that `hwnas compare` sees: a file against itself, and a net against the same net with 5 % more work.
 
 A convolutional net of 20 blocks meets itself, and one of 21; each comparison starts anew. Both nets come small (about
 0.25 ms) and large (about 2 ms).

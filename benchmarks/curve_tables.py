@@ -22,7 +22,7 @@ _FORMS = {"hypervolume": (1, 4), "regret": (100, 3)}
 
 
 @dataclass(frozen=True)
-class Told:
+class CaseFigures:
     """The figures of a case.
 
     Attributes:
@@ -37,18 +37,18 @@ class Told:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The strategies."""
+        """Names of the strategies."""
         return self.config.labels()
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """As `hwnas bench --json` has it, without what single searches did."""
+        """The document of `hwnas bench --json`, without its single searches."""
         rows = self.results.rows()
         return {"seeds": dict(self.seeds), "summary": rows, "comparisons": self.results.comparisons()}
 
     @property
     def overall(self) -> str | None:
-        """All devices, or the only one."""
+        """The key of the mean over all devices, or of the only one."""
         return self.results.devices[0]
 
     def row(self, strategy: str) -> dict[str, Any] | None:
@@ -57,12 +57,12 @@ class Told:
         return rows[0] if rows else None
 
     def overall_comparisons(self) -> list[dict[str, Any]]:
-        """All strategies against the first one, over all devices."""
+        """Comparisons of all strategies with the first one, over all devices."""
         return [row for row in self.document["comparisons"] if row["device"] == self.overall]
 
 
-def print_case(name: str, told: Told) -> None:
-    """All tables of a case."""
+def print_case(name: str, told: CaseFigures) -> None:
+    """Print all tables of a case."""
     alone = told.config.objectives == ["accuracy"]
     kinds = ("regret",) if alone else ("hypervolume", "regret")
     print(f"\n## {name}: {told.config.table.accuracy} of {told.config.table.path.rsplit('/', 1)[-1]}")
@@ -74,7 +74,7 @@ def print_case(name: str, told: Told) -> None:
         _print_devices(told, kinds[0])
 
 
-def _print_means(told: Told, kind: str) -> None:
+def _print_means(told: CaseFigures, kind: str) -> None:
     numbers = [str(n) for n in told.config.report_at]
     lines = []
     for label in told.labels:
@@ -85,7 +85,7 @@ def _print_means(told: Told, kind: str) -> None:
     _print(f"{_title(kind)} after", [*numbers, "seeds", "ms a trial"], lines)
 
 
-def _print_differences(told: Told, kind: str) -> None:
+def _print_differences(told: CaseFigures, kind: str) -> None:
     numbers = [str(n) for n in told.config.report_at]
     lines = []
     for row in told.overall_comparisons():
@@ -94,7 +94,7 @@ def _print_differences(told: Told, kind: str) -> None:
     _print(f"{_title(kind)} more than {told.labels[0]}, * excludes 0", numbers, lines)
 
 
-def _print_devices(told: Told, kind: str) -> None:
+def _print_devices(told: CaseFigures, kind: str) -> None:
     """Means alone, all numbers of trials in a cell; the intervals are in the JSON."""
     scale, digits = _FORMS[kind]
     lines = []
@@ -123,7 +123,7 @@ def _print(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> 
         print(f"| {' | '.join(line)} |", flush=True)
 
 
-def needed(ours: Told, our: str, others: Told, other: str, at: int, longest: int) -> str:
+def needed(ours: CaseFigures, our: str, others: CaseFigures, other: str, at: int, longest: int) -> str:
     """The factor of trials that another strategy needs to reach in the mean what ours has at a number of trials.
 
     The interval is of the percentile bootstrap: seeds are drawn anew for both together, as they are paired.

@@ -1,4 +1,4 @@
-"""How long `hwnas --help` takes, and what it imports.
+"""Time of `hwnas --help`, and the packages that it imports.
 
 Fresh processes of `hwnas --help` alternate with an empty Python program, which shows what the interpreter alone
 takes at that moment. None of the heavy packages may be imported for a page of help.

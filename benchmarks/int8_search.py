@@ -1,4 +1,4 @@
-"""INT8 in a search: what quantising a candidate takes, and whether made-up ranges cost what calibrated ones cost.
+"""INT8 in a search: time to quantise a candidate, and whether made-up ranges cost the same as calibrated ones.
 
 Random candidates with an activation of the whole table in each block. Each is quantised twice, with made-up ranges (for
 its costs) and calibrated on 256 images (for its accuracy); the two are timed in alternation, and so are the calibrated

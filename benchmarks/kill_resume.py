@@ -74,7 +74,7 @@ class Session:
         return any(line.startswith(start) for line in list(self.lines))
 
     def moment(self) -> str:
-        """What it was doing, by its last words."""
+        """The stage that the process is in, by its last words."""
         if self.said(_MOMENTS["final"][0]):
             return "final stage"
         if self.said(_MOMENTS["trials"][0]):
@@ -96,7 +96,7 @@ class Session:
 
 @dataclass
 class Findings:
-    """What went wrong, and where the kills fell."""
+    """Faults that were found, and the moments of the kills."""
 
     moments: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Runs:
 
 
 def main() -> None:
-    """The unbroken run, the broken one, the comparison."""
+    """Do the unbroken run and the broken one, and compare."""
     arguments = _arguments()
     heading(__doc__)
     with tempfile.TemporaryDirectory() as name:
@@ -307,7 +307,7 @@ def _differing(unbroken: Sequence[Row], broken: Sequence[Row]) -> int:
 
 
 def _lasting(row: Row) -> Row:
-    """What must be the same in both runs: all but times and what a clock measured."""
+    """The part of a journal that must be the same in both runs: all but times and what a clock measured."""
     kept = {name: row[name] for name in _COLUMNS}
     objectives = yaml.safe_load(kept["objectives"])
     objectives.pop(_MEASURED, None)

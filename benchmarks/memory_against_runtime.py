@@ -1,4 +1,4 @@
-"""Whether the peak memory that is computed from a graph is what ONNX Runtime asks for when it runs it.
+"""Peak memory computed from a graph against the bytes that ONNX Runtime asks for when it runs it.
 
 The truth is the runtime's own counter of the bytes that were asked for, in a session's first run, with the caller's
 input added for as long as it is read. Compared are random candidates of `convnet` at several image sizes and widths

@@ -1,4 +1,4 @@
-"""What `hwnas optimize` gains on files that plain `torch.onnx.export` writes, and that it leaves published ones alone.
+"""Gain of `hwnas optimize` on files that plain `torch.onnx.export` writes, and that it leaves published ones alone.
 
 MobileNetV2 at 224² with one activation in all 35 places: exported by torch as it is, then rewritten; equality is judged
 here once more, on inputs that the command doesn't use, in ONNX Runtime. Then every file under
@@ -105,7 +105,7 @@ def _replace(network: nn.Module, make: Make) -> None:
 
 
 def optimized(path: Path, folder: Path, seconds: float) -> dict[str, object]:
-    """What the command says of a file."""
+    """The command's document about a file."""
     output = folder / f"{path.stem}.optimized.onnx"
     command = [str(HWNAS), "optimize", str(path), "--output", str(output), "--seconds", str(seconds), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What zero-cost scores are worth to `guided`, with a space's own features and with what any space tells.
+"""Worth of zero-cost scores to `guided`, with a space's own features and with those of any space.
 
     python benchmarks/proxies_in_guided.py [--seeds 3] [--first 0] [--generic] [--small-pool] [--set KEY=VALUE …]
 

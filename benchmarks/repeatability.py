@@ -118,7 +118,7 @@ def _take(arguments: argparse.Namespace, folder: Path, results: Path) -> None:
 
 
 def _run(condition: str, net: Path, seconds: float, short: int) -> dict[str, Any]:
-    """What one fresh process finds."""
+    """Figures that one fresh process finds."""
     command = [sys.executable, __file__, "--as-process", condition, str(net), str(seconds), str(short)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=BENCHMARKS)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -149,7 +149,7 @@ def _process(condition: str, net: str, seconds: str, short: str) -> None:
 
 
 def _plain_ms(path: Path) -> list[float]:
-    """What one would do without this project."""
+    """Median and mean of plain runs, as one would time without this project."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -48,7 +48,7 @@ _LONGER, _ENDLESS = 2, 1_000_000
 
 @dataclass
 class Findings:
-    """What went wrong, and where the kills fell."""
+    """Faults that were found, and the moments of the kills."""
 
     kills: int = 0
     before_a_trial: int = 0
@@ -62,7 +62,7 @@ class Findings:
 
     @property
     def faults(self) -> int:
-        """All that must not be."""
+        """Faults in words."""
         return self.mismatches + self.lost + self.errors
 
 
@@ -196,7 +196,7 @@ def _differing(rows: Sequence[Row], wanted: Sequence[Row]) -> int:
 
 
 def _lasting(row: Row) -> Row:
-    """What must be the same in both runs: all but times."""
+    """The part of a journal that must be the same in both runs: all but times."""
     return {name: row[name] for name in _LASTING}
 
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 from common import SHARED, at_least_one, heading, summary
-from curve_tables import Told, cell, needed, print_case
+from curve_tables import CaseFigures, cell, needed, print_case
 
 from pipeline.bench.command import run_searches
 from pipeline.bench.config import load_bench
@@ -64,17 +64,17 @@ def main() -> None:
     arguments = _arguments()
     heading(__doc__)
     arguments.keep.mkdir(parents=True, exist_ok=True)
-    told = {}
+    cases = {}
     for name in arguments.cases:
         path = arguments.keep / f"{name}.yaml"
         path.write_text(yaml.safe_dump(_cases(arguments)[name], sort_keys=False), encoding="utf-8")
         config = load_bench(path, [])
         results = _results(config, path, arguments)
         if results:
-            told[name] = _told(config, results)
-            print_case(name, told[name])
-    _judge(told)
-    document = {name: each.document for name, each in told.items()}
+            cases[name] = _figures_of(config, results)
+            print_case(name, cases[name])
+    _judge(cases)
+    document = {name: each.document for name, each in cases.items()}
     (arguments.keep / "curves.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     print(f"\nas JSON: {arguments.keep / 'curves.json'}")
 
@@ -88,8 +88,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--read", action="store_true", help="run nothing, tell what is kept")
     names = list(_cases(argparse.Namespace(data=_DATA, seeds=1, strategies=STRATEGIES)))
     parser.add_argument("--cases", nargs="+", default=names, choices=names)
-    told = "names, or YAML mappings with options; the first one is compared with"
-    parser.add_argument("--strategies", nargs="+", type=yaml.safe_load, default=STRATEGIES, help=told)
+    about = "names, or YAML mappings with options; the first one is compared with"
+    parser.add_argument("--strategies", nargs="+", type=yaml.safe_load, default=STRATEGIES, help=about)
     return parser.parse_args()
 
 
@@ -142,7 +142,7 @@ def _results(config: BenchConfig, path: Path, arguments: argparse.Namespace) -> 
     return results
 
 
-def _told(config: BenchConfig, results: Mapping[Task, Result]) -> Told:
+def _figures_of(config: BenchConfig, results: Mapping[Task, Result]) -> CaseFigures:
     """The figures of those seeds that have all devices, and of strategies with any of these."""
     whole = {
         (number, seed)
@@ -157,37 +157,37 @@ def _told(config: BenchConfig, results: Mapping[Task, Result]) -> Told:
         if (task.strategy, task.seed) in whole
     }
     seeds = [sum(n == number for n, _ in whole) for number in there]
-    return Told(chosen, Summary(chosen, moved), dict(zip(chosen.labels(), seeds, strict=True)))
+    return CaseFigures(chosen, Summary(chosen, moved), dict(zip(chosen.labels(), seeds, strict=True)))
 
 
-def _judge(told: Mapping[str, Told]) -> None:
+def _judge(cases: Mapping[str, CaseFigures]) -> None:
     """One line for each figure that there is a goal for; the first strategy is `guided` unless it was left out."""
     print()
-    if "front" in told:
-        row = told["front"].row("guided")
+    if "front" in cases:
+        row = cases["front"].row("guided")
         for n, wanted in _WANTED.items():
             if row:
                 found = row["hypervolume"][str(n)]
                 summary(f"front: guided after {n} trials", cell(found, "hypervolume", digits=4), f">= {wanted:g}")
-    if "front" in told and "longer" in told and told["front"].row("guided"):
-        at = needed(told["front"], "guided", told["longer"], OPTUNA_TPE, _TOLD_AT, _LONGEST)
+    if "front" in cases and "longer" in cases and cases["front"].row("guided"):
+        at = needed(cases["front"], "guided", cases["longer"], OPTUNA_TPE, _TOLD_AT, _LONGEST)
         summary("front: trials of Optuna's TPE for what guided has after 50, over 50", at, f">= {_FACTOR:g}")
-    if "limit" in told:
-        _better(told["limit"], "limit", "regret", NUMBERS, "none with a lower regret")
+    if "limit" in cases:
+        _better(cases["limit"], "limit", "regret", NUMBERS, "none with a lower regret")
     for name in ("cifar100", "macro"):
-        if name in told:
-            _better(told[name], name, "hypervolume", [50, 100], "none with a higher mean")
+        if name in cases:
+            _better(cases[name], name, "hypervolume", [50, 100], "none with a higher mean")
 
 
-def _better(told: Told, case: str, kind: str, numbers: Iterable[int], goal: str) -> None:
-    """Who is better than the first strategy: in the mean, and beyond the paired interval."""
+def _better(figures: CaseFigures, case: str, kind: str, numbers: Iterable[int], goal: str) -> None:
+    """Print which strategies are better than the first strategy: in the mean, and beyond the paired interval."""
     sign = -1 if kind == "regret" else 1
     for n in numbers:
-        rows = [(row["strategy"], row[kind][str(n)]) for row in told.overall_comparisons()]
+        rows = [(row["strategy"], row[kind][str(n)]) for row in figures.overall_comparisons()]
         better = [name for name, found in rows if sign * found["mean"] > 0]
         really = [name for name, found in rows if found["different"] and sign * found["mean"] > 0]
         text = f"in the mean {', '.join(better) or 'none'}; beyond the interval {', '.join(really) or 'none'}"
-        summary(f"{case}: better than {told.labels[0]} after {n} trials", text, goal)
+        summary(f"{case}: better than {figures.labels[0]} after {n} trials", text, goal)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class HashEvaluator(CandidateEvaluator):
-    """See the module. Options: `sleep_s`, how long a trial pretends to take; `uneven`, by chance 0 to twice that."""
+    """Accuracy as a hash of the network's structure.
+
+    Options: `sleep_s`, how long a trial pretends to take; `uneven`, by chance 0 to twice that.
+    """
 
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
         """A number from 0.5 to 1 that depends on modules and shapes, and on no weight."""

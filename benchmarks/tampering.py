@@ -1,4 +1,4 @@
-"""What `hwnas verify` says of bundles that were damaged or tampered with.
+"""Answers of `hwnas verify` to bundles that were damaged or tampered with.
 
 Each case changes a copy of a real bundle, through the command line it is verified, and the table tells the exit code,
 the first check that failed for it and its words. "Signed" cases renew the hashes, as whoever tampers on purpose would.
@@ -64,7 +64,7 @@ BETTER = {"accuracy_test": 0.9999}
 
 
 def swap(bundle: Path) -> None:
-    """The quantised file under the other's name and the other way round."""
+    """Put the quantised file under the other's name and the other way round."""
     (bundle / MODEL).rename(bundle / "aside")
     (bundle / INT8).rename(bundle / MODEL)
     (bundle / "aside").rename(bundle / INT8)

@@ -1,4 +1,4 @@
-"""How bundles are damaged for `tampering.py`: bytes, files, manifests, with their hashes renewed or not."""
+"""Ways to damage bundles for `tampering.py`: bytes, files, manifests, with their hashes renewed or not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def flip(name: str, at: float = 0.5) -> Callable[[Path], None]:
 
 
 def cut(name: str) -> Callable[[Path], None]:
-    """Lose the last thousand bytes of a file."""
+    """Cut off the last thousand bytes of a file."""
 
     def damage(bundle: Path) -> None:
         (bundle / name).write_bytes((bundle / name).read_bytes()[:-1000])
@@ -76,7 +76,7 @@ def remade(name: str, change: Callable[[onnx.ModelProto], object]) -> Callable[[
 
 
 def reworded(name: str, old: str, new: str) -> Callable[[Path], None]:
-    """Other words in a text file, and sign."""
+    """Replace words in a text file, and sign."""
 
     def damage(bundle: Path) -> None:
         text = (bundle / name).read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def reworded(name: str, old: str, new: str) -> Callable[[Path], None]:
 
 
 def added(name: str) -> Callable[[Path], None]:
-    """A further file, which the manifest doesn't list."""
+    """Add a file that the manifest doesn't list."""
 
     def damage(bundle: Path) -> None:
         (bundle / name).write_text("print('not yours')\n", encoding="utf-8")

@@ -119,7 +119,7 @@ def _scores(
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Of each score its values, NaN where a network has none, and the seconds."""
+    """Values of each score, NaN where a network has none, and the seconds."""
     found: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for row in rows:

@@ -67,7 +67,7 @@ def told(folder: Path, curves: dict[int, list[tuple[int, float]]], trials: int) 
     path = bench_config(folder, strategies=["random"], seeds=len(curves), report_at=[trials], devices=["slow_ms"])
     config = load_bench(path, [])
     results = {Task(0, "slow_ms", seed): Result(trials, 0.0, steps, [(0, 1.0)]) for seed, steps in curves.items()}
-    return tables.Told(config, Summary(config, results), {"random": len(curves)})
+    return tables.CaseFigures(config, Summary(config, results), {"random": len(curves)})
 
 
 class TestTrialsNeeded:
