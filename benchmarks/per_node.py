@@ -1,4 +1,4 @@
-"""How much of a model's time finds its module, and whether the shares are true.
+"""Share of a model's time that is led back to modules, and whether the shares are true.
 
 Attributed: quick graphs of `convnet` with each activation of the table, the final exports of some, their INT8 forms,
 and published files. True: a module's time is compared with how much faster the network is without it, and how much
@@ -24,6 +24,7 @@ from common import SHARED, at_least_one, convnet, heading, random_architecture, 
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
+from export.lowering.recognition import activations_by_output
 from export.quantization.quantize import quantize_like
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError
@@ -71,7 +72,7 @@ def _attribute(seconds: float, seed: int) -> None:
     rows = []
     for group, name, model in _models(seed):
         try:
-            profile = node_profile(model, resolve_device("cpu"), budget_s=seconds)
+            profile = node_profile(model, resolve_device("cpu"), recognise=activations_by_output, budget_s=seconds)
         except CostError as error:
             print(f"{group} {name}: {error}")
             continue
@@ -147,7 +148,7 @@ def _check_shares(count: int, seconds: float, seed: int) -> None:
 def _checks_of(model: onnx.ModelProto, seconds: float, rng: random.Random) -> list[Check]:
     """Two modules of a network, one removed and one doubled."""
     whole = model.SerializeToString()
-    profile: NodeProfile = node_profile(whole, resolve_device("cpu"), budget_s=seconds)
+    profile: NodeProfile = node_profile(whole, resolve_device("cpu"), recognise=activations_by_output, budget_s=seconds)
     shares = {group.name: group.share for group in profile.by_module}
     possible = [name for name, share in shares.items() if share > 0.02 and _ends(model, name) is not None]
     found = []

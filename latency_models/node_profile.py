@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from latency_models.devices.device import Device
+    from latency_models.nodes.attribution import Recogniser
 
 _NOWHERE = "(unknown)"
 _NO_ACTIVATION = "(none)"
@@ -86,7 +87,12 @@ class NodeProfile:
 
 
 def node_profile(
-    model: bytes | Path, device: Device, *, latency_ms: float | None = None, budget_s: float = 1.0
+    model: bytes | Path,
+    device: Device,
+    *,
+    recognise: Recogniser,
+    latency_ms: float | None = None,
+    budget_s: float = 1.0,
 ) -> NodeProfile:
     """Profile `model` kernel by kernel for about `budget_s`.
 
@@ -98,6 +104,7 @@ def node_profile(
     Args:
         model: an ONNX file, or its bytes.
         device: ONNX Runtime on this machine.
+        recognise: finds the activations in the file.
         latency_ms: the latency as it was measured with all care; without it, the median of the calls seen here.
         budget_s: for the runs, apart from loading.
 
@@ -110,7 +117,7 @@ def node_profile(
     calling = min(call_us(device), 0.9 * call)
     kernel_us, profiler_us = _kernel_us(profiled, call - calling)
     latency = latency_ms if latency_ms is not None else call / 1e3
-    origins = _origins(profiled)
+    origins = _origins(profiled, recognise)
     nodes = tuple(
         _node_time(kernel, origin, float(us / call), latency)
         for kernel, origin, us in zip(profiled.runs[0], origins, kernel_us, strict=True)
@@ -139,10 +146,10 @@ def _kernel_us(profiled: RuntimeProfile, expected: float) -> tuple[np.ndarray, f
     return net * (expected / net.sum()) if net.sum() > 0 else np.full_like(net, expected / len(net)), excess
 
 
-def _origins(profiled: RuntimeProfile) -> Sequence[Origin | None]:
+def _origins(profiled: RuntimeProfile, recognise: Recogniser) -> Sequence[Origin | None]:
     """The origin of each kernel of a run."""
     nodes, kernels = profiled.optimized.graph.node, profiled.runs[0]
-    origins = Attribution(profiled.file, profiled.optimized).origins
+    origins = Attribution(profiled.file, profiled.optimized, recognise).origins
     same = len(nodes) == len(kernels) and all(
         node.op_type == kernel.op_type and node.name in {"", kernel.name}
         for node, kernel in zip(nodes, kernels, strict=False)

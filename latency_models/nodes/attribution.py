@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from onnx import defs, inliner
 
-from latency_models.nodes.activation_regions import activation_regions, constant_values
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import onnx
+
+    Recogniser = Callable[[onnx.ModelProto], Mapping[str, str]]
+    """From a model to its activations: the name of a node's output → the activation that the node is part of."""
 
 _HEAVY = ("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "LSTM", "GRU", "Attention")
 # Copies into another form: those that lead out of the fast one are there for who reads them, the others for who wrote.
@@ -28,7 +29,7 @@ _FOR_READER = frozenset({"ReorderOutput", "DequantizeLinear"})
 _FOR_WRITER = frozenset({"ReorderInput", "QuantizeLinear"})
 _LAYOUT_NAME = re.compile(r"(_bn_nchwc|_mul_nchwc|_nchwc)(_token_\d+)?$")
 _TOKEN = re.compile(r"_token_\d+$")
-_SCOPES, _CLASSES, _NAMESPACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy", "namespace"
+_SCOPES, _NAMESPACE = "pkg.torch.onnx.name_scopes", "namespace"
 _TAKE_ACTIVATIONS = frozenset({"Conv", "BatchNormalization", "Add", "Sum"})
 _LARGEST_GROUP = 40
 
@@ -56,8 +57,9 @@ class Attribution:
     `origins` are in the order of `optimized`'s nodes; None where nothing could be found.
     """
 
-    def __init__(self, model: onnx.ModelProto, optimized: onnx.ModelProto) -> None:
-        self._file = inliner.inline_local_functions(model).graph if model.functions else model.graph
+    def __init__(self, model: onnx.ModelProto, optimized: onnx.ModelProto, recognise: Recogniser) -> None:
+        inlined = inliner.inline_local_functions(model) if model.functions else model
+        self._file = inlined.graph
         self._ran = optimized.graph
         self._maker = {name: at for at, node in enumerate(self._file.node) for name in node.output if name}
         self._by_name = {node.name: at for at, node in enumerate(self._file.node) if node.name}
@@ -66,9 +68,9 @@ class Attribution:
         for at, node in enumerate(self._ran.node):
             for name in node.input:
                 self._readers[name].append(at)
-        regions = activation_regions(self._file, self._scope, self._class)
-        self._region = {at: region.name for region in regions for at in region.nodes}
-        self._constants = constant_values(self._file)
+        named = recognise(inlined)
+        self._activation = {at: named[output] for output, at in self._maker.items() if output in named}
+        self._constants = _constant_names(self._file)
         self._inputs = {info.name for info in self._file.input}
         self._made = {value for node in self._ran.node for name in node.output if (value := self._original(name))}
         self._covered = [self._cover(node) for node in self._ran.node]
@@ -170,10 +172,10 @@ class Attribution:
         real = [at for at in covered if self._file.node[at].op_type not in _FOR_READER | _FOR_WRITER] or list(covered)
         heavy = [at for at in real if self._file.node[at].op_type in _HEAVY]
         main = heavy[0] if heavy else real[-1]
-        names = list(dict.fromkeys(self._region[at] for at in real if at in self._region))
-        others = [self._file.node[at].op_type for at in real if at not in self._region]
+        names = list(dict.fromkeys(self._activation[at] for at in real if at in self._activation))
+        others = [self._file.node[at].op_type for at in real if at not in self._activation]
         if names and others:
-            names.insert(0, self._file.node[main].op_type if main not in self._region else others[0])
+            names.insert(0, self._file.node[main].op_type if main not in self._activation else others[0])
         return Origin(
             node=self._file.node[main].name or self._file.node[main].output[0],
             op_types=tuple(node.op_type for node in nodes),
@@ -191,15 +193,19 @@ class Attribution:
             return self._by_weight(at) or scopes[-2] or None
         return _module_of_path(node.name)
 
-    def _class(self, at: int) -> str | None:
-        metadata = {entry.key: entry.value for entry in self._file.node[at].metadata_props}
-        classes = _literal(metadata.get(_CLASSES, "")) or [kind for _, kind in _namespace(metadata.get(_NAMESPACE, ""))]
-        return classes[-2] if len(classes) > 1 else None
-
     def _by_weight(self, at: int) -> str | None:
         """`layer1.0.conv1.weight` is a weight of the module `layer1.0.conv1`."""
         names = [name for name in self._file.node[at].input if name.endswith(".weight")]
         return names[0].removesuffix(".weight") if names else None
+
+
+def _constant_names(graph: onnx.GraphProto) -> set[str]:
+    """Names of the values that depend on no input."""
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if constants.issuperset(filter(None, node.input)):
+            constants.update(node.output)
+    return constants
 
 
 def _literal(text: str) -> list[str]:

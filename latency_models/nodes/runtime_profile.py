@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from latency_models import timer
 from latency_models.devices.device import ONNXRUNTIME, Device
 from latency_models.errors import DeviceError, InvalidModelError
-from latency_models.graph.model_file import check_readable, model_label
+from latency_models.graph.external_data import load_with_external_data
+from latency_models.graph.model_file import check_readable, model_label, parse
 from latency_models.runners.runner import providers, session, session_options, user_error
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Weights above this size go to a file of their own, which nobody reads.
 _KEPT_WITH_THE_GRAPH = 1024
+_LARGEST_CONSTANT = 1 << 16  # bytes of one that an activation may have
 _KERNEL_TIME = "_kernel_time"
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _CALLS = 300
@@ -161,12 +162,12 @@ def _refusals(model: bytes | Path, device: Device) -> Iterator[None]:
 
 
 def _read(model: bytes | Path) -> onnx.ModelProto:
-    try:
-        if isinstance(model, bytes):
-            return onnx.load_model_from_string(model)
-        return onnx.load_model(model, load_external_data=False)
-    except DecodeError as error:  # ONNX Runtime's own format, for one
-        raise InvalidModelError(model_label(model), f"no ONNX file: {timer.one_line(error)}") from error
+    """The file with the constants that an activation may have, wherever they are stored."""
+    if isinstance(model, Path):
+        # Data that isn't safe to read stays outside: nothing but the name of an activation hangs on it.
+        with contextlib.suppress(InvalidModelError):
+            return load_with_external_data(model, largest_tensor=_LARGEST_CONSTANT)[0]
+    return parse(model)
 
 
 def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import external_data_helper
 
 from latency_models import timer
-from latency_models.errors import InvalidModelError, TimerError
-from latency_models.graph import graph_cost
-from latency_models.graph.shapes import one_line
+from latency_models.errors import TimerError
+from latency_models.graph.external_data import external_tensors, load_with_external_data
 from latency_models.timing.connection import Connection, ConnectionEndedError, last_line, printable
 from latency_models.timing.process_timer import STARTING, ProcessTimer, TimeLimits
 
@@ -43,7 +41,6 @@ if sys.version_info < {_OLDEST_PYTHON}:
     sys.exit({_TOO_OLD!r} + sys.version.split()[0])
 exec(compile(sys.stdin.buffer.read(SIZE), "timer.py", "exec"), {{"__name__": "__main__"}})
 """
-LONGEST_MODEL = onnx.checker.MAXIMUM_PROTOBUF
 
 
 class SshTimer(ProcessTimer):
@@ -108,7 +105,7 @@ class SshTimer(ProcessTimer):
         return None
 
     def _packed(self, model: bytes | Path) -> tuple[str | None, list[bytes]]:
-        return None, [model if isinstance(model, bytes) else load_with_external_data(model)]
+        return None, [model if isinstance(model, bytes) else sendable(model)]
 
 
 _FAILURES = (
@@ -145,26 +142,20 @@ _FAILURES = (
 )
 
 
-def load_with_external_data(path: Path) -> bytes:
-    """The serialised model of a file, with the weights that lie in other files put in.
+def sendable(path: Path) -> bytes:
+    """The bytes to send for a model's file, with its external data put in.
 
     Raises:
-        InvalidModelError: weights that can't be read, or that make it too large for one piece (2 GiB).
+        InvalidModelError: external data that can't be read, or that makes it too large for one message (2 GB).
     """
     content = path.read_bytes()
     try:
         proto = onnx.load_model_from_string(content)
     except (DecodeError, ValueError):
         return content  # ONNX Runtime says what is wrong with it
-    if not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+    if not external_tensors(proto):
         return content
-    if len(content) + graph_cost.external_bytes(proto) >= LONGEST_MODEL:
-        raise InvalidModelError(str(path), "with its weights it is larger than 2 GiB; it can't be sent to another host")
-    try:
-        external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise InvalidModelError(str(path), f"the weights beside it can't be read: {one_line(error)}") from error
-    return bytes(proto.SerializeToString())
+    return bytes(load_with_external_data(path)[0].SerializeToString())
 
 
 def shell_quoted(command: str) -> str:

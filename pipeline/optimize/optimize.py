@@ -20,10 +20,10 @@ from export.lowering.lower import lower_with_report
 from export.lowering.skipped import skipped_nodes
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import InvalidModelError
+from latency_models.graph.external_data import load_with_external_data
 from latency_models.runners.runner import session
 from latency_models.timer import RefusedError
 from latency_models.timing.meter import LatencyMeter
-from pipeline.costs.external_data import whole_model
 from pipeline.errors import HwnasError
 from pipeline.files import check_writable, write_whole
 from pipeline.optimize.input_sizes import input_sizes
@@ -78,7 +78,7 @@ def optimize(
         HwnasError: the output can't be written there, or the shapes don't fit.
         CostError: no model, one with sizes that nobody gave, or one that the device can't run.
     """
-    original, weights = whole_model(model)
+    original, weights = load_with_external_data(model)
     _check_place(model, output, weights)
     sizes = input_sizes(original, model, device.batch_size, shapes or {})
     trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from export.lowering.recognition import activations_by_output
 from helpers.cost_graphs import model, small_net, value, weight
 from latency_models.devices.device import Device
 from latency_models.errors import DeviceError, InvalidModelError
@@ -15,6 +16,7 @@ from latency_models.node_profile import NodeProfile, node_profile
 
 node = helper.make_node
 SECONDS = 0.05
+CPU = Device()
 
 
 def named_net(activation: list[onnx.NodeProto], channels: int = 16) -> onnx.ModelProto:
@@ -26,17 +28,18 @@ def named_net(activation: list[onnx.NodeProto], channels: int = 16) -> onnx.Mode
     ]
     weights = [weight("stem.conv.weight", channels, 3, 3, 3), weight("head.conv.weight", channels, channels, 3, 3)]
     sizes = [value("x", [1, 3, 32, 32])], [value("y", [1, channels, 32, 32])]
-    net = model(nodes, *sizes, [*weights, half()], opset=20)
+    net = model(nodes, *sizes, [*weights, number("half", 0.5), number("twenty", 20.0)], opset=20)
     net.ir_version = 10
     return net
 
 
-def half() -> onnx.TensorProto:
-    return helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])
+def number(name: str, content: float) -> onnx.TensorProto:
+    return helper.make_tensor(name, TensorProto.FLOAT, [], [content])
 
 
-def profiled(net: onnx.ModelProto) -> NodeProfile:
-    return node_profile(net.SerializeToString(), Device(), budget_s=SECONDS)
+def profiled(net: onnx.ModelProto | bytes | Path, device: Device = CPU, ms: float | None = None) -> NodeProfile:
+    source = net.SerializeToString() if isinstance(net, onnx.ModelProto) else net
+    return node_profile(source, device, recognise=activations_by_output, latency_ms=ms, budget_s=SECONDS)
 
 
 def shares(found: NodeProfile, kind: str) -> dict[str, float]:
@@ -44,7 +47,7 @@ def shares(found: NodeProfile, kind: str) -> dict[str, float]:
 
 
 def test_everything_adds_up_to_the_latency_that_was_handed_in() -> None:
-    found = node_profile(small_net().SerializeToString(), Device(), latency_ms=12.5, budget_s=SECONDS)
+    found = profiled(small_net(), ms=12.5)
     assert found.latency_ms == 12.5
     total = sum(each.ms for each in found.nodes)
     assert total + found.overhead_ms == pytest.approx(12.5)
@@ -80,7 +83,7 @@ FORMS = {
     ],
     "softplus": [
         node("Softplus", ["c"], ["s"], name="stem.act/Softplus"),
-        node("Greater", ["c", "half"], ["g"], name="stem.act/Greater"),
+        node("Greater", ["c", "twenty"], ["g"], name="stem.act/Greater"),
         node("Where", ["g", "c", "s"], ["r"], name="stem.act/Where"),
     ],
     "gelu_tanh": [node("Gelu", ["c"], ["r"], name="stem.act/Gelu", approximate="tanh")],
@@ -155,7 +158,7 @@ def test_foreign_names_give_a_module_where_they_hold_a_path(name: str, module: s
 
 def test_quantised_graphs_are_told_apart() -> None:
     quantized: list[onnx.NodeProto] = []
-    tensors = [helper.make_tensor("zero", TensorProto.UINT8, [], [0]), half()]
+    tensors = [helper.make_tensor("zero", TensorProto.UINT8, [], [0]), number("half", 0.5)]
 
     def pair(source: str, name: str) -> str:
         quantized.append(node("QuantizeLinear", [source, "half", "zero"], [f"{name}.q"], name=f"{name}/Quantize"))
@@ -194,12 +197,14 @@ def test_external_data_is_found_and_no_file_stays(tmp_path: Path, monkeypatch: p
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     path = tmp_path / "net.onnx"
-    onnx.save_model(named_net(FORMS["elu"]), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    net = named_net([node("PRelu", ["c", "half"], ["r"], name="stem.act/PRelu")])
+    onnx.save_model(net, path, save_as_external_data=True, location="w.bin", size_threshold=0)
     before = sorted(tmp_path.iterdir())
-    found = node_profile(path, Device(), budget_s=SECONDS)
+    found = profiled(path)
     assert {each.module for each in found.nodes} == {"stem.conv", "stem.act", "head.conv"}
+    assert "prelu" in shares(found, "by_activation")
     with pytest.raises(InvalidModelError):
-        node_profile(b"no model", Device(), budget_s=SECONDS)
+        profiled(b"no model")
     assert sorted(tmp_path.iterdir()) == before
     assert list(scratch.iterdir()) == []
     assert not list(Path.cwd().glob("onnxruntime_profile*"))
@@ -207,13 +212,13 @@ def test_external_data_is_found_and_no_file_stays(tmp_path: Path, monkeypatch: p
 
 def test_only_onnx_runtime_on_this_machine_can_tell() -> None:
     with pytest.raises(DeviceError, match="runs with torch"):
-        node_profile(small_net().SerializeToString(), Device(runtime="torch", provider=""))
+        profiled(small_net(), Device(runtime="torch", provider=""))
     with pytest.raises(DeviceError, match="runs on board"):
-        node_profile(small_net().SerializeToString(), Device(host="board"))
+        profiled(small_net(), Device(host="board"))
 
 
 @pytest.mark.parametrize("name", ["mnist_cntk", "mlperf_tiny_dscnn_kws", "ultraface_rfb_320"])
 def test_published_files_are_attributed(onnx_models: Path, name: str) -> None:
-    found = node_profile(onnx_models / f"{name}.onnx", Device(), budget_s=SECONDS)
+    found = profiled(onnx_models / f"{name}.onnx")
     assert found.attributed > 0.99
     assert any("relu" in group.name for group in found.by_activation)

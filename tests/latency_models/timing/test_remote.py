@@ -29,12 +29,11 @@ from latency_models.devices.device import Device
 from latency_models.devices.environment import capture, environment_of
 from latency_models.devices.ssh_options import refusal
 from latency_models.errors import DeviceError, InvalidModelError, TimerError
-from latency_models.timing import remote
 from latency_models.timing.connection import Connection
 from latency_models.timing.meter import LatencyMeter
 from latency_models.timing.process_timer import TimeLimits
 from latency_models.timing.reference_models import reference_model
-from latency_models.timing.remote import SshTimer, load_with_external_data, shell_quoted
+from latency_models.timing.remote import SshTimer, sendable, shell_quoted
 
 NET = small_net().SerializeToString()
 PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -386,18 +385,14 @@ def test_weights_beside_a_file_travel_in_it(tmp_path: Path) -> None:
     plain, split = tmp_path / "plain.onnx", tmp_path / "split.onnx"
     onnx.save_model(small_net(), plain)
     onnx.save_model(small_net(), split, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert load_with_external_data(plain) == plain.read_bytes()
-    joined = onnx.load_model_from_string(load_with_external_data(split))
+    assert sendable(plain) == plain.read_bytes()
+    joined = onnx.load_model_from_string(sendable(split))
     for ours, theirs in zip(joined.graph.initializer, small_net().graph.initializer, strict=True):
         assert np.array_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(theirs))
-    (tmp_path / "weights.bin").unlink()
-    with pytest.raises(InvalidModelError, match="the weights beside it can't be read"):
-        load_with_external_data(split)
-
-
-def test_a_model_that_is_too_large_to_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "net.onnx"
-    onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    monkeypatch.setattr(remote, "LONGEST_MODEL", 1000)
-    with pytest.raises(InvalidModelError, match="larger than 2 GiB"):
-        load_with_external_data(path)
+    weights = tmp_path / "weights.bin"
+    weights.rename(tmp_path / "elsewhere.bin")
+    with pytest.raises(InvalidModelError, match=r"another file, .*weights\.bin, which is missing"):
+        sendable(split)
+    weights.symlink_to(tmp_path / "elsewhere.bin")
+    with pytest.raises(InvalidModelError, match="which is a symbolic link"):
+        sendable(split)

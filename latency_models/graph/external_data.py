@@ -1,13 +1,13 @@
-"""An ONNX file with the weights that lie in other files."""
+"""External data: the weights of an ONNX model that lie in other files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from export.onnx_file import all_tensors
 from latency_models.errors import InvalidModelError
 from latency_models.graph.graph_cost import external_length
 from latency_models.graph.model_file import parse
@@ -15,24 +15,31 @@ from latency_models.graph.model_file import parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LARGEST_BYTES = 2**31 - 1  # of one protobuf
+LARGEST_BYTES = 2**31 - 1
+"""A protobuf, and so an ONNX file, can't be larger."""
 
 
-def whole_model(path: Path) -> tuple[onnx.ModelProto, frozenset[Path]]:
-    """The model with all its weights in it, and the other files that they came from.
+def load_with_external_data(
+    path: Path, *, largest_tensor: int = LARGEST_BYTES
+) -> tuple[onnx.ModelProto, frozenset[Path]]:
+    """Read a model with its external data in it; the second is the set of files that the data lies in.
+
+    Args:
+        path: the model's file; its external data must lie in regular files below the same folder.
+        largest_tensor: in bytes; the data of larger ones stays outside.
 
     Raises:
-        InvalidModelError: no model; a file that it needs is missing, too short, a link or outside of its folder; or the
-            whole is larger than one ONNX file can be.
+        InvalidModelError: no model; a file that it needs is missing, too short, a link or outside of its folder; or
+            all together is larger than one ONNX file can be.
     """
     model = parse(path)
-    outside = [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    outside = external_tensors(model)
     files = frozenset(_checked(path, tensor) for tensor in outside)
-    size = model.ByteSize() + sum(_stretch(tensor)[1] for tensor in outside)
-    if size > _LARGEST_BYTES:
+    loaded = [tensor for tensor in outside if _byte_range(tensor)[1] <= largest_tensor]
+    if model.ByteSize() + sum(_byte_range(tensor)[1] for tensor in loaded) > LARGEST_BYTES:
         raise InvalidModelError(str(path), "with its weights it is larger than the 2 GB that one ONNX file can be")
     try:
-        for tensor in outside:
+        for tensor in loaded:
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
@@ -42,8 +49,23 @@ def whole_model(path: Path) -> tuple[onnx.ModelProto, frozenset[Path]]:
     return model, files
 
 
+def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """All tensors whose data lies in other files: initializers, attributes, those of nested graphs and functions."""
+    return [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if isinstance(value, Sequence) else (value,):
+                if isinstance(inner, onnx.TensorProto):
+                    yield inner
+                else:
+                    yield from _tensors(inner)
+
+
 def _checked(path: Path, tensor: onnx.TensorProto) -> Path:
-    """The file that a tensor lies in, which is there and long enough."""
+    """The file of a tensor, which exists and is long enough."""
     location = dict(_entries(tensor)).get("location", "")
     if _leaves_folder(location):
         raise InvalidModelError(
@@ -57,7 +79,7 @@ def _checked(path: Path, tensor: onnx.TensorProto) -> Path:
             str(path), f"its weights are in another file, {file}, which is a symbolic link; put the file itself there"
         )
     try:
-        offset, length = _stretch(tensor)
+        offset, length = _byte_range(tensor)
     except ValueError as error:
         raise InvalidModelError(
             str(path), f"its weights are in another file, {file}; where, isn't said ({error})"
@@ -73,11 +95,11 @@ def _leaves_folder(location: str) -> bool:
     return not location or any(kind.is_absolute() or ".." in kind.parts for kind in kinds)
 
 
-def _stretch(tensor: onnx.TensorProto) -> tuple[int, int]:
-    """Where a tensor begins in its file, and its length in bytes.
+def _byte_range(tensor: onnx.TensorProto) -> tuple[int, int]:
+    """Offset and length in bytes of a tensor in its file.
 
     Raises:
-        ValueError: what is said of them are no numbers.
+        ValueError: the recorded ones are no numbers.
     """
     return int(dict(_entries(tensor)).get("offset", "0")), external_length(tensor)
 
