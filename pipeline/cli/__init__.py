@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line: `app.py` parses and calls, `console.py` shows progress, `text.py` writes results."""

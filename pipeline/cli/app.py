@@ -62,7 +62,7 @@ def search(
     references: References = False,
     as_json: Json = False,
 ) -> None:
-    """The whole job: search, train the winner, export, check, pack."""
+    """Do the whole job: search, train the winner, export, check, pack."""
     from pipeline.cli import console, text
     from pipeline.commands import runs
 
@@ -95,7 +95,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Final training if needed, then a bundle of one trial."""
+    """Train one trial to the end if needed, and make a bundle of it."""
     from pipeline.cli import console, text
     from pipeline.commands import runs
 
@@ -109,7 +109,7 @@ def trials(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
 ) -> None:
-    """The journal as a table."""
+    """Show the journal as a table."""
     from pipeline.cli import text
     from pipeline.commands import runs
 
@@ -149,7 +149,7 @@ def profile(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Latency, memory and energy of any ONNX file."""
+    """Measure latency, memory and energy of any ONNX file."""
     from pipeline.cli import text
     from pipeline.commands import files
 
@@ -177,7 +177,7 @@ def compare(
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on all latencies together.")] = 4.0,
     as_json: Json = False,
 ) -> None:
-    """ONNX files against the first of them, timed in alternation."""
+    """Time ONNX files in alternation, and compare each with the first."""
     from pipeline.cli import text
     from pipeline.commands import files
 
@@ -238,7 +238,7 @@ def predict(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about 90 s.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Latency without running it: of any ONNX file, or of a run's architecture."""
+    """Predict a latency without running anything: of any ONNX file, or of a run's architecture."""
     from pipeline.cli import console, text
     from pipeline.commands import files, runs
 
@@ -275,7 +275,7 @@ def optimize(
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Time to spend on timing.")] = 6.0,
     as_json: Json = False,
 ) -> None:
-    """The cheapest exact form of a model's activations and pooling."""
+    """Write the cheapest exact form of a model's activations and pooling."""
     from pipeline.cli import console, text
     from pipeline.commands import files
     from pipeline.optimize.input_sizes import parse_shapes
@@ -303,7 +303,7 @@ def bench(
     jobs: Annotated[int | None, typer.Option(min=1, help="Searches at a time: one a core.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Strategies against a published table, over seeds: hypervolume and regret."""
+    """Compare strategies on a published table, over seeds: hypervolume and regret."""
     from pipeline.bench.command import bench as run
     from pipeline.cli import console, text
 
@@ -329,7 +329,7 @@ def list_(
     ],
     as_json: Json = False,
 ) -> None:
-    """What there is, one line each."""
+    """List what there is, one line each."""
     from pipeline.cli import text
     from pipeline.commands import files
 
@@ -338,7 +338,7 @@ def list_(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Versions, providers, NVML: what will and won't work here."""
+    """Check versions, providers and NVML: what will and won't work here."""
     from pipeline.cli import text
     from pipeline.commands import doctor as examination
 
@@ -387,19 +387,19 @@ def _end(message: str, exit_code: int) -> NoReturn:
 
 
 def _tell_mistake(message: str) -> None:
-    """A user's mistake as the one document on stdout, where one was asked for."""
+    """Print a user's mistake as the one document on stdout, where `--json` was asked for."""
     if "--json" in sys.argv[1:]:  # wrong arguments are not parsed, so their text has to do
         with suppress(OSError, SystemExit):  # a stdout that nobody reads or that has no room changes no exit code
             _print(json.dumps({"error": {"message": message, "exit_code": EXIT_USER_MISTAKE}}, indent=2))
 
 
 def _interrupt(*_: object) -> None:
-    """SIGTERM stops like Ctrl-C: in good order."""
+    """Have SIGTERM stop the work like Ctrl-C, in good order."""
     raise KeyboardInterrupt
 
 
 def _system_said(error: OSError) -> str:
-    """What the system refused: no room, no permission, a folder where a file should be."""
+    """Say what the system refused: no room, no permission, a folder where a file should be."""
     place = error.filename2 or error.filename  # of a renaming that failed, the place it was for
     where = f"{place}: " if place else ""
     return f"{where}{error.strerror or error}"

@@ -1,4 +1,4 @@
-"""What a person sees while long work runs: on stderr, a live bar on a terminal and plain lines elsewhere."""
+"""Progress of long work for people: on stderr, a live bar on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TerminalReporter(Reporter):
-    """Best so far, size of the front and time left, on stderr."""
+    """Shows the best so far, the size of the front and the time left, on stderr."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -33,11 +33,11 @@ class TerminalReporter(Reporter):
         self._what = "accuracy"
 
     def stage(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         self._print(Text(text, style="bold"))
 
     def note(self, text: str) -> None:
-        """An indented line."""
+        """Print an indented line."""
         self._print(Text(f"  {text}"))
 
     def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
@@ -81,12 +81,12 @@ class TerminalReporter(Reporter):
         self._print(self._line(with_time=False))
 
     def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
-        """A line per tenth of the final training."""
+        """Print a line for each tenth of the final training."""
         if epoch == epochs or epoch % max(1, epochs // 10) == 0:
             self.note(f"epoch {epoch}/{epochs}: validation accuracy {accuracy:.4f}")
 
     def progress(self, text: str, share: float) -> None:
-        """A live line on a terminal; elsewhere a line for each tenth."""
+        """Show a live line on a terminal; elsewhere print a line for each tenth."""
         line = Text(f"  {text} ({min(share, 1.0):.0%})")
         if self._console.is_terminal:
             if self._live is None:
@@ -137,12 +137,12 @@ class TerminalReporter(Reporter):
 
     @staticmethod
     def _cut(line: Text) -> Text:
-        """On the live bar a line must stay a line."""
+        """Cut a text to the width of the terminal: on the live bar a line must stay a line."""
         line.no_wrap, line.overflow = True, "ellipsis"
         return line
 
     def _time_left(self) -> str:
-        """From this session's own pace; never more than the budget's minutes."""
+        """Estimate the time left from this session's own pace; never more than the budget's minutes."""
         done = self._budget.trials - self._done_before
         at_most = self._budget.limit_s - self._budget.elapsed_s
         if not done:

@@ -23,7 +23,7 @@ _MOST_OPERATORS = 15
 
 
 def outcome(result: dict[str, Any]) -> str:
-    """What a search won, against what was asked for."""
+    """The winner's figures, against the limits that were asked for."""
     metrics, limits = result["metrics"], result["limits"]
     table = _table("", "won", "limit")
     table.add_row("test accuracy, ONNX Runtime", f"{metrics['accuracy_test']:.4f}", "")
@@ -43,7 +43,7 @@ def outcome(result: dict[str, Any]) -> str:
 
 
 def _references(result: dict[str, Any]) -> str:
-    """The reference points beside the winner, and what they say of it."""
+    """A table of the references beside the winner, and the verdict."""
     table = _table("reference", "test accuracy", "− winner's", "latency_ms", "÷ winner's", "size_mb", "params", "")
     for row in result["references"]:
         if row["status"] == "failed":
@@ -64,7 +64,7 @@ def _references(result: dict[str, Any]) -> str:
 
 
 def trials(rows: Sequence[dict[str, Any]]) -> str:
-    """The journal as a table, in the order of the trials."""
+    """A table of the trials, in the order of the trials."""
     table = _table("id", "status", "accuracy", *_COSTS[:5], "front", "s", "remark")
     for row in rows:
         values = row["objectives"]
@@ -80,16 +80,16 @@ def trials(rows: Sequence[dict[str, Any]]) -> str:
             remark(row),
         )
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "infeasible", "failed")}
-    told = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
+    remarks = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
     stopped = sum(is_stopped(row["details"]) for row in rows)
-    told += f"; of them {stopped} stopped early" if stopped else ""
+    remarks += f"; of them {stopped} stopped early" if stopped else ""
     scores = dict.fromkeys(name for row in rows if (name := scored_by(row["details"])))
-    told += f"; in place of an accuracy: a score from 0 to 1 by {', '.join(scores)}" if scores else ""
-    return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + told
+    remarks += f"; in place of an accuracy: a score from 0 to 1 by {', '.join(scores)}" if scores else ""
+    return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + remarks
 
 
 def trials_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The journal as comma-separated values; one column a metric, one a choice."""
+    """The trials as comma-separated values; one column a metric, one a choice."""
     metrics = list(dict.fromkeys(name for row in rows for name in row["objectives"]))
     labels = sorted({label for row in rows for label in row["architecture"]})
     out = io.StringIO()
@@ -104,7 +104,7 @@ def trials_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def checks(result: dict[str, Any]) -> str:
-    """One line a check."""
+    """A table with one line a check, and the verdict."""
     marks = {True: "ok", False: "FAILED", None: "–"}
     table = _table("check", "", "detail")
     for check in result["checks"]:
@@ -113,7 +113,7 @@ def checks(result: dict[str, Any]) -> str:
 
 
 def profile(result: dict[str, Any]) -> str:
-    """A model's costs, one a line."""
+    """A table of a model's costs, one a line."""
     table = _table("", "")
     low, high = number(result["latency_low_ms"]), number(result["latency_high_ms"])
     table.add_row("latency_ms", f"{number(result['latency_ms'])}  ({low} to {high}, 95 %)")
@@ -138,7 +138,7 @@ def profile(result: dict[str, Any]) -> str:
 
 
 def _per_node(result: dict[str, Any]) -> str:
-    """Where the time goes: the dearest modules as a tree, activations, operators."""
+    """Tables of where the time goes: the most expensive modules as a tree, activations, operators."""
     modules = [group for group in result["by_module"] if group["share"] >= _LEAST_SHARE]
     rows = [{**group, "name": _indented(group["name"])} for group in modules[:_MOST_MODULES]]
     tables = [_shares("module", rows)]
@@ -164,7 +164,7 @@ def _indented(module: str) -> str:
 
 
 def comparison(rows: list[dict[str, Any]]) -> str:
-    """Each file beside the first."""
+    """A table of files, each set against the first."""
     table = _table("model", "latency_ms", "95 %", "against the first")
     for at, row in enumerate(rows):
         interval = f"{number(row['latency_low_ms'])} to {number(row['latency_high_ms'])}"
@@ -174,7 +174,7 @@ def comparison(rows: list[dict[str, Any]]) -> str:
 
 
 def _against(row: dict[str, Any]) -> str:
-    """What a comparison's interval allows to be said."""
+    """The verdict that a comparison's interval allows."""
     ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
     verdict = (
         f"{abs(ratio - 1):.1%} {'more' if ratio > 1 else 'less'} time" if row["different"] else "no difference seen"
@@ -183,7 +183,7 @@ def _against(row: dict[str, Any]) -> str:
 
 
 def optimization(result: dict[str, Any]) -> str:
-    """What became of a file's activations, and what that gained."""
+    """A table of a file's rewritten activations, and the gain."""
     table = _table("activation", "sites", "was", "is now")
     deviations: dict[str, None] = {}
     for row in result["activations"]:
@@ -203,19 +203,19 @@ def optimization(result: dict[str, Any]) -> str:
     else:
         lines.append(f"written as it was: {result['reason']}")
     lines += [f"deviation: {text}" for text in deviations]
-    lines += [f"not looked at: {_overlooked(row)}" for row in result["not_looked_at"]]
+    lines += [f"not looked at: {_skipped(row)}" for row in result["not_looked_at"]]
     lines += [f"note: {text}" for text in result["notes"]]
     return "\n".join([*lines, f"output:  {result['output']}"])
 
 
-def _overlooked(row: dict[str, Any]) -> str:
-    """Operators with their number, why, and where the first of them is."""
+def _skipped(row: dict[str, Any]) -> str:
+    """A line on skipped operators: their number, the reason, and the place of the first."""
     named = ", ".join(f"{count} {operator}" for operator, count in row["operators"].items())
     return f"{named}: {row['reason']} (the first: {row['first']})"
 
 
 def prediction(result: dict[str, Any]) -> str:
-    """A predicted latency, its interval, and where it comes from."""
+    """A predicted latency with its interval and its source."""
     table = _table("", "")
     low, high = number(result["latency_low_ms"]), number(result["latency_high_ms"])
     table.add_row("latency_ms", f"{number(result['latency_ms'])}  ({low} to {high}, 90 %)")
@@ -226,7 +226,7 @@ def prediction(result: dict[str, Any]) -> str:
 
 
 def calibration(result: dict[str, Any]) -> str:
-    """A cost model, how good it is on what it was not fitted to, and where it lies."""
+    """A cost model with its error on held-out blocks and its file."""
     table = _table("", "")
     table.add_row("cost model", result["model"])
     table.add_row("blocks timed in", f"{result['probe_seconds']:.0f} s")
@@ -235,16 +235,16 @@ def calibration(result: dict[str, Any]) -> str:
         table.add_row("error on held-out blocks", f"{median:.1%} median, {p90:.1%} at the 90th percentile")
     elif result["probe_seconds"] > 0:
         table.add_row("error on held-out blocks", "too few were timed to tell")
-    told = [row for row in result["nets"] if "predicted_ms" in row]
-    if told:
-        shown = ", ".join(f"{number(row['predicted_ms'])} → {number(row['latency_ms'])}" for row in told)
+    predicted = [row for row in result["nets"] if "predicted_ms" in row]
+    if predicted:
+        shown = ", ".join(f"{number(row['predicted_ms'])} → {number(row['latency_ms'])}" for row in predicted)
         table.add_row("whole networks, ms", f"{shown} (as predicted before → as measured)")
     table.add_row("file", result["file"])
     return _render(table)
 
 
 def bench(result: dict[str, Any]) -> str:
-    """Strategies against a table, device by device: means over seeds with their 95 % intervals, and the differences."""
+    """Tables of strategies, device by device: means over seeds with their 95 % intervals, and the differences."""
     numbers, compared = [str(n) for n in result["report_at"]], result["comparisons"]
     parts = []
     for kind, digits in (("hypervolume", 3), ("regret", 4)):
@@ -260,15 +260,15 @@ def bench(result: dict[str, Any]) -> str:
 
 
 def _bench_proxies(rows: list[dict[str, Any]]) -> list[str]:
-    """What zero-cost scores took, for strategies that ask for some."""
+    """The seconds that zero-cost scores took, for strategies that ask for some."""
     first = [row for row in rows if row["device"] == rows[0]["device"]]
-    told = {row["strategy"]: row["proxy_seconds"] for row in first if "proxy_seconds" in row}
-    lines = [f"  {strategy}: {number(seconds)} s" for strategy, seconds in told.items()]
+    seconds_of = {row["strategy"]: row["proxy_seconds"] for row in first if "proxy_seconds" in row}
+    lines = [f"  {strategy}: {number(seconds)} s" for strategy, seconds in seconds_of.items()]
     return ["\n".join(["zero-cost scores of all candidates, as published, a search:", *lines])] if lines else []
 
 
 def _bench_differences(rows: list[dict[str, Any]], kind: str, digits: int, numbers: list[str]) -> str:
-    """All strategies against the first: over all devices alone, where there are several; the page has the others."""
+    """A table of all strategies against the first, over all devices together; the page has each device."""
     table = _table(f"more than {rows[0]['against']}", *[f"{kind} @{n}" for n in numbers])
     for row in rows:
         if row["device"] == rows[0]["device"]:
@@ -285,13 +285,13 @@ def _with_interval(value: dict[str, Any], digits: int, sign: str = "") -> str:
 
 
 def listing(rows: dict[str, str]) -> str:
-    """Name and description."""
+    """Lines of a name and its description."""
     width = max(len(name) for name in rows)
     return "\n".join(f"{name:<{width}}  {description}" for name, description in rows.items())
 
 
 def doctor(result: dict[str, Any]) -> str:
-    """One line an examination."""
+    """A table with one line an examination, and the verdict."""
     table = _table("", "", "")
     for row in result["checks"]:
         table.add_row(row["name"], {True: "ok", False: "FAILED", None: "–"}[row["ok"]], row["detail"])

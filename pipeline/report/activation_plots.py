@@ -19,7 +19,7 @@ _CURVE, _SLOPE, _SEEN, _GREY = "#1f5fa8", "#b0892b", "#c9d5e3", "#9db2c9"
 
 
 def effects_plot(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> str:
-    """Each activation's effect with its interval: on the accuracy, and on the latency. Faint: not told from none."""
+    """Draw each activation's effect on accuracy and latency with its interval; faint where it may be none."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(effect.activation for effect in (*accuracy, *latency)))
@@ -53,7 +53,7 @@ def effects_plot(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> str:
 
 
 def sites_plot(groups: Sequence[Sequence[ActivationSite]]) -> str:
-    """A panel for each group of sites that are one function: the curve, its derivative, the inputs' histograms."""
+    """Draw a panel for each group of sites that share a function: curve, derivative, histograms of the inputs."""
     from matplotlib.figure import Figure
 
     rows = -(-len(groups) // _COLUMNS)

@@ -23,7 +23,7 @@ _NOT_TOLD = "not told from none"
 def activation_section(
     run: RunDirectory, records: Sequence[TrialRecord], manifest: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """What the template shows; None where there is neither a choice of activations nor a look at a winner's."""
+    """Values for the template; None where activations were neither searched nor examined."""
     facts, missing = _facts(run, manifest)
     chosen = any(activations_of(record.architecture) for record in records)
     if not chosen and (facts is None or not facts.sites.sites):
@@ -178,7 +178,7 @@ def _sites(images: int, sites: Sequence[ActivationSite], missing: str) -> dict[s
 
 
 def grouped(sites: Sequence[ActivationSite]) -> list[list[ActivationSite]]:
-    """Sites with the same function together, those with parameters of their own each for itself, in order."""
+    """Group sites that share one function, in order; a site with parameters of its own stands alone."""
     groups: dict[str, list[ActivationSite]] = {}
     for site in sites:
         groups.setdefault(f"{site.path}: {site.kind}" if site.learnt else site.kind, []).append(site)
@@ -201,7 +201,7 @@ def _site(site: ActivationSite) -> dict[str, Any]:
 
 
 def _learnt(parameters: Sequence[LearnedParameter]) -> list[str]:
-    """A line for each parameter; one whose values stand alone gets one line, too."""
+    """Lines of text, one a parameter."""
     lines = []
     for name, group in groupby(parameters, key=lambda each: each.name.partition("[")[0]):
         each = list(group)

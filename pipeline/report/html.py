@@ -1,4 +1,4 @@
-"""Pages from templates."""
+"""HTML pages made from templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a run's report: one HTML file that needs nothing beside it."""
+"""A run's report: one HTML file that needs nothing beside it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _manifest(run: RunDirectory) -> tuple[dict[str, Any] | None, str]:
 def _summary(run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> str:
     data, space, strategy = (getattr(run.config, key).name for key in ("data", "space", "strategy"))
     minutes = max((record.elapsed_s for record in records), default=0.0) / 60
-    limits = ", ".join(f"{name} ≤ {number(limit)}" for name, limit in run.config.constraints.items()) or "no limits"
+    limits = ", ".join(f"{name} ≤ {number(limit)}" for name, limit in run.config.limits.items()) or "no limits"
     count = f"{len(records)} candidate{'s' if len(records) != 1 else ''}"
     return (
         f"Data {data}, space {space}, strategy {strategy}; {_trade_off(run.config.objectives)} under {limits}."
@@ -77,7 +77,7 @@ def _summary(run: RunDirectory, records: Sequence[TrialRecord], front: Sequence[
 
 
 def _trade_off(objectives: Sequence[str]) -> str:
-    """As in: accuracy against a, b and c."""
+    """Name the objectives in a phrase: accuracy against a, b and c."""
     costs = [name for name in objectives if name != "accuracy"]
     return f"accuracy against {', '.join(costs[:-1]) + ' and ' if costs[1:] else ''}{costs[-1]}"
 
@@ -118,7 +118,7 @@ def _plots(
     picked = manifest["architecture_id"] if manifest else None
     finished = finished_points(run, manifest)
     costs = [name for name in run.config.objectives if name != "accuracy"]
-    limits: dict[str, float] = dict(run.config.constraints)  # type: ignore[arg-type]  # keys are metric names
+    limits = run.config.limits
     return [
         *(
             front_plot(records, front, cost, limits.get(cost), picked, joined=len(costs) == 1, finished=finished)
@@ -129,19 +129,19 @@ def _plots(
 
 
 def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """How latencies became known, and predicted against measured; None where each was simply measured."""
-    told = [record.details["latency"] for record in records if "source" in record.details.get("latency", {})]
-    measured = [latency for latency in told if latency["source"] == "measured"]
+    """How latencies became known, predictions against measurements; None where each latency was measured."""
+    latencies = [record.details["latency"] for record in records if "source" in record.details.get("latency", {})]
+    measured = [latency for latency in latencies if latency["source"] == "measured"]
     pairs = [
         {"measured_ms": record.objectives["latency_ms"], **record.details["latency"]["predicted"]}
         for record in records
         if record.details.get("latency", {}).get("source") == "measured" and "predicted" in record.details["latency"]
     ]
-    if config.cost_model == "measure" or not told:
+    if config.cost_model == "measure" or not latencies:
         return None
     errors = sorted(abs(pair["latency_ms"] / pair["measured_ms"] - 1.0) for pair in pairs)
     held = sum(pair["low_ms"] <= pair["measured_ms"] <= pair["high_ms"] for pair in pairs)
-    text = _sources(len(told), len(measured))
+    text = _sources(len(latencies), len(measured))
     if pairs:
         text += (
             f" {_was(len(pairs))} predicted first and then measured: the median error is"
@@ -152,7 +152,7 @@ def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, 
 
 
 def _sources(count: int, measured: int) -> str:
-    """How many latencies were measured, as a sentence."""
+    """A sentence on how many latencies were measured."""
     if measured == count:
         return "The only latency was measured." if count == 1 else f"All {count} latencies were measured."
     if measured == 0:
@@ -181,10 +181,10 @@ def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict
 def _counts(records: Sequence[TrialRecord]) -> str:
     scores = dict.fromkeys(name for record in records if (name := scored_by(record.details)))
     names = {"ok": "scored" if scores else "trained", "infeasible": "over a limit (not trained)", "failed": "failed"}
-    told = [f"{sum(r.status == key for r in records)} {text}" for key, text in names.items()]
+    parts = [f"{sum(r.status == key for r in records)} {text}" for key, text in names.items()]
     stopped = sum(is_stopped(record.details) for record in records)
     if stopped:
-        told[0] += f" (of them {stopped} stopped early)"
+        parts[0] += f" (of them {stopped} stopped early)"
     if scores:
-        told.append(f"in place of an accuracy a score from 0 to 1 by {', '.join(scores)}")
-    return ", ".join(told)
+        parts.append(f"in place of an accuracy a score from 0 to 1 by {', '.join(scores)}")
+    return ", ".join(parts)

@@ -29,7 +29,7 @@ def front_plot(
     joined: bool,
     finished: Sequence[Finished] = (),
 ) -> str:
-    """Accuracy over one cost: every trained candidate, the front, the pick, the limit, and what was finished.
+    """Draw accuracy over one cost: every trained candidate, the front, the pick, the limit, and what was finished.
 
     The front's members are joined only where this cost is the only one: seen from the side, a front of more
     objectives is no line.
@@ -59,7 +59,7 @@ def front_plot(
 
 
 def progress_plot(records: Sequence[TrialRecord]) -> str:
-    """Accuracy of each trained candidate and the best so far, in the order of the trials."""
+    """Draw the accuracy of each trained candidate and the best so far, in the order of the trials."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure()
@@ -77,7 +77,7 @@ def progress_plot(records: Sequence[TrialRecord]) -> str:
 
 
 def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
-    """Measured over predicted latencies, each with its 90 % interval; on the line both are the same.
+    """Draw measured over predicted latencies, each with its 90 % interval; on the line both are equal.
 
     Args:
         pairs: `measured_ms`, `latency_ms`, `low_ms` and `high_ms` (predicted) of each.
@@ -96,7 +96,7 @@ def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
 
 
 def _accuracy_axis(axes: Axes) -> None:
-    """The vertical one, which ends at 1: nothing is more accurate. Marks at its end stay whole."""
+    """Set up the vertical axis, which ends at accuracy 1, without cutting marks at its end."""
     axes.set_ylabel("validation accuracy")
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.0))
     for mark in (*axes.collections, *axes.lines):
@@ -118,7 +118,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def svg_of(figure: Figure) -> str:
-    """The figure as an element to stand inside a page."""
+    """Write a figure as an SVG element for a page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()

@@ -1,4 +1,4 @@
-"""The reference points in the report: beside the front, and as a table with what they say of the winner."""
+"""The references in the report: beside the front, and in a table with the verdict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LEAST_ROOM = 0.02
 
 @dataclass(frozen=True)
 class Finished:
-    """A network that was trained to the end, as a point: a reference, or the winner."""
+    """A point of the plot: a network that was trained to the end, a reference or the winner."""
 
     name: str
     accuracy: float
@@ -40,7 +40,7 @@ class Finished:
 
 
 def finished_points(run: RunDirectory, manifest: Mapping[str, Any] | None) -> list[Finished]:
-    """The references and, because they were trained longer than candidates are, the finished winner beside them."""
+    """Points of the references and, as they were trained longer than candidates, of the finished winner."""
     known = _known(run)
     found = [
         Finished(reference.name, reference.metrics["accuracy_validation"], reference_costs(reference.metrics))
@@ -56,7 +56,7 @@ def finished_points(run: RunDirectory, manifest: Mapping[str, Any] | None) -> li
 def draw_finished(
     axes: Axes, points: Sequence[Finished], cost: str, costs: Sequence[float], accuracies: Sequence[float]
 ) -> None:
-    """Draw the points that have this cost, with their names; the winner among them has a mark of its own.
+    """Draw the points that have this cost, with their names; the winner has a mark of its own.
 
     A reference far below all candidates stands at the lower edge, with its accuracy, so that the front can be seen.
 
@@ -83,7 +83,7 @@ def draw_finished(
 
 
 def _label(axes: Axes, text: str, place: tuple[float, float]) -> None:
-    """Beside the point, on the side where there is room."""
+    """Write a name beside its point, on the side where there is room."""
     across, _ = axes.transAxes.inverted().transform(axes.transData.transform(place))
     to_the_left = across > 0.5
     axes.annotate(
@@ -99,7 +99,7 @@ def _label(axes: Axes, text: str, place: tuple[float, float]) -> None:
 
 
 def references_section(run: RunDirectory, manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the page shows of them: a text and a table; None where nobody asked for any."""
+    """The text and table that the page shows; None where nobody asked for references."""
     try:
         known = read(run)
     except ReferencesError as error:
@@ -124,7 +124,7 @@ def _known(run: RunDirectory) -> References | None:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row as text; what isn't known is left empty."""
+    """A row of the table as text; unknown values are left empty."""
 
     def told(name: str, scale: float = 1.0) -> str:
         value = row.get(name)
