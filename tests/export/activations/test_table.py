@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -219,13 +220,44 @@ def test_its_graph_computes_what_torch_computes(name):
     assert (np.abs(found - wanted) <= 1e-6 * np.maximum(1, np.abs(wanted))).all()
 
 
+class Fan(nn.Module):
+    """Every activation between two convolutions, side by side: one export does for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict()
+        for seed, name in enumerate(NAMES):  # of equal biases the exporter makes one, which no scale is folded into
+            model = nn.Sequential(conv_norm(2, 6, 3), activations.create(name, 6), conv_norm(6, 3))
+            self.branches[name] = randomise(model, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([branch(x) for branch in self.branches.values()], 1)
+
+
+@pytest.fixture(scope="module")
+def fan() -> tuple[Fan, onnx.ModelProto, np.ndarray]:
+    """The network, its export, and what the export makes of images."""
+    network = Fan().eval()
+    exported = export_model(network, images(2, 2))
+    return network, exported, onnx_outputs(exported, 3 * images(5, 2))
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_its_graph_is_that_of_the_exporter(name):
-    model = randomise(nn.Sequential(conv_norm(2, 6, 3), activations.create(name, 6), conv_norm(6, 3)), 1)
-    built, exported = build_graph(model, (2, 12, 12)), export_model(model, images(2, 2))
-    assert [node.op_type for node in built.graph.node] == [node.op_type for node in exported.graph.node]
+def test_its_graph_is_that_of_the_exporter(name, fan):
+    network, exported, outputs = fan
+    model = network.branches[name]
+    built = build_graph(model, (2, 12, 12))
+    of_the_branch = [node for node in exported.graph.node if node.name.startswith(f"branches.{name}.")]
+    assert [node.op_type for node in built.graph.node] == [node.op_type for node in of_the_branch]
     assert_same(built, model, 3 * images(5, 2))
-    assert_same(exported, model, 3 * images(5, 2))
+    np.testing.assert_allclose(outputs[:, NAMES.index(name)], torch_outputs(model, 3 * images(5, 2)), 1e-4, 1e-5)
+
+
+def test_every_node_of_the_export_belongs_to_an_activation(fan):
+    paths = {node.name.split(".")[1] for node in fan[1].graph.node if node.name.startswith("branches.")}
+    assert paths == set(NAMES)
+    others = histogram(fan[1]) - Counter(n.op_type for n in fan[1].graph.node if n.name.startswith("branches."))
+    assert set(others) <= {"Concat", "Unsqueeze"}
 
 
 @pytest.mark.parametrize("name", LEARNABLE)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-import export
 from export import onnx_file
 from export.bundle.content_checks import softmax
 from export.errors import ExportError
@@ -87,7 +86,3 @@ def test_what_does_not_fit_is_refused(model):
     more.graph.output.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, None))
     with pytest.raises(ExportError, match="2 outputs"):
         with_preprocessing(more, IMAGENET)
-
-
-def test_it_is_part_of_the_packages_face():
-    assert export.with_preprocessing is with_preprocessing
