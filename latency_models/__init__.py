@@ -28,25 +28,10 @@ if TYPE_CHECKING:
     from latency_models.timing.timers import InProcessTimer, Timer
 
 __all__ = [
-    "ComparisonRow",
-    "CostError",
-    "Device",
-    "InProcessTimer",
-    "Latency",
-    "LatencyMeter",
-    "OnnxRuntimeRunner",
-    "PredictorStore",
-    "Profile",
-    "Ratio",
-    "Runner",
-    "StaticCosts",
-    "Timer",
-    "Unavailable",
-    "compare",
-    "profile",
-    "resolve_device",
-    "static_costs",
-]
+    "ComparisonRow", "CostError", "Device", "InProcessTimer", "Latency", "LatencyMeter", "OnnxRuntimeRunner",
+    "PredictorStore", "Profile", "Ratio", "Runner", "StaticCosts", "Timer", "Unavailable", "compare", "profile",
+    "resolve_device", "static_costs",
+]  # fmt: skip
 
 _HOMES = {
     "latency_models.comparison": ("ComparisonRow", "compare"),

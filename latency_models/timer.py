@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    Answer = tuple[dict[str, Any], list[memoryview]]
+
 PROTOCOL = 1
 """The version of requests and answers, which has to be the same at both ends."""
 MAGIC = b"\x01hwnas timer\x02"
@@ -151,7 +153,6 @@ class Session:
         check_provider(provider)
         self._session = _loaded(model, provider, provider_options, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.input_names = tuple(declared.name for declared in self._session.get_inputs())
         self.feed = dict(feed) if feed is not None else _made_up_feed(self._session.get_inputs(), batch_size)
         refusals: tuple[type[Exception], ...] = (ValueError, *runtime_errors())
         started = time.perf_counter()
@@ -433,26 +434,22 @@ class _Server:
         self._sessions: dict[int, Session] = {}
         self._next = 0
 
-    def answer(self, request: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[memoryview]]:
+    def answer(self, request: dict[str, Any], parts: list[bytes]) -> Answer:
         """The answer's header and parts. Raises RefusedError."""
-        handler: Callable[..., tuple[dict[str, Any], list[memoryview]]] = getattr(self, f"_do_{request.pop('do')}")
+        handler: Callable[..., Answer] = getattr(self, f"_do_{request.pop('do')}")
         return handler(parts, **request)
 
-    def _do_open(
-        self, parts: list[bytes], threads: int, provider: str, provider_options: dict[str, str]
-    ) -> tuple[dict[str, Any], list[memoryview]]:
+    def _do_open(self, parts: list[bytes], threads: int, provider: str, provider_options: dict[str, str]) -> Answer:
         check_provider(provider)
         if threads > usable_cores():
             raise RefusedError("device", f"threads is {threads}, but there are {usable_cores()} cores for it")
         self._settings = {"threads": threads, "provider": provider, "provider_options": provider_options}
         return {}, []
 
-    def _do_facts(self, parts: list[bytes]) -> tuple[dict[str, Any], list[memoryview]]:
+    def _do_facts(self, parts: list[bytes]) -> Answer:
         return {"facts": facts()}, []
 
-    def _do_load(
-        self, parts: list[bytes], batch_size: int, path: str | None, feeds: list[list[Any]] | None
-    ) -> tuple[dict[str, Any], list[memoryview]]:
+    def _do_load(self, parts: list[bytes], batch_size: int, path: str | None, feeds: list[list[Any]] | None) -> Answer:
         import numpy as np
 
         model = path if path is not None else parts.pop(0)
@@ -467,16 +464,14 @@ class _Server:
         self._sessions[self._next] = session
         return {"handle": self._next, "first_run_s": session.first_run_s}, []
 
-    def _do_alternate(
-        self, parts: list[bytes], handles: list[int], runs: list[int], rounds: int
-    ) -> tuple[dict[str, Any], list[memoryview]]:
+    def _do_alternate(self, parts: list[bytes], handles: list[int], runs: list[int], rounds: int) -> Answer:
         calls = [self._sessions[handle].run for handle in handles]
         in_thread = stays_in_thread(self._settings["provider"], self._settings["threads"])
         times, cpu_share = alternate(calls, runs, rounds, in_thread=in_thread)
         samples = [array.astype("<i8", copy=False).data for array in times]
         return {"cpu_share": cpu_share, "load": load_average()}, samples
 
-    def _do_unload(self, parts: list[bytes], handle: int) -> tuple[dict[str, Any], list[memoryview]]:
+    def _do_unload(self, parts: list[bytes], handle: int) -> Answer:
         del self._sessions[handle]
         return {}, []
 

@@ -1,4 +1,4 @@
-"""Readings of an NVIDIA GPU through NVML: memory, power, energy; `Unavailable`, not 0, for a missing one."""
+"""Readings of an NVIDIA GPU through NVML: memory and energy; `Unavailable`, not 0, for a missing one."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class GpuReadings:
 
     name: str | Unavailable
     memory_used_bytes: int | Unavailable
-    memory_total_bytes: int | Unavailable
     own_memory_bytes: int | Unavailable
-    power_mw: int | Unavailable
     energy_mj: int | Unavailable
 
 
@@ -78,9 +76,7 @@ def read_gpu(index: int = 0) -> GpuReadings | Unavailable:
         return GpuReadings(
             name=name.decode() if isinstance(name, bytes) else name,
             memory_used_bytes=memory if isinstance(memory, Unavailable) else int(memory.used),
-            memory_total_bytes=memory if isinstance(memory, Unavailable) else int(memory.total),
             own_memory_bytes=processes if isinstance(processes, Unavailable) else _own_memory(processes),
-            power_mw=reading(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle))),
             energy_mj=reading(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))),
         )
     finally:

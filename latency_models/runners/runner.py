@@ -27,11 +27,6 @@ class Runner(Closing, ABC):
     context manager that closes itself. It reads no clock: that is the caller's.
     """
 
-    @property
-    @abstractmethod
-    def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs, in the model's order."""
-
     @abstractmethod
     def run(self) -> None:
         """Make one inference and wait for its result."""
@@ -55,11 +50,6 @@ class OnnxRuntimeRunner(Runner):
             self._session: timer.Session | None = session(model, device, inputs)
         except timer.RefusedError as refused:
             raise user_error(refused, model, device) from refused
-        self._input_names = self._session.input_names
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return self._input_names
 
     def run(self) -> None:
         assert self._session is not None

@@ -12,7 +12,7 @@ CODES = (1, 3, 4, 9, 12, 13, 15, 18, 77)
 """The codes that NVML is known to answer with where something isn't there, and one that nobody knows."""
 CALLS = (
     "nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetName",
-    "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetPowerUsage",
+    "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses",
     "nvmlDeviceGetTotalEnergyConsumption", "nvmlShutdown",
 )  # fmt: skip
 
@@ -41,7 +41,6 @@ class StandInNvml(ModuleType):
         self.total_bytes, self.others_bytes = 80 * 2**30, 2**30
         self.processes: dict[int, int | None] = {os.getpid(): 300 * 2**20}
         self.energy_mj = 5_000_000.0
-        self._power_w = idle_w
         self._users = 0
 
     def clock(self) -> float:
@@ -64,7 +63,6 @@ class StandInNvml(ModuleType):
     def _pass(self, seconds: float, power_w: float) -> None:
         self.now_s += seconds
         self.energy_mj += 1000 * power_w * seconds
-        self._power_w = power_w
 
     def _answer(self, call: str) -> None:
         self.asked.append(call)
@@ -104,10 +102,6 @@ class StandInNvml(ModuleType):
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
         self._of(handle, "nvmlDeviceGetComputeRunningProcesses")
         return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in self.processes.items()]
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        self._of(handle, "nvmlDeviceGetPowerUsage")
-        return int(1000 * self._power_w)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
         self._of(handle, "nvmlDeviceGetTotalEnergyConsumption")
