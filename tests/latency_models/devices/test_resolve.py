@@ -10,7 +10,6 @@ from latency_models.devices import device_file
 from latency_models.devices import resolve as module
 from latency_models.devices.device import DEVICES, Device
 from latency_models.devices.device_file import DeviceDefinition
-from latency_models.devices.environment import capture
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError, DeviceError
 
@@ -141,19 +140,6 @@ def test_a_device_of_a_file_has_the_files_settings_unless_others_are_asked_for(t
     (tmp_path / "devices.yaml").write_text("devices: {board: {host: pi, threads: 4, precision: int8}}")
     assert resolve_device("board") == Device("board", threads=4, precision="int8", host="pi")
     assert resolve_device("board", threads=2, precision="fp32") == Device("board", threads=2, host="pi")
-
-
-def test_the_fingerprint_tells_settings_apart_and_not_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latency_models.timer.load_average", lambda: 0.1)
-    one = capture(resolve_device("cpu"))
-    monkeypatch.setattr("latency_models.timer.load_average", lambda: 9.9)
-    busy = capture(resolve_device("cpu"))
-    assert (one.load_at_start, busy.load_at_start) == (0.1, 9.9)
-    assert one.fingerprint == busy.fingerprint
-    assert one.fingerprint != capture(resolve_device("cpu", threads=2)).fingerprint
-    assert one.as_dict()["fingerprint"] == one.fingerprint
-    # What is fed decides the time of a model, and not of a reference.
-    assert one.fingerprint == capture(resolve_device("cpu", batch_size=7)).fingerprint
 
 
 def test_a_cpu_loads_neither_torch_nor_the_file() -> None:

@@ -13,15 +13,6 @@ from latency_models.errors import DeviceError, InvalidModelError
 from latency_models.runners.runner import OnnxRuntimeRunner
 
 
-def test_a_file_and_its_bytes_run_alike(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    path.write_bytes(small_net().SerializeToString())
-    for content in (path, path.read_bytes()):
-        with OnnxRuntimeRunner(content, Device()) as runner:
-            runner.run()
-            runner.run()
-
-
 def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
