@@ -39,7 +39,7 @@ WORST_ERROR = 0.5
 
 @dataclass(frozen=True)
 class Search:
-    """What one search did.
+    """One search's trials.
 
     Attributes:
         accuracies: (trials,) as recorded.
@@ -78,7 +78,6 @@ def stopping(label: str) -> dict[str, Any]:
 def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace) -> RunConfig:
     """A search's config; the budget is counted in epochs, see `run`."""
     from pipeline.config.file import parse_config
-    from pipeline.config.strategy import resolved
 
     data: dict[str, Any] = {"name": "digits"}
     if settings.data == "fashion_mnist":
@@ -98,7 +97,7 @@ def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace)
         },
         "the benchmark's config",
     )
-    options = resolved(config.strategy, trials=settings.trials, pick=config.final.pick)
+    options = config.strategy.resolved(trials=settings.trials, pick=config.final.pick)
     return config.model_copy(update={"strategy": options})
 
 
@@ -197,7 +196,7 @@ def agreement(whole: list[tuple[Curve, float]]) -> str:
 def rows_of(
     rules: Sequence[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int
 ) -> list[dict[str, str]]:
-    """One line a rule: means over seeds."""
+    """Rows of a table, one a rule: means over seeds."""
     points = np.vstack([np.column_stack([1 - s.accuracies, np.log(s.macs)]) for s in searches.values()])
     low, reference = points.min(axis=0), np.array([WORST_ERROR, points[:, 1].max() + 1e-9])
     together = Search(1 - points[:, 0], np.exp(points[:, 1]), *[np.zeros(len(points))] * 3)
@@ -278,7 +277,7 @@ def main() -> None:
 
 
 def show(title: str, rules: Sequence[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int) -> None:
-    """The table of one strategy."""
+    """Print the table of one strategy."""
     print(f"\n{title}, {epochs} epochs each")
     rows = rows_of(rules, searches, epochs, seeds)
     table(rows)

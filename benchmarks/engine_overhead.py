@@ -1,4 +1,4 @@
-"""What a trial takes besides its judging: strategies on a table, through the engine and the journal.
+"""Time of a trial besides its judging: strategies on a table, through the engine and the journal.
 
     python benchmarks/engine_overhead.py [--trials 10000] [--strategies random evolution] [--table FILE.csv.gz]
 
@@ -23,7 +23,6 @@ import psutil
 from common import SHARED, at_least_one, heading, seeded, summary, table
 
 from pipeline.config.file import parse_config
-from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.nni_types import SimplifiedModelSpace
@@ -131,7 +130,7 @@ def _config(name: str, arguments: argparse.Namespace) -> RunConfig:
         },
         "the benchmark's config",
     )
-    strategy = resolved(config.strategy, trials=arguments.trials, pick=config.final.pick)
+    strategy = config.strategy.resolved(trials=arguments.trials, pick=config.final.pick)
     return config.model_copy(update={"strategy": strategy})
 
 

@@ -1,4 +1,4 @@
-"""What `guided` and `bayesian` take to propose a trial, over pools of several kinds.
+"""Time that `guided` and `bayesian` take for a proposal, over pools of several kinds.
 
     python benchmarks/guided_overhead.py [--trials 200] [--cases "whole space" …] [--strategies guided bayesian]
 
@@ -24,7 +24,7 @@ from pipeline.config.space import NasBench201Options
 from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.integer_codes import IntegerEncoder
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
@@ -41,7 +41,7 @@ _OPTIONS = {"guided": GuidedOptions(name="guided"), "bayesian": BayesianOptions(
 
 @dataclass(frozen=True)
 class Case:
-    """A search."""
+    """One search to time."""
 
     large: bool
     costs: int
@@ -64,15 +64,15 @@ class MadeUp:
     """Accuracies and costs of a space, from random effects of each choice; also the costs that are known."""
 
     def __init__(self, space: SearchSpace, seed: int, costs: int) -> None:
-        self._coding = IntegerCodes(space.choices)
+        self._encoder = IntegerEncoder(space.choices)
         generator = np.random.default_rng([seed, 7])
-        shape = (1 + costs, len(space.choices), int(self._coding.sizes.max()) + 1)
+        shape = (1 + costs, len(space.choices), int(self._encoder.sizes.max()) + 1)
         self._effects = generator.normal(0, 1, shape)
         self._effects[:, :, -1] = 0  # of inactive choices
         self.metrics = _METRICS[:costs]
 
     def _sums(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        codes = self._coding.codes(architectures)
+        codes = self._encoder.encode(architectures)
         return self._effects[:, np.arange(codes.shape[1]), codes].sum(axis=2) / np.sqrt(codes.shape[1])
 
     def costs(self, architectures: Sequence[Architecture]) -> np.ndarray:

@@ -10,7 +10,7 @@ from common import convnet
 from pipeline.nni_types import ModelSpace, choice
 from pipeline.spaces.base import Choice, SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
-from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.integer_codes import IntegerEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -42,7 +42,7 @@ class _Nameless(Space):
         return _Labels(self.choices)
 
     def build(self, architecture: Mapping[str, Value]) -> NoReturn:
-        """There is none."""
+        """Raise: there is no network to build."""
         raise NotImplementedError
 
 
@@ -143,15 +143,15 @@ class MadeUp:
     metrics: tuple[str, ...] = ("macs",)
 
     def __init__(self, space: SearchSpace) -> None:
-        self._coding = IntegerCodes(space.choices)
-        count, most = len(space.choices), int(self._coding.sizes.max())
+        self._encoder = IntegerEncoder(space.choices)
+        count, most = len(space.choices), int(self._encoder.sizes.max())
         generator = np.random.default_rng(7)
         self._single, self._pairs = np.zeros((count, most + 1)), np.zeros((count, most + 1, most + 1))
         self._single[:, :-1] = generator.normal(0.3, 1.0, (count, most))
         self._pairs[:, :-1, :-1] = generator.normal(0.0, 0.7, (count, most, most))
         self._cost = np.zeros((count, most + 1))  # the last ones, of inactive choices, stay 0
         self._cost[:, :-1] = generator.lognormal(0.0, 1.0, (count, most))
-        codes = self._coding.drawn(_SAMPLE, np.random.default_rng(8))
+        codes = self._encoder.sample(_SAMPLE, np.random.default_rng(8))
         gains = self._gains(codes)
         self._centre, self._width = float(np.median(gains)), float(gains.std())
         shares = np.percentile(self._errors(codes), _ERROR_PERCENTILE), np.percentile(self._of(codes), _COST_PERCENTILE)
@@ -170,9 +170,9 @@ class MadeUp:
 
     def costs(self, architectures: Sequence[Architecture]) -> np.ndarray:
         """(architectures, 1), as `pipeline.strategies.problem.KnownCosts` has them."""
-        return self._of(self._coding.codes(architectures))[:, None]
+        return self._of(self._encoder.encode(architectures))[:, None]
 
     def objectives(self, architecture: Architecture) -> dict[str, float]:
         """What a trial tells."""
-        codes = self._coding.codes([architecture])
+        codes = self._encoder.encode([architecture])
         return {"accuracy": 1 - float(self._errors(codes)[0]), "macs": float(self._of(codes)[0])}

@@ -18,7 +18,7 @@ import optuna
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.dominance import violation
-from pipeline.strategies.neighbours import random_untried
+from pipeline.strategies.neighbours import untried_at_random
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ class Optuna(ProposingStrategy):
                 self._tell(trial, self._known[identity])
             else:
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it runs elsewhere, and is told there
-        drawn = random_untried(self.problem.space, tried, generator)
+        drawn = untried_at_random(self.problem.space, tried, generator)
         if drawn is not None:
             self._study.enqueue_trial(drawn)
             trial = self._study.ask()
@@ -81,7 +81,7 @@ class Optuna(ProposingStrategy):
         return made
 
     def learn(self, record: TrialRecord) -> None:
-        """The study is told."""
+        """Report a result to the study."""
         self._known[record.id] = record
         self._tell(self._asked.pop(record.id), record)
 

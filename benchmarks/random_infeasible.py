@@ -1,4 +1,4 @@
-"""How much of a config's search space its limits exclude.
+"""Share of a config's search space that its limits exclude.
 
 Random candidates are built and their static costs counted, and with `--latency` measured as a search would. For
 each limit: the share of candidates that break it. For each metric: its percentiles over the space, which tell
@@ -24,7 +24,8 @@ from latency_models.devices.resolve import resolve_device
 from latency_models.graph.static_costs import static_costs
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.file import load_config
-from pipeline.costs.costs import SEARCH_MEASURE_S, counted
+from pipeline.costs.latency_source import SEARCH_MEASURE_S
+from pipeline.costs.metrics import counted
 from pipeline.data import load_data
 from pipeline.registry import load
 from pipeline.tables import SPACES
@@ -55,7 +56,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     print(f"{len(costs)} random candidates of {arguments.config} at {'×'.join(map(str, shape))} in {seconds:.1f} s\n")
     _print_percentiles(costs)
-    _print_shares(costs, dict(config.constraints))
+    _print_shares(costs, config.limits)
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,7 +22,6 @@ from common import BENCHMARKS, convnet
 
 from pipeline.config.file import parse_config
 from pipeline.config.space import NasBench201Options
-from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.engines.processes import ProcessesEngine
 from pipeline.engines.worker import die_with
@@ -52,7 +51,7 @@ _NETWORKS: dict[str, Any] = {"width": 8, "width_multipliers": [1, 2], "depths": 
 
 @dataclass(frozen=True)
 class Search:
-    """What a session goes on with.
+    """A search that sessions go on with.
 
     Attributes:
         strategy: its name.
@@ -87,7 +86,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a session: its exit code, minus the signal's number where it was killed, and its seconds."""
+    """The end of a session: its exit code, minus the signal's number where it was killed, and its seconds."""
 
     code: int
     seconds: float
@@ -188,7 +187,7 @@ def _search(search: Search, reporter: Reporter) -> list[str]:
         engine: Any = _ListeningProcesses(*parts, search.folder / "search.log")
     else:
         engine = _ListeningDirect(*parts, _lookup(search.table, search.limit).run)
-    limits: Any = dict(config.constraints)
+    limits = config.limits
     problem = Problem(space, config.seed, tuple(config.objectives), limits, known)
     strategy = strategy_of(config.strategy, problem)
     try:
@@ -210,7 +209,7 @@ class _Listening:
         self.asked: list[str] = []
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
-        """As the engine does."""
+        """Note the models, then answer them as the engine does."""
         self.asked += [architecture_id(self._space.canonical(model.sample)) for model in models]
         super().submit_models(*models)  # type: ignore[misc]  # an engine follows in the order of bases
 
@@ -235,7 +234,7 @@ def _config(search: Search, sections: dict[str, Any]) -> RunConfig:
     config = parse_config(
         {**common, "budget": {"trials": search.trials + search.longer}, **sections}, "the benchmark's config"
     )
-    strategy = resolved(config.strategy, trials=search.trials, pick=config.final.pick)
+    strategy = config.strategy.resolved(trials=search.trials, pick=config.final.pick)
     return config.model_copy(update={"strategy": strategy})
 
 

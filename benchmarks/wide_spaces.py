@@ -29,7 +29,6 @@ from made_up import SPACES, MadeUp, Space
 
 from pipeline.bench.summary import mean_with_interval
 from pipeline.config.file import parse_config
-from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.strategies.make import strategy_of
@@ -55,7 +54,7 @@ _REPEATING = ("random", "evolution")
 
 @dataclass(frozen=True)
 class Found:
-    """One search."""
+    """Figures of one search."""
 
     trials: int
     different: int
@@ -116,7 +115,7 @@ class _Listening(DirectEngine):
     asked = 0
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
-        """As ever."""
+        """Count the models, then answer them as the engine does."""
         self.asked += len(models)
         super().submit_models(*models)
 
@@ -152,7 +151,7 @@ def _search(space_name: str, name: str, seed: int, trials: int) -> Found:
 
 
 def _different(space: Space, records: Sequence[TrialRecord]) -> int:
-    """How many networks these are, by what is in them."""
+    """Number of different networks, compared by their layers."""
     for record in records:
         assert space.canonical(space.complete(record.architecture)) == record.architecture
     return len({space.network(record.architecture) for record in records})
@@ -164,7 +163,7 @@ def _config(name: str, seed: int, trials: int) -> RunConfig:
         {"data": {"name": "digits"}, "space": {"name": "convnet"}, "objectives": ["accuracy", "macs"], **sections},
         "the benchmark's config",
     )
-    strategy = resolved(config.strategy, trials=trials, pick=config.final.pick)
+    strategy = config.strategy.resolved(trials=trials, pick=config.final.pick)
     return config.model_copy(update={"strategy": strategy})
 
 

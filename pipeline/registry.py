@@ -21,10 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: where the object is (`module:attribute`) and what it is, in one line."""
+    """One row of a table.
+
+    Attributes:
+        path: `module:attribute` of the class or function; imported when it is used.
+        description: what it is, in one line.
+        options: `module:attribute` of the model of its config section, for kinds that have one.
+    """
 
     path: str
     description: str
+    options: str = ""
+
+    def options_model(self) -> Any:
+        """The model of the config section, imported now."""
+        module, _, attribute = self.options.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
 
 def is_dotted(name: str) -> bool:
@@ -78,6 +90,8 @@ def _import(kind: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:  # a user's own module lies beside the config, not in site-packages
+        for ours in ("export", "latency_models"):  # an editable install finds these after all of sys.path
+            importlib.import_module(ours)
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module_name), attribute)

@@ -33,7 +33,8 @@ def train_once() -> None:
     """In a child process: print the seconds of three epochs."""
     import torch
 
-    from pipeline.config.run import DigitsOptions, TrainOptions
+    from pipeline.config.data import DigitsOptions
+    from pipeline.config.run import TrainOptions
     from pipeline.config.space import ConvNetOptions
     from pipeline.data import load_data
     from pipeline.evaluators.training import DeviceData, train

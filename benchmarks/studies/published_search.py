@@ -40,7 +40,6 @@ from pipeline.bench.results import code_digest
 from pipeline.bench.summary import mean_with_interval
 from pipeline.config.file import parse_config
 from pipeline.config.space import NasBench201Options
-from pipeline.config.strategy import resolved
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import read_table
 from pipeline.nni_types import SimplifiedModelSpace
@@ -118,7 +117,7 @@ class Published:
         def judge(architecture: Mapping[str, Value]) -> TrialResult:
             return self._judge(state, architecture, trials)
 
-        options = resolved(config.strategy, trials=_EXPECTED_TRIALS, pick="most-accurate")
+        options = config.strategy.resolved(trials=_EXPECTED_TRIALS, pick="most-accurate")
         problem = Problem(self._space, seed, ("accuracy",))
         strategy = strategy_of(options, problem)
         strategy(self._model_space, Engine(config, self._space, journal, Budget(config.budget, []), Reporter(), judge))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Cost, Count  # noqa: TC001 - pydantic reads the annotations
+from pipeline.config.base import Cost, Count, Section
+from pipeline.config.data import DigitsOptions
 from pipeline.config.evaluator import TableEvaluatorOptions
 from pipeline.config.file import WrongSection, parse_as, read_section, read_values
-from pipeline.config.run import SECTIONS, DigitsOptions, RunConfig, Section
-from pipeline.config.strategy import resolved
+from pipeline.config.run import AnySection, RunConfig
 from pipeline.errors import ConfigError
+from pipeline.tables import STRATEGIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +33,9 @@ class BenchConfig(RunConfig):
         limit_percentiles: metric → percentile of the table's valid rows that is its limit, for each device anew.
     """
 
-    data: Section = DigitsOptions(name="digits")
-    evaluator: Section
-    strategies: Annotated[list[Section], Field(min_length=1)]
+    data: AnySection = DigitsOptions(name="digits")
+    evaluator: AnySection
+    strategies: Annotated[list[AnySection], Field(min_length=1)]
     seeds: Count = 20
     report_at: Annotated[list[Count], Field(min_length=1)] = [25, 50, 100, 200]
     devices: Annotated[list[str], Field(min_length=1)] | None = None
@@ -56,7 +57,7 @@ class BenchConfig(RunConfig):
     @model_validator(mode="after")
     def _fits_together(self) -> BenchConfig:
         if not isinstance(self.evaluator, TableEvaluatorOptions):
-            name = cast("Any", self.evaluator).name
+            name = self.evaluator.name
             message = f"evaluator.name: a benchmark looks up what trials are worth, found {name!r}; valid: table"
             raise PydanticCustomError("evaluator", "{message}", {"message": message})
         if twice := sorted(set(self.limit_percentiles) & set(self.constraints)):
@@ -86,9 +87,9 @@ class BenchConfig(RunConfig):
     def _limited(self) -> tuple[Cost, ...]:
         return (*self.limit_percentiles, *self.constraints)
 
-    def strategy_of(self, number: int) -> BaseModel:
+    def strategy_of(self, number: int) -> Section:
         """A strategy with what it takes from the rest of the config written out: that decides its searches."""
-        return resolved(self.strategies[number], trials=self.budget.trials, pick=self.final.pick)
+        return self.strategies[number].resolved(trials=self.budget.trials, pick=self.final.pick)
 
     def metrics(self) -> tuple[str, ...]:
         """Objectives and limited metrics, each once."""
@@ -104,7 +105,7 @@ class BenchConfig(RunConfig):
 
     def labels(self) -> tuple[str, ...]:
         """What each strategy is called: its name, with its options where the name alone occurs twice."""
-        names = [cast("Any", strategy).name for strategy in self.strategies]
+        names = [strategy.name for strategy in self.strategies]
         return tuple(
             name if names.count(name) == 1 else _with_options(name, strategy)
             for name, strategy in zip(names, self.strategies, strict=True)
@@ -138,9 +139,9 @@ def load_bench(path: Path, overrides: list[str]) -> BenchConfig:
     return _with_budget(config)
 
 
-def _read_strategies(found: Any) -> list[BaseModel]:
+def _read_strategies(found: Any) -> list[Section]:
     """The strategies, each a name or a mapping with one."""
-    valid = f"valid names: {', '.join(SECTIONS['strategy'])}"
+    valid = f"valid names: {', '.join(STRATEGIES)}"
     if not isinstance(found, list) or not found:
         what = "is required" if found is None else f"needs a list of names or mappings, found {found!r}"
         raise WrongSection([f"strategies: {what}; {valid}"])
@@ -167,6 +168,6 @@ def _with_budget(config: BenchConfig) -> BenchConfig:
     return config.model_copy(update={"budget": config.budget.model_copy(update=changes)})
 
 
-def _with_options(name: str, strategy: BaseModel) -> str:
+def _with_options(name: str, strategy: Section) -> str:
     given = {**strategy.model_dump(include=strategy.model_fields_set - {"name"}), **(strategy.model_extra or {})}
     return f"{name}({', '.join(f'{key}={value}' for key, value in sorted(given.items()))})" if given else name

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,9 +30,8 @@ from pipeline.trials.reporter import Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic import BaseModel
-
     from pipeline.bench.config import BenchConfig
+    from pipeline.config.base import Section
     from pipeline.config.run import RunConfig
     from pipeline.evaluators.published_scores import SelectedScores
     from pipeline.nni_types import ExecutableModelSpace
@@ -87,8 +86,7 @@ class Workbench:
         logging.getLogger("nni").setLevel(logging.CRITICAL)
         self.table = self._read()
         with config_errors_at(source, "space"):
-            name = cast("Any", config.space).name
-            self.space = cast("SearchSpace", make("space", name, SPACES, config.space, _IMAGES, _CLASSES))
+            self.space: SearchSpace = make("space", config.space.name, SPACES, config.space, _IMAGES, _CLASSES)
         with self._told():
             self.scores = PublishedScores(self.table, self.space, config.table)
         self.truth = cache(self._truth)
@@ -102,7 +100,7 @@ class Workbench:
         """
         for index, strategy in enumerate(self.config.strategies):
             with config_errors_at(self._source, f"strategies.{index}"):
-                load("strategy", cast("Any", strategy).name, STRATEGIES)
+                load("strategy", strategy.name, STRATEGIES)
                 self._proxies(strategy)
         for device in self.config.columns():
             self.truth(device)
@@ -126,7 +124,7 @@ class Workbench:
         proxy_seconds = proxies.seconds if proxies else None
         return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets, proxy_seconds)
 
-    def _proxies(self, strategy: BaseModel) -> SelectedScores | None:
+    def _proxies(self, strategy: Section) -> SelectedScores | None:
         """The zero-cost scores that a strategy's section asks for."""
         names = getattr(strategy, "proxies", [])
         return self.scores.of(names) if names else None
@@ -162,7 +160,7 @@ class Workbench:
         _, costs = self._lookup(device, {}).valid()
         shares = {str(name): share for name, share in self.config.limit_percentiles.items()}
         percentiles = {name: float(np.percentile(costs[:, self._costs.index(name)], p)) for name, p in shares.items()}
-        return {**{str(name): limit for name, limit in self.config.constraints.items()}, **percentiles}
+        return {**self.config.limits, **percentiles}
 
     def _truth(self, device: str) -> Truth:
         limits = self.limits(device)

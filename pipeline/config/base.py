@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,13 +13,27 @@ Cost = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "ene
 
 
 class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after reading."""
+    """A model with no unknown keys, no silent conversions and no changes after reading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ThirdParty(BaseModel):
-    """A section whose name is a dotted path: its options are its owner's to check."""
+class Section(Strict):
+    """A config section whose `name` chooses what it is about; the name's row in `pipeline.tables` has its model."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+
+    def resolved(self, *, trials: int, pick: str) -> Self:
+        """The section with what it takes from elsewhere written out: a run keeps that for good.
+
+        Args:
+            trials: the budget's.
+            pick: which trial is to win.
+        """
+        return self
+
+
+class ThirdParty(Section):
+    """A section whose name is a third party's, who checks the options alone."""
+
+    model_config = ConfigDict(extra="allow", strict=False)

@@ -1,16 +1,62 @@
-"""From a config's device section to the device that costs are measured on."""
+"""The config's section `device`, and from it to the device that costs are measured on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from latency_models.devices.device import DEVICES, Device
-from latency_models.devices.device_file import DeviceDefinition, defined_device, files, users_devices
+from latency_models.devices.device_file import (
+    NAME_PATTERN,
+    DeviceDefinition,
+    defined_device,
+    files,
+    users_devices,
+)
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import DeviceError, unknown_name
+from pipeline.config.base import Count
 
-if TYPE_CHECKING:
-    from pipeline.config.run import DeviceOptions
+
+class DeviceOptions(DeviceDefinition):
+    """Hardware + runtime + settings that costs are measured on.
+
+    The name is a built-in's, one of the user's file of devices, or a new one with its definition beside it. A
+    config that was read holds the definition in any case, so that a run doesn't depend on the file later.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "cpu"
+    threads: Count = 1
+    batch_size: Count = 1
+    precision: Literal["fp32", "int8"] = "fp32"
+
+    @model_validator(mode="after")
+    def _keeps_built_ins(self) -> DeviceOptions:
+        if self.name in DEVICES and (keys := [key for key in DeviceDefinition.model_fields if key in self.defined]):
+            raise PydanticCustomError(
+                "device",
+                "{name} is a built-in device and takes no {keys}; give this one a name of its own",
+                {"name": repr(self.name), "keys": " or ".join(keys)},
+            )
+        return self
+
+    @property
+    def defined(self) -> dict[str, Any]:
+        """The keys that define a device, as far as they were given."""
+        given = {key: getattr(self, key) for key in DeviceDefinition.model_fields}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def definition(self) -> DeviceDefinition | None:
+        """The definition, None where the name alone has to do."""
+        return DeviceDefinition(**self.defined) if self.defined else None
+
+    @model_serializer(mode="plain")
+    def _given(self) -> dict[str, Any]:
+        """The settings, and of a definition what it says."""
+        settings = {key: getattr(self, key) for key in ("name", "threads", "batch_size", "precision")}
+        return {**settings, **self.defined}
 
 
 def device_of(options: DeviceOptions) -> Device:
@@ -33,7 +79,11 @@ def device_on_a_word(options: DeviceOptions) -> Device:
     """
     if options.host is not None or options.provider_options:
         own = users_devices().get(options.name)
-        if own is None or own.whereabouts() != options.whereabouts() or own.runs_with() != options.runs_with():
+        if (
+            own is None
+            or own.device_fields() != options.device_fields()
+            or own.runtime_and_provider() != options.runtime_and_provider()
+        ):
             place = files()[1]
             raise DeviceError(f"device {options.name!r} isn't used on a file's word; define it alike in {place} first")
     elif options.name not in DEVICES and not options.defined:
@@ -53,4 +103,4 @@ def defined(section: Any) -> Any:
     if not isinstance(name, str) or name in DEVICES or any(key in section for key in DeviceDefinition.model_fields):
         return section
     found = defined_device(name)
-    return {**found.written_out(), **found.settings(), **section}
+    return {**found.explicit(), **found.settings(), **section}

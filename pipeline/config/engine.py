@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config.base import Count, Positive, Strict
+from pipeline.config.base import Count, Positive, Section
 
 
-class InlineOptions(Strict):
+class InlineOptions(Section):
     """One persistent child process, replaced when it dies, hangs or takes too much memory."""
 
     name: Literal["inline"]
@@ -15,7 +15,7 @@ class InlineOptions(Strict):
     memory_gb: Positive | None = None
 
 
-class ProcessesOptions(Strict):
+class ProcessesOptions(Section):
     """Several persistent child processes that share cores and memory; as many as cores unless `workers` is given."""
 
     name: Literal["processes"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Cost, Count, Positive, Strict
+from pipeline.config.base import Cost, Count, Positive, Section, Strict
 from pipeline.errors import nearest
 
 SCORE_NAMES = ("params", "macs", "synflow", "naswot", "jacob_cov", "grad_norm")
@@ -51,7 +51,7 @@ class StoppingOptions(Strict):
         return self
 
 
-class TrainEvaluatorOptions(Strict):
+class TrainEvaluatorOptions(Section):
     """Train each candidate for a few epochs and take its validation accuracy."""
 
     name: Literal["train"]
@@ -95,7 +95,7 @@ class PublishedProxies(Strict):
         return self
 
 
-class TableEvaluatorOptions(Strict):
+class TableEvaluatorOptions(Section):
     """Look accuracy and costs up in a published table; see `pipeline.evaluators.lookup`.
 
     Attributes:
@@ -115,7 +115,7 @@ class TableEvaluatorOptions(Strict):
     proxies: Annotated[PublishedProxies | None, Field(exclude_if=_is_none)] = None
 
 
-class ZeroCostOptions(Strict):
+class ZeroCostOptions(Section):
     """A score of the untrained network in place of an accuracy; see `pipeline.evaluators.zero_cost.scores`.
 
     Attributes:

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from latency_models.errors import DeviceError
 from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
-from pipeline.config.base import ThirdParty
+from pipeline.config.base import Section, ThirdParty
 from pipeline.config.device import defined
-from pipeline.config.run import SECTIONS, RunConfig
+from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import is_dotted, third_party
+from pipeline.tables import SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,7 @@ def parse_as(
     return config
 
 
-def parse_section(kind: str, value: Any, source: str) -> BaseModel:
+def parse_section(kind: str, value: Any, source: str) -> Section:
     """One section that is chosen by name, on its own; `source` is named in errors.
 
     Raises:
@@ -120,7 +121,7 @@ class WrongSection(Exception):  # noqa: N818 - carries sentences from a section 
         self.sentences = sentences
 
 
-def read_section(kind: str, value: Any, default: Any = None, place: str | None = None) -> BaseModel:
+def read_section(kind: str, value: Any, default: Any = None, place: str | None = None) -> Section:
     """A section by its `name`, so that its errors speak of that one's options only.
 
     Args:
@@ -133,14 +134,14 @@ def read_section(kind: str, value: Any, default: Any = None, place: str | None =
         WrongSection: it has no name, an unknown one, or wrong options.
     """
     table, place = SECTIONS[kind], place or kind
-    if isinstance(value, dict) and "name" not in value and isinstance(default, BaseModel):
-        value = {"name": default.model_dump()["name"], **value}
+    if isinstance(value, dict) and "name" not in value and isinstance(default, Section):
+        value = {"name": default.name, **value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise WrongSection([f"{place}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
     name = value["name"]
     if name not in table and not is_dotted(name) and name not in third_party(kind):
         raise WrongSection([f"{place}.name: unknown {kind} {name!r}{nearest(name, table)}"])
-    model = table.get(name, ThirdParty)
+    model: type[Section] = table[name].options_model() if name in table else ThirdParty
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -3,112 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    Field,
-    InstanceOf,
-    SerializeAsAny,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, InstanceOf, SerializeAsAny, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from latency_models.devices.device import DEVICES
-from latency_models.devices.device_file import NAME_PATTERN, DeviceDefinition
-from pipeline.config.base import Cost, Count, Positive, Strict
-from pipeline.config.engine import InlineOptions, ProcessesOptions
-from pipeline.config.evaluator import TableEvaluatorOptions, TrainEvaluatorOptions, ZeroCostOptions
-from pipeline.config.space import ConvNetOptions, NasBench201Options, TableSpaceOptions
-from pipeline.config.strategy import (
-    BayesianOptions,
-    ControllerOptions,
-    EvolutionOptions,
-    GridOptions,
-    GuidedOptions,
-    LocalSearchOptions,
-    Nsga2Options,
-    RandomOptions,
-    TpeOptions,
-)
+from pipeline.config.base import Cost, Count, Positive, Section, Strict
+from pipeline.config.device import DeviceOptions
+from pipeline.config.engine import InlineOptions
+from pipeline.config.evaluator import TrainEvaluatorOptions
+from pipeline.config.strategy import GuidedOptions
 from pipeline.errors import nearest
 from pipeline.registry import is_dotted, third_party
-from pipeline.tables import REFERENCES
+from pipeline.tables import REFERENCES, SECTIONS
 
-ImageSize = Annotated[int, Field(ge=8, le=224)]
 Metric = Literal["accuracy", Cost]
-
 
 COST_MODELS = ("auto", "measure", "predict")
 """How a candidate's latency is known, beside the name of a file that `hwnas calibrate` wrote."""
-
-
-# --- data --------------------------------------------------------------------------------------------------
-
-
-class DigitsOptions(Strict):
-    """scikit-learn's 1,797 grey 8×8 digits, embedded in that library."""
-
-    name: Literal["digits"]
-    image_size: ImageSize | None = None
-
-
-class TorchvisionOptions(Strict):
-    """A torchvision set under a local root; nothing is downloaded."""
-
-    def resolved(self) -> TorchvisionOptions:
-        """With an absolute root, so that a run and a bundle can be used from any directory."""
-        return self.model_copy(update={"root": str(Path(self.root).expanduser().absolute())})
-
-    name: Literal["fashion_mnist", "cifar10"]
-    root: str
-    train_samples: Count | None = None
-    validation_samples: Count = 5000
-    image_size: ImageSize | None = None
-
-
-# --- the rest ----------------------------------------------------------------------------------------------
-
-
-class DeviceOptions(DeviceDefinition):
-    """Hardware + runtime + settings that costs are measured on.
-
-    The name is a built-in's, one of the user's file of devices, or a new one with its definition beside it. A
-    config that was read holds the definition in any case, so that a run doesn't depend on the file later.
-    """
-
-    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "cpu"
-    threads: Count = 1
-    batch_size: Count = 1
-    precision: Literal["fp32", "int8"] = "fp32"
-
-    @model_validator(mode="after")
-    def _keeps_built_ins(self) -> DeviceOptions:
-        if self.name in DEVICES and (keys := [key for key in DeviceDefinition.model_fields if key in self.defined]):
-            raise PydanticCustomError(
-                "device",
-                "{name} is a built-in device and takes no {keys}; give this one a name of its own",
-                {"name": repr(self.name), "keys": " or ".join(keys)},
-            )
-        return self
-
-    @property
-    def defined(self) -> dict[str, Any]:
-        """The keys that define a device, as far as they were given."""
-        given = {key: getattr(self, key) for key in DeviceDefinition.model_fields}
-        return {key: value for key, value in given.items() if value is not None}
-
-    def definition(self) -> DeviceDefinition | None:
-        """The definition, None where the name alone has to do."""
-        return DeviceDefinition(**self.defined) if self.defined else None
-
-    @model_serializer(mode="plain")
-    def _given(self) -> dict[str, Any]:
-        """The settings, and of a definition what it says."""
-        settings = {key: getattr(self, key) for key in ("name", "threads", "batch_size", "precision")}
-        return {**settings, **self.defined}
 
 
 class TrainOptions(Strict):
@@ -178,32 +90,8 @@ class ExportOptions(Strict):
     image_model: bool = False
 
 
-SECTIONS: dict[str, dict[str, type[Strict]]] = {
-    "data": {"digits": DigitsOptions, "fashion_mnist": TorchvisionOptions, "cifar10": TorchvisionOptions},
-    "space": {"convnet": ConvNetOptions, "nasbench201": NasBench201Options, "table": TableSpaceOptions},
-    "strategy": {
-        "guided": GuidedOptions,
-        "random": RandomOptions,
-        "grid": GridOptions,
-        "evolution": EvolutionOptions,
-        "local_search": LocalSearchOptions,
-        "nsga2": Nsga2Options,
-        "tpe": TpeOptions,
-        "bayesian": BayesianOptions,
-        "controller": ControllerOptions,
-    },
-    "evaluator": {
-        "train": TrainEvaluatorOptions,
-        "zero_cost": ZeroCostOptions,
-        "table": TableEvaluatorOptions,
-    },
-    "engine": {"inline": InlineOptions, "processes": ProcessesOptions},
-}
-"""Each section that is chosen by name: name → the model of its options."""
-
-
-Section = SerializeAsAny[InstanceOf[BaseModel]]
-"""A section that was already read by the model that its name stands for."""
+AnySection = SerializeAsAny[InstanceOf[Section]]
+"""A section that was already read by the model of its name."""
 
 
 class RunConfig(Strict):
@@ -211,10 +99,10 @@ class RunConfig(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "hwnas"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    data: Section
-    space: Section
-    strategy: Section = GuidedOptions(name="guided")
-    evaluator: Section = TrainEvaluatorOptions(name="train")
+    data: AnySection
+    space: AnySection
+    strategy: AnySection = GuidedOptions(name="guided")
+    evaluator: AnySection = TrainEvaluatorOptions(name="train")
     device: DeviceOptions = DeviceOptions()
     cost_model: str = "auto"
     train: TrainOptions = TrainOptions()
@@ -222,7 +110,7 @@ class RunConfig(Strict):
     objectives: list[Metric] = ["accuracy", "latency_ms"]
     constraints: dict[Cost, Positive] = {}
     budget: BudgetOptions = BudgetOptions()
-    engine: Section = InlineOptions(name="inline")
+    engine: AnySection = InlineOptions(name="inline")
     final: FinalOptions = FinalOptions()
     export: ExportOptions = ExportOptions()
     references: ReferencesOptions = ReferencesOptions()
@@ -255,6 +143,16 @@ class RunConfig(Strict):
                 "export.quantize is 'never', but device.precision 'int8' deploys the quantised model; valid: auto",
             )
         return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Metric → the highest value that is allowed."""
+        return {str(name): limit for name, limit in self.constraints.items()}
+
+    def resolved(self) -> Self:
+        """The config with what its sections take from each other, or from the working directory, written out."""
+        told = {"trials": self.budget.trials, "pick": self.final.pick}
+        return self.model_copy(update={kind: getattr(self, kind).resolved(**told) for kind in SECTIONS})
 
     def metrics(self) -> tuple[str, ...]:
         """Objectives and limited metrics, each once."""

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Count, Strict
+from pipeline.config.base import Count, Section
 
 
-class ConvNetOptions(Strict):
+class ConvNetOptions(Section):
     """Stages of convolutional blocks; see `pipeline.spaces.convnet`."""
 
     name: Literal["convnet"]
@@ -33,7 +33,7 @@ class ConvNetOptions(Strict):
         return _distinct(values)
 
 
-class NasBench201Options(Strict):
+class NasBench201Options(Section):
     """Cells of five operators on six edges; see `pipeline.spaces.nasbench201`."""
 
     name: Literal["nasbench201"]
@@ -47,7 +47,7 @@ class NasBench201Options(Strict):
         return _distinct(values)
 
 
-class TableSpaceOptions(Strict):
+class TableSpaceOptions(Section):
     """Positions that each take one of the same alternatives; see `pipeline.spaces.tabular`."""
 
     name: Literal["table"]

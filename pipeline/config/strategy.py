@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Count, Positive, Strict
+from pipeline.config.base import Count, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class RandomOptions(Strict):
+class RandomOptions(Section):
     """NNI's uniform random search."""
 
     name: Literal["random"]
 
 
-class GridOptions(Strict):
+class GridOptions(Section):
     """Every architecture once, in a shuffled order."""
 
     name: Literal["grid"]
     shuffle: bool = True
 
 
-class EvolutionOptions(Strict):
+class EvolutionOptions(Section):
     """NNI's regularized evolution; the population follows the budget unless it is given."""
 
     name: Literal["evolution"]
@@ -42,8 +42,8 @@ class EvolutionOptions(Strict):
             raise PydanticCustomError("sample", "must not exceed the population, {of}", {"of": population})
         return value
 
-    def resolved(self, trials: int) -> EvolutionOptions:
-        """With the population written out, so that a longer budget later changes nothing before.
+    def resolved(self, *, trials: int, pick: str) -> Self:
+        """The section with its population written out, so that a longer budget later changes nothing before.
 
         A quarter of the trials within 8 to 50: with NNI's own 100 a short search would be a random one.
         """
@@ -52,14 +52,14 @@ class EvolutionOptions(Strict):
         return self.model_copy(update={"population": max(8, min(50, trials // 4), self.sample or 0)})
 
 
-class LocalSearchOptions(Strict):
+class LocalSearchOptions(Section):
     """Pareto local search; each climb begins with so many random architectures."""
 
     name: Literal["local_search"]
     starts: Count = 10
 
 
-class Nsga2Options(Strict):
+class Nsga2Options(Section):
     """NSGA-II; `mutation` is the probability of each active choice, one over their number by default."""
 
     name: Literal["nsga2"]
@@ -68,7 +68,7 @@ class Nsga2Options(Strict):
     mutation: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
-class TpeOptions(Strict):
+class TpeOptions(Section):
     """NNI's Tree-structured Parzen Estimator, with NNI's own defaults."""
 
     name: Literal["tpe"]
@@ -83,7 +83,7 @@ def _is_empty(value: object) -> bool:
     return not value
 
 
-class GuidedOptions(Strict):
+class GuidedOptions(Section):
     """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked.
 
     `proxies` are zero-cost scores that the model of the error sees, beside the architectures.
@@ -101,14 +101,14 @@ class GuidedOptions(Strict):
             raise PydanticCustomError("proxies", "lists a score twice")
         return values
 
-    def resolved(self, pick: str) -> GuidedOptions:
-        """With the aim written out, so that another pick later changes no proposal."""
+    def resolved(self, *, trials: int, pick: str) -> Self:
+        """The section with its aim written out, so that another pick later changes no proposal."""
         if self.aim != "auto":
             return self
         return self.model_copy(update={"aim": "accuracy" if pick == "most-accurate" else "front"})
 
 
-class BayesianOptions(Strict):
+class BayesianOptions(Section):
     """A Gaussian process of the score; `kappa` standard deviations make the bound of `ucb`."""
 
     name: Literal["bayesian"]
@@ -117,7 +117,7 @@ class BayesianOptions(Strict):
     kappa: Positive = 1.0
 
 
-class ControllerOptions(Strict):
+class ControllerOptions(Section):
     """An LSTM policy that is trained by REINFORCE."""
 
     name: Literal["controller"]
@@ -127,18 +127,3 @@ class ControllerOptions(Strict):
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     batch_size: Count = 1
     repeats: Annotated[int, Field(ge=0)] = 4
-
-
-def resolved(section: BaseModel, *, trials: int, pick: str) -> BaseModel:
-    """A section with what it takes from the rest of the config written out, so that a run keeps it.
-
-    Args:
-        section: of any strategy.
-        trials: the budget's.
-        pick: which trial is to win.
-    """
-    if isinstance(section, EvolutionOptions):
-        return section.resolved(trials)
-    if isinstance(section, GuidedOptions):
-        return section.resolved(pick)
-    return section

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,8 @@ from pipeline.tables import DATA
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import BaseModel
-
     from export.preprocessing import Preprocessing
+    from pipeline.config.base import Section
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,15 @@ class DataSet:
         return p.channels, p.height, p.width
 
 
-def load_data(options: BaseModel) -> DataSet:
+def load_data(options: Section) -> DataSet:
     """The data set that a config's `data` section names.
 
     Raises:
         DataError: it is missing, incomplete or damaged.
     """
-    name = cast("Any", options).name
-    data = make("data", name, DATA, options)
+    data = make("data", options.name, DATA, options)
     if not isinstance(data, DataSet):
-        raise DataError(f"data {name!r} gave a {type(data).__name__}, not a pipeline.data.DataSet")
+        raise DataError(f"data {options.name!r} gave a {type(data).__name__}, not a pipeline.data.DataSet")
     return data
 
 

@@ -23,7 +23,7 @@ from pipeline.shims import import_torchvision
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipeline.config.run import TorchvisionOptions
+    from pipeline.config.data import TorchvisionOptions
 
 _SPLIT_SEED = 0
 _SCALE = 1 / 255

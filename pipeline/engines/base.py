@@ -1,4 +1,4 @@
-"""The base of engines: what NNI's strategies see, with journal, repeats, replay and budget."""
+"""The base of engines: NNI's interface for strategies, with journal, repeats, replay and budget."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no types
-    """Runs what a strategy submits, unless the journal knows the answer.
+    """Runs the models that a strategy submits, unless the journal has their results.
 
-    Order of calls: a strategy asks `budget_available`, then `submit_models`; for each model the engine takes the
-    canonical architecture, looks it up, or has `_judge` run it, writes the journal, and only then tells the strategy
-    the score. `finish` when the strategy ended, `shutdown` whatever happened.
+    Order of calls: a strategy asks `budget_available`, then calls `submit_models`; for each model the engine takes the
+    canonical architecture, looks it up or has `_judge` run its trial, writes the journal, and only then gives the
+    strategy the score. `finish` when the strategy has ended, `shutdown` in any case.
 
-    A resumed run starts with a fresh strategy: what it submits is answered from the journal, in the recorded
-    order, until the journal ends. That a strategy with the same seed asks for the same architectures again is
-    checked, not assumed.
+    A resumed run starts with a fresh strategy, whose models are answered from the journal, in the recorded order,
+    until the journal ends. That a strategy with the same seed asks for the same architectures again is checked, not
+    assumed.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
 
     @abstractmethod
     def _judge(self, architecture: Architecture) -> TrialResult:
-        """Run one trial; a candidate's own failure is a result, not an exception."""
+        """Run one trial; a candidate that fails gives a result, no exception."""
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
         """Answer each model, in order."""
@@ -60,7 +60,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             self._tell(model, record)
 
     def _tell(self, model: ExecutableModelSpace, record: TrialRecord) -> None:
-        """Have the strategy hear of a model's result."""
+        """Give the strategy a model's result."""
         status = ModelStatus.Failed if record.status == "failed" else ModelStatus.Trained
         self.dispatch_model_event(FinalMetricEvent(model, Score.of(record)))
         self.dispatch_model_event(TrainingEndEvent(model, status))
@@ -98,7 +98,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
     def _recorded(
         self, identity: str, architecture: Architecture, result: TrialResult, started: datetime, seconds: float
     ) -> TrialRecord:
-        """Write the journal's next row, before anybody hears of it."""
+        """Write the journal's next row, before the strategy or the user gets the result."""
         record = TrialRecord(
             number=len(self._known),
             id=identity,
@@ -123,28 +123,27 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         if result.status == "infeasible":
             return infeasible_score(result.details["excess"])
         config = self._config
-        targets: dict[str, float] = dict(config.constraints)  # type: ignore[arg-type]  # keys are metric names
+        targets = config.limits
         if config.reward.target_ms is not None:
             targets["latency_ms"] = config.reward.target_ms
         return reward(result.objectives, config.objectives, config.reward.exponent, targets)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
-        """Models whose results weren't told yet, oldest first.
+        """The submitted models that wait for their results, oldest first.
 
         A model is a copy of its space, too large to keep for each of thousands of trials; those are in the journal.
         """
-        return [model for model in self._untold() if status is None or model.status == status]
+        return [model for model in self._waiting() if status is None or model.status == status]
 
-    def _untold(self) -> Iterable[ExecutableModelSpace]:
-        """Submitted models that wait for their results."""
+    def _waiting(self) -> Iterable[ExecutableModelSpace]:
         return ()
 
     def wait_models(self, *models: ExecutableModelSpace) -> None:
-        """Have all results told, those of these models too; NNI's own waits for somebody else to do that."""
+        """Give the strategy all results, those of these models too; NNI's own engine only waits for them."""
         self.finish()
 
     def idle_worker_available(self) -> bool:
-        """Trials run within `submit_models`, so a worker is always idle between the calls."""
+        """True: trials run within `submit_models`, so a worker is idle between the calls."""
         return True
 
     def budget_available(self) -> bool:
@@ -152,14 +151,14 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         return self._budget.exhausted() is None
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the journal is the state."""
+        """An empty state, since the journal has it all."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to load: the journal is the state."""
+        """Ignore the state, since the journal has it all."""
 
     def finish(self) -> None:
-        """Wait for trials that still run when the strategy has no more to submit."""
+        """Wait for the trials that still run when the strategy has ended."""
 
     def shutdown(self) -> None:
-        """Stop what runs trials."""
+        """Stop the processes that run trials."""

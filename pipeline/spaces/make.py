@@ -1,8 +1,8 @@
-"""Made by its name in the config."""
+"""From a config's section `space` to the search space."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from pipeline.registry import make
 from pipeline.tables import SPACES
@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 
 def make_space(config: RunConfig, data: DataSet) -> SearchSpace:
     """The search space that a config names, for its data."""
-    name = cast("Any", config.space).name
-    return cast("SearchSpace", make("space", name, SPACES, config.space, data.input_shape, len(data.classes)))
+    space: SearchSpace = make("space", config.space.name, SPACES, config.space, data.input_shape, len(data.classes))
+    return space

@@ -1,1 +1,1 @@
-"""Search strategies: a plain table name → factory of an NNI `Strategy`."""
+"""Search strategies, which decide what is tried next; begin with `base.py` and its smallest example, `nsga2.py`."""

@@ -1,4 +1,4 @@
-"""How much hypervolume a candidate is expected to gain, where its costs are known and its error isn't."""
+"""The acquisition function: expected hypervolume improvement, where costs are known and the error isn't."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from pipeline.strategies.surrogate import Array
 
 _REACH_SD = 4.0
-"""A level further below the mean than this is never reached, as far as anybody can tell."""
+"""Standard deviations below the mean from which on a level counts as out of reach."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a gain counts.
+    """The region of errors and costs whose hypervolume counts.
 
     Attributes:
-        worst: the error from which on nothing is gained.
-        low: (costs,), no candidate costs less.
-        high: (costs,), what costs as much gains nothing.
+        worst: the error's upper bound.
+        low: (costs,), lower bounds: no candidate costs less.
+        high: (costs,), upper bounds.
     """
 
     worst: float
@@ -34,24 +34,24 @@ class Box:
 
 
 class Front:
-    """The least error so far as a function of what may be spent: steps, whose levels are the front's errors.
+    """The Pareto front as a step function: the least error so far for given costs.
 
-    A candidate with error e and costs c dominates the part of cost space from c on; it gains, over that part, what its
-    error is below the step there. So its gain is Σ_m weights[c, m]·max(level_m − e, 0), where the weights are the
-    volumes of the steps from c on, and they don't depend on the error. In expectation it is a weighted sum of expected
-    improvements (Emmerich, Giannakoglou & Naujoks, Single- and multiobjective evolutionary optimization assisted by
-    Gaussian random field metamodels, 2006, integrate the improvement; that one factor is certain makes it this simple).
+    A candidate with error e and costs c dominates all costs from c on, and improves the error there down to e. Its
+    hypervolume improvement is Σ_m weights[c, m]·max(levels[m] − e, 0): the weight of step m is the volume of its part
+    from c on, which doesn't depend on e. Its expectation is a weighted sum of expected improvements (Emmerich,
+    Giannakoglou & Naujoks, Single- and multiobjective evolutionary optimization assisted by Gaussian random field
+    metamodels, 2006, for the case that the costs are uncertain as well).
 
-    Exact for one cost. For more, the volumes are shares of points in the box. With no costs there is one step.
+    Exact for one cost. For several, volumes are counted in points of the box. Without costs there is one step.
 
     Args:
         errors: (n,) of trials.
         costs: (n, d) of the same.
-        box: where gains count.
-        points: (samples, d) evenly in the unit cube, for two costs or more; see `even_points`.
+        box: the region that counts.
+        points: (samples, d) in the unit cube, for two costs or more; see `even_points`.
 
     Attributes:
-        levels: (m,).
+        levels: (m,), the errors of the steps.
     """
 
     def __init__(self, errors: Array, costs: Array, box: Box, points: Array) -> None:
@@ -83,7 +83,7 @@ class Front:
         self._steps[np.arange(len(points)), where] = share
 
     def weights(self, costs: Array) -> Array:
-        """(n, m) for candidates' costs (n, d)."""
+        """Volumes of the steps, shape (n, m), that candidates with costs (n, d) dominate."""
         if self._d == 0:
             return np.ones((len(costs), 1))
         if self._d == 1:
@@ -95,9 +95,10 @@ class Front:
 
 
 def even_points(count: int, shift: Array) -> Array:
-    """(count, d) points in the unit cube, evener than random ones, moved by a shift (d,).
+    """Low-discrepancy points in the unit cube, shape (count, d), moved by a shift (d,).
 
-    Multiples of the powers of 1/g, modulo 1, where g solves gᵈ⁺¹ = g + 1: for d = 1 that is the golden ratio.
+    The sequence R_d of Roberts, The unreasonable effectiveness of quasirandom sequences, 2018: multiples of powers of
+    1/g, modulo 1, where g solves gᵈ⁺¹ = g + 1; for d = 1 the golden ratio.
     """
     ratio = 2.0
     for _ in range(60):
@@ -106,15 +107,15 @@ def even_points(count: int, shift: Array) -> Array:
     return np.asarray((shift + np.arange(count)[:, None] * steps) % 1.0)
 
 
-def expected_hypervolume_gain(mean: Array, sd: Array, levels: Array, weights: Array, shift: float) -> Array:
-    """E[Σ_m weights[:, m]·max(levels[m] − e, 0)] (n,), where log(e − shift) is normal.
+def expected_hypervolume_improvement(mean: Array, sd: Array, levels: Array, weights: Array, shift: float) -> Array:
+    """Expected improvement E[Σ_m weights[:, m]·max(levels[m] − e, 0)], shape (n,), where log(e − shift) is normal.
 
     Args:
         mean: (n,), of the logarithm.
         sd: (n,), of the logarithm.
-        levels: (m,), errors.
-        weights: (n, m).
-        shift: below all errors.
+        levels: (m,), errors of the front's steps.
+        weights: (n, m), see `Front.weights`.
+        shift: a value below all errors.
     """
     logs = np.log(np.maximum(levels - shift, 1e-12))
     rows, steps = np.nonzero((logs[None] > (mean - _REACH_SD * sd)[:, None]) & (weights > 0))
@@ -125,7 +126,7 @@ def expected_hypervolume_gain(mean: Array, sd: Array, levels: Array, weights: Ar
 
 
 def first_best(values: Array, rows: npt.NDArray[np.int64]) -> int:
-    """Of rows, the first whose value is the largest but for rounding, so that twins don't depend on it."""
+    """The first of the rows whose value is the largest, up to rounding: equal candidates are chosen in order."""
     of_rows = values[rows]
     largest = float(of_rows.max())
     return int(rows[np.argmax(of_rows >= largest - 1e-4 * abs(largest))])

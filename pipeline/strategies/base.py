@@ -1,4 +1,4 @@
-"""The base of this package's own strategies: proposals as a function of space, history, seed and index."""
+"""Base of this project's own strategies: proposals as a function of space, history, seed and index."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 
 class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
-    """Asks for one architecture after the other, several at a time where the engine runs them at the same time.
+    """Proposes one architecture after the other, or several at a time for an engine with several workers.
 
-    Order of calls: the engine's workers being free, `propose` is asked; its answer is pending until its result is in
-    `history`. A result that was known already is told again, but stands in the history once.
+    Order of calls: whenever a worker is free, `propose` returns the next architecture, which is then pending. When
+    its result comes in, `hear` appends it to the history and calls `learn`. A result that was known before is heard
+    again, but is in the history once.
+
+    Args:
+        problem: what is searched. A subclass of the table is made with (options, problem).
 
     Attributes:
         problem: what is searched.
-        history: the trials whose results are known, each once, in the order in which they became known.
-        pending: architectures that were proposed and have no result yet, oldest first.
-        index: how many proposals there were.
+        history: finished trials, each once, in the order in which their results came in.
+        pending: proposed architectures without a result, oldest first.
+        index: number of proposals so far.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -40,22 +44,22 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
 
     @abstractmethod
     def propose(self, generator: np.random.Generator) -> Architecture | None:
-        """The next architecture; None when there are no more.
+        """Return the next architecture, or None when there are no more.
 
         Args:
-            generator: fresh for each proposal, from the seed and the proposal's index: nothing else is drawn from.
+            generator: the only source of randomness; made anew for each proposal, from the seed and its index.
         """
 
     def tried(self) -> set[str]:
-        """The ids of architectures that needn't be proposed again."""
+        """Ids of all architectures that have a result or are pending."""
         return self._heard | {architecture_id(each) for each in self.pending}
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
-        engine.register_model_event_callback(ModelEventType.FinalMetric, self._hear)
+        engine.register_model_event_callback(ModelEventType.FinalMetric, self._final_metric)
         return model_space
 
     def _cleanup(self) -> None:
-        self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._hear)
+        self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._final_metric)
 
     def _run(self) -> None:
         while self.wait_for_resource():
@@ -66,9 +70,12 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
             self.pending.append(proposed)
             self.engine.submit_models(self.model_space.freeze(self.problem.space.complete(proposed)))
 
-    def _hear(self, event: FinalMetricEvent) -> None:
+    def _final_metric(self, event: FinalMetricEvent) -> None:
         score: Score = event.metric
-        record = score.record
+        self.hear(score.record)
+
+    def hear(self, record: TrialRecord) -> None:
+        """Add a trial's result to the history, unless it was there before."""
         self.pending = [each for each in self.pending if architecture_id(each) != record.id]
         if record.id not in self._heard:
             self._heard.add(record.id)
@@ -76,4 +83,4 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
             self.learn(record)
 
     def learn(self, record: TrialRecord) -> None:
-        """Take in one more result; for strategies with a state of their own."""
+        """Update the strategy's own state by one new result; by default there is none."""

@@ -1,43 +1,43 @@
-"""Reinforcement learning: a policy that is paid for good architectures."""
+"""`controller`: an LSTM policy, trained by reinforcement learning."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from pipeline.evaluators.threads import one_torch_thread
+from pipeline.evaluators.training import one_torch_thread
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
-from pipeline.strategies.neighbours import random_untried
+from pipeline.strategies.neighbours import untried_at_random
 from pipeline.strategies.policy import Policy
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from pipeline.config.strategy import ControllerOptions
-    from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
 
 _WEIGHTS = 1
-"""Beside the run's seed, what the initial weights are drawn from."""
+"""Part of the seed of the initial weights, beside the run's."""
 
 
 class Controller(ProposingStrategy):
-    """Zoph & Le, Neural architecture search with reinforcement learning, 2017; the gradient is REINFORCE's
-    (Williams, 1992) with a moving average of the rewards as baseline and a bonus for the policy's entropy.
+    """The controller of Zoph & Le, Neural architecture search with reinforcement learning, 2017.
 
-    What the policy is paid for an architecture is the share of the known trials that score lower. So neither the
-    scale of the scores nor the first failure, far below them, decides how far one step goes; limits and failures
-    still cost all that can be lost.
+    The gradient is that of REINFORCE (Williams, 1992), with a moving average of the rewards as baseline and a bonus
+    for the policy's entropy. The reward is the share of the trials so far that score lower: neither the scale of the
+    scores nor a failure, far below them, changes the size of a step.
 
-    A policy that has learnt samples architectures that are known already. It is paid for them from memory, which
-    costs no trial, and samples again. If it still does so after `repeats` of them, a random architecture is tried,
-    from which the policy doesn't learn, since it isn't its own sample.
+    A trained policy samples known architectures again. It gets their reward from memory, which costs no trial, and
+    samples anew. After `repeats` of them a random architecture is proposed; the policy doesn't learn from its result,
+    because it isn't its own sample.
+
+    Attributes:
+        policy: the LSTM.
+        random_ids: of proposals that the policy didn't sample.
     """
 
     def __init__(self, options: ControllerOptions, problem: Problem) -> None:
@@ -49,11 +49,11 @@ class Controller(ProposingStrategy):
         self._baseline = 0.5
         self._scores: list[float] = []  # ascending
         self._known: dict[str, TrialRecord] = {}
-        self._strangers: set[str] = set()  # ids of architectures that weren't the policy's
+        self.random_ids: set[str] = set()
         self._batch: list[tuple[Architecture, float]] = []
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
-        """The policy's next sample that isn't known yet."""
+        """Return the policy's next sample that is new, or a random architecture."""
         with one_torch_thread():
             return self._sampled(generator)
 
@@ -66,16 +66,16 @@ class Controller(ProposingStrategy):
                 return sampled
             if identity in self._known:
                 self._reinforce(self._known[identity])
-        other = random_untried(self.problem.space, tried, generator)
+        other = untried_at_random(self.problem.space, tried, generator)
         if other is not None:
-            self._strangers.add(architecture_id(other))
+            self.random_ids.add(architecture_id(other))
         return other
 
     def learn(self, record: TrialRecord) -> None:
-        """A step of the policy, for architectures that it sampled."""
+        """Train the policy by the record, if it sampled that architecture."""
         insort(self._scores, record.score)
         self._known[record.id] = record
-        if record.id not in self._strangers:
+        if record.id not in self.random_ids:
             with one_torch_thread():
                 self._reinforce(record)
 
@@ -98,11 +98,6 @@ class Controller(ProposingStrategy):
         self._optimizer.step()
 
     def _reward(self, score: float) -> float:
-        """The share of the known trials that score lower, of those that score the same one half."""
+        """The share of the trials so far that score lower; ties count half."""
         below, up_to = bisect_left(self._scores, score), bisect_right(self._scores, score)
         return (below + up_to) / (2 * len(self._scores))
-
-
-def controller(options: BaseModel, problem: Problem) -> Strategy:
-    """An LSTM policy, trained by REINFORCE."""
-    return Controller(cast("ControllerOptions", options), problem)

@@ -1,4 +1,4 @@
-"""What candidates cost and whether they keep the limits: known, or learnt from the trials so far."""
+"""Costs of candidates and their probability of feasibility: known, or learned from the trials so far."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _IMPROBABLE = 0.05
 class CostSurrogates:
     """Costs of a pool's candidates.
 
-    What `Problem.known` knows is taken as it is. Of every other objective and limited metric the logarithm is learnt
-    by a surrogate like the error's, from all trials that have it: those that broke a limit have been measured, too.
+    Costs of `Problem.known` are taken as they are. Each other objective or limited metric has a surrogate of its
+    logarithm, fitted to all trials that have it: those that broke a limit were measured, too.
 
     Args:
         problem: what is searched.
@@ -37,36 +37,39 @@ class CostSurrogates:
     def __init__(self, problem: Problem, pool: Pool, objectives: Sequence[str]) -> None:
         self._problem, self._pool, self._objectives = problem, pool, tuple(objectives)
         wanted = dict.fromkeys([*objectives, *problem.limits])
-        self._learnt = {
+        self._surrogates = {
             name: PoolSurrogate(pool.featurizer.sizes, ratios) for name in wanted if name not in pool.metrics
         }
 
-    def learners(self) -> list[PoolSurrogate]:
-        """Of what isn't known."""
-        return list(self._learnt.values())
+    def surrogates(self) -> list[PoolSurrogate]:
+        """The surrogates of costs that aren't known."""
+        return list(self._surrogates.values())
 
     def learn(self, history: Sequence[TrialRecord], seen: Features) -> None:
-        """Take in what is new in the history, whose architectures are `seen`."""
-        for name, surrogate in self._learnt.items():
+        """Pass what is new in the history, whose features are `seen`, to the surrogates."""
+        for name, surrogate in self._surrogates.items():
             rows = np.array([row for row, record in enumerate(history) if name in record.objectives], dtype=np.int64)
             if len(rows) > 1:
                 values = np.array([history[row].objectives[name] for row in rows])
-                surrogate.learn(self._pool.points, seen.take(rows), values)
+                surrogate.learn(self._pool.features, seen.take(rows), values)
 
     def expected(self) -> Array:
-        """(pool, objectives). Averaging gains over what learnt costs may be instead was seen to gain nothing."""
+        """Costs, shape (pool, objectives): known ones, or medians of predictions.
+
+        Averaging the improvement over the distribution of predicted costs was tried, and found nothing better.
+        """
         return np.column_stack([np.empty((len(self._pool), 0)), *(self._of(name) for name in self._objectives)])
 
     def _of(self, name: str) -> Array:
         if name in self._pool.metrics:
             return self._pool.known[:, self._pool.metrics.index(name)]
-        return self._learnt[name].medians()
+        return self._surrogates[name].medians()
 
     def high(self, observed: Array, percentile: float) -> Array:
-        """(objectives,): what is as dear as that gains nothing.
+        """Upper bounds of the costs that count, shape (objectives,).
 
-        A percentile of the costs of the candidates that stand for the space and keep the limits, or the limit where
-        that is less; of costs that are learnt, not less than the largest one `observed` (n, objectives) so far.
+        A percentile over the pool's sample of the space within the limits, or the limit where that is lower. For
+        predicted costs at least the largest one that was `observed` (n, objectives).
         """
         within = np.flatnonzero(self._pool.within_limits())
         fixed = within[within < self._pool.fixed]
@@ -79,20 +82,20 @@ class CostSurrogates:
         return np.asarray(high)
 
     def feasible(self) -> Array:
-        """(pool,): the probability that the limits of what is learnt hold; the others are exact, see the pool.
+        """Probability that predicted costs keep their limits, shape (pool,); known costs are up to the pool.
 
-        0 where it is much lower than elsewhere: when hardly anything is left to gain within the limits, the largest
-        gains beyond them would be asked for one after the other, however improbable they are.
+        0 where it is much lower than elsewhere. Else, once little is left to improve within the limits, candidates
+        with a large improvement beyond them would be tried one after the other, however improbable.
         """
         probability = np.ones(len(self._pool))
         for name, limit in self._problem.limits.items():
-            if name in self._learnt and self._learnt[name].ready:
-                probability *= self._learnt[name].probability_below(limit)
+            if name in self._surrogates and self._surrogates[name].ready:
+                probability *= self._surrogates[name].probability_below(limit)
         return np.where(probability < _IMPROBABLE * probability.max(), 0.0, probability)
 
     def fantasize(self, architecture: Architecture, point: Features) -> Array:
-        """(objectives,) of a pending architecture, taken for observed where they are learnt."""
-        expected = {name: surrogate.fantasize(point) for name, surrogate in self._learnt.items() if surrogate.ready}
+        """Expected costs (objectives,) of a pending architecture; surrogates take them as observations."""
+        expected = {name: surrogate.fantasize(point) for name, surrogate in self._surrogates.items() if surrogate.ready}
         if self._problem.known is not None:
             row = self._problem.known.costs([architecture])[0].tolist()
             expected |= dict(zip(self._pool.metrics, row, strict=True))

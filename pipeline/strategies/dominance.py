@@ -1,4 +1,4 @@
-"""Where trials stand against each other when there are several objectives, limits and failures."""
+"""Ranks of trials with several objectives, limits and failures."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 
 class DominanceRanks:
-    """Trials under constraint domination (Deb, Pratap, Agarwal & Meyarivan, 2002).
+    """Trials under constrained domination (Deb, Pratap, Agarwal & Meyarivan, 2002).
 
-    A feasible trial beats every infeasible one, an infeasible one those that break the limits further, all of them
-    a failed one; feasible trials beat each other by Pareto dominance. By how much the limits are broken in total is
-    what the score of an infeasible trial tells.
+    Feasible trials dominate each other as usual (Pareto) and dominate all infeasible ones. An infeasible trial
+    dominates those that break the limits further, which its score says, and failed ones.
 
     Attributes:
         violations: (trials,), 0 for feasible ones.
         losses: (trials, objectives), smaller is better; 0 where a trial isn't feasible.
-        beats: (trials, trials), whether the row's trial beats the column's.
+        beats: (trials, trials), whether the row's trial dominates the column's.
     """
 
     def __init__(self, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
@@ -45,7 +44,7 @@ class DominanceRanks:
         return int(same.sum()) > 1
 
     def ranks(self) -> npt.NDArray[np.int64]:
-        """(trials,): the number of the front that each belongs to, 0 for those that nobody beats."""
+        """Index of each trial's front, shape (trials,); 0 for non-dominated trials."""
         ranks = np.zeros(len(self.violations), dtype=np.int64)
         left = np.ones(len(ranks), dtype=bool)
         rank = 0
@@ -57,7 +56,7 @@ class DominanceRanks:
         return ranks
 
     def crowding(self, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(trials,): the crowding distance within each one's front, infinite at its ends (Deb et al., 2002)."""
+        """Crowding distance of each trial within its front, shape (trials,); infinite at the front's ends."""
         distances = np.zeros(len(ranks))
         for rank in range(int(ranks.max(initial=-1)) + 1):
             members = np.flatnonzero(ranks == rank)
@@ -66,7 +65,7 @@ class DominanceRanks:
 
 
 def violation(record: TrialRecord) -> float:
-    """0 for a feasible trial, positive up to 1 the further it breaks the limits, more for a failed one."""
+    """Degree to which a trial breaks limits: 0 if feasible, up to 1 if infeasible, more if it failed."""
     return 0.0 if record.status == "ok" else max(-record.score, sys.float_info.min)
 
 

@@ -1,4 +1,4 @@
-"""Architectures as points: what a surrogate calls near."""
+"""Architectures as feature vectors, whose distances a surrogate sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.spaces.base import Choice, SearchSpace
-    from pipeline.strategies.integer_codes import Codes, IntegerCodes
+    from pipeline.strategies.integer_codes import Codes, IntegerEncoder
     from pipeline.strategies.problem import KnownScores
 
 Single = npt.NDArray[np.float32]
@@ -21,20 +21,20 @@ Rows = TypeVar("Rows", npt.NDArray[np.int64], npt.NDArray[np.bool_])
 
 
 _TYPICAL = 6.0
-"""No group's mean squared distance is larger: with a hundred choices all architectures would be far from all others."""
+"""Largest mean squared distance within a group: with a hundred choices all architectures would be far apart."""
 
 _SCORE_SPREAD = 2.0
-"""How far apart the lowest and the highest score are."""
+"""Distance between the lowest and the highest score."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Architectures as a surrogate sees them.
+    """Feature vectors of n architectures.
 
     Attributes:
         x: (n, features), of order 1, group after group.
-        linear: (n, features + 1), the inputs of the linear part: standardised, all of them together of unit
-            variance, and a constant.
+        linear: (n, features + 1), inputs of the kernel's linear part: standardised to unit variance in total, and a
+            constant.
     """
 
     x: Single
@@ -44,43 +44,42 @@ class Features:
         return len(self.x)
 
     def take(self, rows: Rows) -> Features:
-        """Some of them."""
+        """The features of some rows."""
         return Features(self.x[rows], self.linear[rows])
 
     def joined(self, others: Features) -> Features:
-        """These, then the others."""
+        """These features, then the others'."""
         return Features(np.vstack([self.x, others.x]), np.vstack([self.linear, others.linear]))
 
 
 class Featurizer:
-    """Features of any space's architectures; a space that knows its own structure better tells by `features`.
+    """Computes features of architectures: those of `SearchSpace.features`, or else two groups that any space has.
 
-    Otherwise there are two groups of columns. The first tells each choice's value: a column a value, or, where the
-    values are quantities, a column a threshold, so that neighbouring quantities are nearer; and a column `inactive`
-    for choices with conditions. The second tells how often each value occurs over all choices that have the same
-    values: the blocks of a network share their effects.
+    The first group encodes each choice: one-hot, or for quantities a column for each threshold, so that neighbouring
+    quantities are nearer; and a column `inactive` for choices with conditions. The second counts how often each value
+    occurs among choices with the same values: blocks of a network share their effects.
 
-    Scores that are known without a trial are a group of their own: of each the share of the sample that scores less.
+    Zero-cost scores are one more group: for each the share of the sample that scores lower.
 
     Args:
-        space: of the architectures.
-        coding: of its choices.
-        sample: architectures whose spread is the unit of the linear part's inputs.
-        proxies: scores of the architectures, if there are any.
+        space: the search space.
+        encoder: its integer codes.
+        sample: codes of architectures that are the reference for scales and ranks.
+        proxies: zero-cost scores, if there are any.
 
     Attributes:
-        sample: the sample's points.
+        sample: the sample's features.
         sizes: columns of each group; a surrogate gives each a length scale of its own.
     """
 
     def __init__(
-        self, space: SearchSpace, coding: IntegerCodes, sample: Codes, proxies: KnownScores | None = None
+        self, space: SearchSpace, encoder: IntegerEncoder, sample: Codes, proxies: KnownScores | None = None
     ) -> None:
-        self._space, self._coding, self._proxies = space, coding, proxies
+        self._space, self._encoder, self._proxies = space, encoder, proxies
         self._ranks: list[_Ranks] = []
-        self._tables = [_columns(choice, space.quantities) for choice in coding.choices]
-        self._kinds = _kinds(coding.choices)
-        self._own = space.features(coding.architectures(sample[:1])) is not None
+        self._tables = [_columns(choice, space.quantities) for choice in encoder.choices]
+        self._kinds = _kinds(encoder.choices)
+        self._own = space.features(encoder.decode(sample[:1])) is not None
         scores = self._scores(sample)
         self._ranks = [_Ranks(column) for column in scores.T]
         groups = self._groups(sample, scores)
@@ -92,8 +91,8 @@ class Featurizer:
         self._scale = (varies / np.where(varies, width, 1) / math.sqrt(x.shape[1])).astype(np.float32)
         self.sample = self._with_linear(x)
 
-    def points(self, codes: Codes) -> Features:
-        """Each row for itself: the same architecture is always the same point."""
+    def features(self, codes: Codes) -> Features:
+        """Features of architectures; those of one don't depend on the others."""
         return self._with_linear(self._in_units(self._groups(codes, self._scores(codes))))
 
     def _with_linear(self, x: Single) -> Features:
@@ -101,10 +100,10 @@ class Featurizer:
         return Features(x, np.hstack([(x - self._centre) * self._scale, constant]))
 
     def _scores(self, codes: Codes) -> npt.NDArray[np.float64]:
-        """(n, proxies)."""
+        """Zero-cost scores, shape (n, proxies)."""
         if self._proxies is None or not len(codes):
             return np.empty((len(codes), len(self._proxies.names) if self._proxies else 0))
-        return self._proxies.scores(self._coding.architectures(codes))
+        return self._proxies.scores(self._encoder.decode(codes))
 
     def _groups(self, codes: Codes, scores: npt.NDArray[np.float64]) -> list[Single]:
         groups = self._of_choices(codes)
@@ -114,8 +113,8 @@ class Featurizer:
 
     def _of_choices(self, codes: Codes) -> list[Single]:
         if self._own:
-            own = self._space.features(self._coding.architectures(codes))
-            assert own is not None  # a space tells features of all its architectures, or of none
+            own = self._space.features(self._encoder.decode(codes))
+            assert own is not None  # a space has features of all its architectures, or of none
             return [group.astype(np.float32) for group in own]
         values = [table[column] for table, column in zip(self._tables, codes.T, strict=True) if table.shape[1]]
         groups = [np.hstack(values) if values else np.zeros((len(codes), 1), dtype=np.float32)]
@@ -126,14 +125,14 @@ class Featurizer:
         return np.hstack([group / np.float32(unit) for group, unit in zip(groups, self._units, strict=True)])
 
     def _counts(self, codes: Codes, members: Sequence[int]) -> Single:
-        """(n, values): how often each value occurs over choices of one kind; of order 1."""
-        one_hot = np.eye(self._coding.sizes[members[0]] + 1, dtype=np.float32)[:, :-1]
+        """Counts of each value over choices of one kind, shape (n, values), scaled to order 1."""
+        one_hot = np.eye(self._encoder.sizes[members[0]] + 1, dtype=np.float32)[:, :-1]
         counts: Single = one_hot[codes[:, members]].sum(axis=1) / np.float32(math.sqrt(len(members) / 2))
         return counts
 
 
 class _Ranks:
-    """A score's values as shares of a sample that are less, 0 to 1; twins count half, no number is in the middle."""
+    """A score's rank as a feature: the share of a sample that scores lower; ties count half, NaN is in the middle."""
 
     def __init__(self, sample: npt.NDArray[np.float64]) -> None:
         self._sorted = np.sort(sample[~np.isnan(sample)])
@@ -145,7 +144,7 @@ class _Ranks:
 
 
 def _kinds(choices: Sequence[Choice]) -> list[list[int]]:
-    """The places of choices that have the same values, where there are several."""
+    """Groups of choices, by index, that have the same values."""
     kinds: dict[tuple[tuple[type, object], ...], list[int]] = {}
     for place, choice in enumerate(choices):
         kinds.setdefault(tuple((type(value), value) for value in choice.values), []).append(place)
@@ -153,10 +152,10 @@ def _kinds(choices: Sequence[Choice]) -> list[list[int]]:
 
 
 def _columns(choice: Choice, quantities: bool) -> Single:
-    """(values + 1, columns): the features of each value, and of being inactive, which is the last row."""
+    """Features of each value of a choice, shape (values + 1, columns); the last row is for the inactive choice."""
     count = len(choice.values)
     if count < 2:
-        return np.zeros((2, 0), dtype=np.float32)  # that it is inactive, its condition tells
+        return np.zeros((2, 0), dtype=np.float32)  # whether it is active follows from its condition
     if quantities and count > 2 and all(isinstance(v, (int, float)) and type(v) is not bool for v in choice.values):
         ranks = np.append(np.argsort(np.argsort(np.array(choice.values, dtype=float))), -1)
         columns = (ranks[:, None] >= np.arange(1, count)) / math.sqrt(count - 1)

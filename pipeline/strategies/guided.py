@@ -1,13 +1,13 @@
-"""`guided`: models the one dear objective, and takes the costs as known."""
+"""`guided`: a surrogate of the one expensive objective, the accuracy; costs are known or easy to learn."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.evaluators.learning_curve import expected_errors
-from pipeline.strategies.acquisition import Box, Front, even_points, expected_hypervolume_gain
+from pipeline.strategies.acquisition import Box, Front, even_points, expected_hypervolume_improvement
 from pipeline.strategies.cost_surrogates import CostSurrogates
 from pipeline.strategies.pool_based import PoolBasedStrategy
 from pipeline.strategies.pool_surrogate import PoolSurrogate, distances_to_best
@@ -15,10 +15,8 @@ from pipeline.trials.objectives import pareto_front
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from pydantic import BaseModel
 
     from pipeline.config.strategy import GuidedOptions
-    from pipeline.nni_types import Strategy
     from pipeline.strategies.features import Features
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
@@ -26,16 +24,16 @@ if TYPE_CHECKING:
 _WORST_PERCENTILE, _COST_PERCENTILE = 90.0, 99.0
 _VOLUME_POINTS = 512
 _FAILURES = 0.1
-"""From this share of the trials on, failures are no accidents, and count as the worst error there was."""
+"""From this share of failed trials on, a failure counts as the worst error so far."""
 
 
 class Guided(PoolBasedStrategy):
-    """Expected gain in hypervolume over a pool of candidates, by a surrogate of the error alone.
+    """Expected hypervolume improvement over a pool of candidates, from a surrogate of the error alone.
 
-    The accuracy of a candidate takes a training; what it costs is known of the whole pool at once, or learnt with
-    much less noise. So the next trial is the candidate whose error is expected to add most to the dominated
-    hypervolume at its costs, times the probability that it keeps the limits. Where only the most accurate one is
-    wanted, it is the expected improvement of the best accuracy within the limits.
+    The accuracy of a candidate takes a training. Its costs are known for the whole pool, or learned with much less
+    noise. So the next trial has the largest expected improvement of the dominated hypervolume at the candidate's
+    costs, times its probability of feasibility. Where only the most accurate architecture is wanted, it is the
+    expected improvement of the best accuracy within the limits.
     """
 
     def __init__(self, options: GuidedOptions, problem: Problem) -> None:
@@ -45,16 +43,15 @@ class Guided(PoolBasedStrategy):
         self._objectives = () if options.aim == "accuracy" else costs
 
     def begin(self, generator: np.random.Generator) -> None:
-        """See the base class."""
         self._error = PoolSurrogate(self.pool.featurizer.sizes, distances_to_best)
         self._costs = CostSurrogates(self.problem, self.pool, self._objectives)
         self._fantasies: list[tuple[float, Array]] = []
         self._counts_failures = False
-        self._learnt: Array = np.empty(0)
+        self._last_errors: Array = np.empty(0)
         self._planned = self._plan(generator)
 
     def _plan(self, generator: np.random.Generator) -> list[int]:
-        """The first trials, spread over the known costs: one from each of as many slices by mean rank of the costs."""
+        """Rows of the first trials, spread over the known costs: one from each slice by mean rank of the costs."""
         rows = np.flatnonzero(self.pool.within_limits()[: self.pool.fixed])
         wanted = dict.fromkeys([*self.problem.objectives, *self.problem.limits])
         columns = [self.pool.metrics.index(name) for name in wanted if name in self.pool.metrics]
@@ -66,7 +63,7 @@ class Guided(PoolBasedStrategy):
         return [int(generator.choice(slices[place])) for place in generator.permutation(len(slices))]
 
     def is_beginning(self) -> bool:
-        """Until so many results have, or will have, an accuracy; where most fail, not much longer than that."""
+        """Whether too few trials have an accuracy or are pending: `initial`, or twice that with failed ones."""
         known = self._accuracies()
         failed = sum(record.status == "failed" for record in self.history)
         if len(known) < 2:
@@ -75,7 +72,7 @@ class Guided(PoolBasedStrategy):
         return coming < self._initial and coming + failed < 2 * self._initial
 
     def first(self, free: npt.NDArray[np.int64], generator: np.random.Generator) -> int:
-        """As planned; then at random, the likelier the more probably the limits hold."""
+        """Return the planned row; then a random one, in proportion to its probability of feasibility."""
         if self.index < len(self._planned) and self._planned[self.index] in free:
             return self._planned[self.index]
         self._costs.learn(self.history, self.seen)
@@ -83,7 +80,6 @@ class Guided(PoolBasedStrategy):
         return int(generator.choice(free, p=likely / likely.sum() if likely.sum() > 0 else None))
 
     def update(self) -> None:
-        """See the base class."""
         self._costs.learn(self.history, self.seen)
         failed = sum(record.status == "failed" for record in self.history)
         counts = failed >= max(2, _FAILURES * len(self.history))
@@ -91,11 +87,11 @@ class Guided(PoolBasedStrategy):
             self._counts_failures = counts
             self._error.restart()
         errors = self._errors()
-        if not np.array_equal(errors[: len(self._learnt)], self._learnt, equal_nan=True):
-            self._error.restart()  # what a stopped trial would have come to is judged anew with each that wasn't
-        self._learnt = errors
+        if not np.array_equal(errors[: len(self._last_errors)], self._last_errors, equal_nan=True):
+            self._error.restart()  # extrapolations of stopped trials change with each trial that wasn't stopped
+        self._last_errors = errors
         rows = np.flatnonzero(np.isfinite(errors))
-        if self._error.learn(self.pool.points, self.seen.take(rows), errors[rows]):
+        if self._error.learn(self.pool.features, self.seen.take(rows), errors[rows]):
             self._worst = self._worst_of_interest()
             self._high = self._costs.high(self._front_costs(), _COST_PERCENTILE)
 
@@ -103,8 +99,10 @@ class Guided(PoolBasedStrategy):
         return [row for row, record in enumerate(self.history) if "accuracy" in record.objectives]
 
     def _errors(self) -> Array:
-        """(history,), NaN where there is none; a failed trial is as bad as the worst, where many fail, and of one that
-        was stopped early it's the error to be expected in the end.
+        """Errors of the history, shape (history,), NaN where there is none.
+
+        A trial that was stopped early has the error that is expected at its end; where many trials fail, a failed one
+        has the worst error.
         """
         errors = expected_errors(self.history)
         if self._counts_failures:
@@ -113,7 +111,7 @@ class Guided(PoolBasedStrategy):
         return errors
 
     def _worst_of_interest(self) -> float:
-        """The error from which on a gain is none: the 90th percentile of what is expected of the space."""
+        """The error from which on nothing is gained: the 90th percentile of the space's predicted errors."""
         seen = self._error.posterior.mean[: self.pool.fixed]
         return float(self._error.scale.values(np.percentile(seen, [_WORST_PERCENTILE]))[0])
 
@@ -125,13 +123,12 @@ class Guided(PoolBasedStrategy):
         return np.array(rows, dtype=float).reshape(len(rows), len(self._objectives))
 
     def fantasize(self, pending: Features) -> None:
-        """See the base class."""
         for place, architecture in enumerate(self.pending):
             point = pending.take(np.array([place]))
             self._fantasies.append((self._error.fantasize(point), self._costs.fantasize(architecture, point)))
 
     def acquisition_values(self, generator: np.random.Generator) -> Array:
-        """The expected gain, times the probability that the limits hold."""
+        """Expected hypervolume improvement times the probability of feasibility, shape (pool,)."""
         fantasies, self._fantasies = self._fantasies, []
         errors = np.append(self._front_errors(), [error for error, _ in fantasies])
         costs = np.vstack([self._front_costs(), *(costs[None] for _, costs in fantasies)])
@@ -140,24 +137,18 @@ class Guided(PoolBasedStrategy):
         points = even_points(_VOLUME_POINTS, generator.random(len(self._objectives)))
         front = Front(errors, costs, Box(self._worst, low, self._high), points)
         mean, sd = self._error.logs()
-        gain = expected_hypervolume_gain(mean, sd, front.levels, front.weights(candidates), self._error.scale.shift)
+        shift, weights = self._error.scale.shift, front.weights(candidates)
+        gain = expected_hypervolume_improvement(mean, sd, front.levels, weights, shift)
         return gain * self._costs.feasible()
 
     def uncertainty(self) -> Array:
-        """See the base class."""
         return self._error.logs()[1] * self._costs.feasible()
 
     def parents(self) -> list[int]:
-        """The front."""
+        """Rows of the Pareto front."""
         rows = [row for row, record in enumerate(self.history) if record.status == "ok"]
         losses = np.column_stack([self._front_errors(), self._front_costs()])
         return [rows[place] for place in pareto_front(losses)]
 
-    def learners(self) -> list[PoolSurrogate]:
-        """See the base class."""
-        return [self._error, *self._costs.learners()]
-
-
-def guided(options: BaseModel, problem: Problem) -> Strategy:
-    """Expected gain in hypervolume, costs known."""
-    return Guided(cast("GuidedOptions", options), problem)
+    def surrogates(self) -> list[PoolSurrogate]:
+        return [self._error, *self._costs.surrogates()]

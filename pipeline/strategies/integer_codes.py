@@ -1,4 +1,4 @@
-"""Architectures as rows of whole numbers, thousands at a time: what pools of candidates are made of."""
+"""Integer codes: thousands of architectures as one array."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import Architecture, Choice, Value
 
 Codes = npt.NDArray[np.int16]
-"""(architectures, choices): the place of each choice's value, -1 where the choice is inactive."""
+"""(architectures, choices): the index of each choice's value, -1 where the choice is inactive."""
 
 
-class IntegerCodes:
-    """Codes of one space's architectures, and what can be done with them at once.
+class IntegerEncoder:
+    """Encodes one space's architectures as rows of integers, and samples and mutates these.
 
-    Everything here is canonical: rows differ only in choices that matter.
+    All codes are in canonical form: rows differ in active choices only.
 
     Attributes:
         choices: of the space.
-        sizes: (choices,), how many values each has.
+        sizes: (choices,), the number of values of each.
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         self.choices = tuple(choices)
         self.sizes = np.array([len(choice.values) for choice in self.choices], dtype=np.int16)
-        self._places = [{_typed(v): n for n, v in enumerate(choice.values)} for choice in self.choices]
+        self._indices = [{_typed(v): n for n, v in enumerate(choice.values)} for choice in self.choices]
         column = {choice.label: n for n, choice in enumerate(self.choices)}
         self._conditions = [
             [(column[label], self._listed(column[label], values)) for label, values in choice.requires]
@@ -37,21 +37,21 @@ class IntegerCodes:
         ]
 
     def _listed(self, column: int, values: Sequence[Value]) -> npt.NDArray[np.bool_]:
-        """For each place of a column whether its value is one of these; the last entry, -1, is for inactive."""
+        """Mask over a choice's values: which are among the given ones; the last entry, index -1, is for inactive."""
         wanted = {_typed(value) for value in values}
         return np.array([_typed(value) in wanted for value in self.choices[column].values] + [False])
 
-    def codes(self, architectures: Sequence[Mapping[str, Value]]) -> Codes:
-        """Of canonical architectures."""
+    def encode(self, architectures: Sequence[Mapping[str, Value]]) -> Codes:
+        """Codes of canonical architectures."""
         found = np.full((len(architectures), len(self.choices)), -1, dtype=np.int16)
         for row, architecture in enumerate(architectures):
             for column, choice in enumerate(self.choices):
                 if choice.label in architecture:
-                    found[row, column] = self._places[column][_typed(architecture[choice.label])]
+                    found[row, column] = self._indices[column][_typed(architecture[choice.label])]
         return found
 
-    def architectures(self, codes: Codes) -> list[Architecture]:
-        """The inverse of `codes`."""
+    def decode(self, codes: Codes) -> list[Architecture]:
+        """Architectures of codes: the inverse of `encode`."""
         pairs = [(choice.label, choice.values) for choice in self.choices]
         return [
             {label: values[place] for (label, values), place in zip(pairs, row, strict=True) if place >= 0}
@@ -59,7 +59,7 @@ class IntegerCodes:
         ]
 
     def every(self) -> Codes:
-        """All architectures, in the order of their ranks in the space."""
+        """Codes of all architectures, in the order of their ranks in the space."""
         codes = np.full((1, len(self.choices)), -1, dtype=np.int16)
         for column in range(len(self.choices)):
             times = np.where(self._active(codes, column), self.sizes[column], 0)
@@ -69,25 +69,25 @@ class IntegerCodes:
             codes[:, column] = np.where(np.repeat(times > 0, np.maximum(times, 1)), within, -1)
         return codes
 
-    def drawn(self, count: int, generator: np.random.Generator) -> Codes:
-        """Random ones, choice by choice, some of them perhaps alike.
+    def sample(self, count: int, generator: np.random.Generator) -> Codes:
+        """Random codes, each choice uniform over its values; some may be equal.
 
-        Not uniform over architectures: of a space with a depth, nearly all have the greatest one.
+        Not uniform over architectures, of which nearly all have the greatest depth where there is one.
         """
-        return self._settled(np.full((count, len(self.choices)), -1, dtype=np.int16), generator)
+        return self._completed(np.full((count, len(self.choices)), -1, dtype=np.int16), generator)
 
-    def mutated(self, parents: Codes, changes: npt.NDArray[np.int64], generator: np.random.Generator) -> Codes:
-        """Children with one active choice made otherwise, as often as `changes` (parents,) says.
+    def mutate(self, parents: Codes, changes: npt.NDArray[np.int64], generator: np.random.Generator) -> Codes:
+        """Copies of the parents, each with `changes` (parents,) times one active choice changed.
 
         Choices that become active are drawn at random, those that become inactive are dropped.
         """
         children = parents.copy()
         for step in range(int(changes.max(initial=0))):
             rows = np.flatnonzero(changes > step)
-            children[rows] = self._settled(self._one_otherwise(children[rows], generator), generator)
+            children[rows] = self._completed(self._with_one_change(children[rows], generator), generator)
         return children
 
-    def _one_otherwise(self, codes: Codes, generator: np.random.Generator) -> Codes:
+    def _with_one_change(self, codes: Codes, generator: np.random.Generator) -> Codes:
         lots = np.where((codes >= 0) & (self.sizes > 1), generator.random(codes.shape), -1.0)
         columns = lots.argmax(axis=1)
         rows = np.flatnonzero(lots.max(axis=1, initial=-1.0) >= 0)
@@ -96,8 +96,8 @@ class IntegerCodes:
         codes[rows, columns[rows]] = (codes[rows, columns[rows]] + steps) % sizes
         return codes
 
-    def _settled(self, codes: Codes, generator: np.random.Generator) -> Codes:
-        """With the inactive choices dropped and the missing ones drawn."""
+    def _completed(self, codes: Codes, generator: np.random.Generator) -> Codes:
+        """Codes with inactive choices dropped and missing ones drawn."""
         drawn = (generator.random(codes.shape) * self.sizes).astype(np.int16)
         for column in range(codes.shape[1]):
             own = codes[:, column]
@@ -113,11 +113,11 @@ class IntegerCodes:
 
 
 def keys(codes: Codes) -> list[bytes]:
-    """Something hashable for each row, equal where the rows are."""
+    """A hashable key of each row; keys are equal where rows are."""
     content, width = codes.tobytes(), codes.shape[1] * codes.itemsize
     return [content[row * width : (row + 1) * width] for row in range(len(codes))]
 
 
 def _typed(value: Value) -> tuple[type, Value]:
-    """1, 1.0 and True are equal, but different values of a choice."""
+    """A value with its type: 1, 1.0 and True are equal, but different values of a choice."""
     return type(value), value

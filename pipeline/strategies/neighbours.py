@@ -1,7 +1,7 @@
-"""Architectures at random, and architectures near others: what strategies propose from.
+"""Random architectures, neighbours, mutation and crossover.
 
-All of it happens in canonical form, so two results that differ differ in a choice that matters. Spaces are never
-enumerated: they may have more architectures than any list could hold.
+All architectures are in canonical form, so different results differ in an active choice. Spaces are never enumerated:
+they may have more architectures than any list could hold.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import Architecture, Choice, SearchSpace, Value
 
 Move = tuple[str, "Value"]
-"""One active choice, made otherwise: its label and the other value."""
+"""A change of one active choice: its label and its new value."""
 
 _DRAWS = 64
 
 
 def random_architecture(space: SearchSpace, generator: np.random.Generator) -> Architecture:
-    """Uniform over the space's architectures, whatever their number."""
+    """Draw an architecture uniformly from the space, whatever its size."""
     return space.at(_random_rank(space.size(), generator))
 
 
-def random_untried(space: SearchSpace, tried: Set[str], generator: np.random.Generator) -> Architecture | None:
-    """An architecture whose id isn't among the tried ones; None when there is none.
+def untried_at_random(space: SearchSpace, tried: Set[str], generator: np.random.Generator) -> Architecture | None:
+    """Draw an untried architecture, uniform over architectures; None when all were tried.
 
-    Uniform as long as drawing finds one. Where nearly all are tried it is the next one from a random place on,
-    which takes at most one step more than there are tried ones.
+    Where nearly all were tried, it is the next untried one from a random rank on, which takes at most one step more
+    than there are tried ones.
     """
     size = space.size()
     for _ in range(_DRAWS):
@@ -47,34 +47,34 @@ def random_untried(space: SearchSpace, tried: Set[str], generator: np.random.Gen
     return None
 
 
-def drawn_untried(space: SearchSpace, tried: Set[str], generator: np.random.Generator) -> Architecture | None:
-    """An architecture whose id isn't among the tried ones, drawn choice by choice; None when there is none.
+def untried_by_choice(space: SearchSpace, tried: Set[str], generator: np.random.Generator) -> Architecture | None:
+    """Draw an untried architecture, each choice uniform over its values; None when all were tried.
 
-    What a search begins with: of a space with a depth nearly all architectures have the greatest one, so of uniform
-    draws hardly any is small, and a front lacks its cheap end.
+    Searches begin with these: nearly all architectures have the greatest depth, so that among uniform draws hardly
+    any is small, and a front lacks its cheap end.
     """
     for _ in range(_DRAWS):
-        made = changed(space, {}, {}, generator)
+        made = change(space, {}, {}, generator)
         if architecture_id(made) not in tried:
             return made
-    return random_untried(space, tried, generator)
+    return untried_at_random(space, tried, generator)
 
 
 def moves(space: SearchSpace, architecture: Mapping[str, Value]) -> list[Move]:
-    """Every way to make one active choice otherwise, in the order of the choices."""
+    """All changes of one active choice, in the order of the choices."""
     active = [choice for choice in space.choices if choice.label in architecture]
     return [
         (choice.label, value) for choice in active for value in choice.values if value != architecture[choice.label]
     ]
 
 
-def changed(
+def change(
     space: SearchSpace, architecture: Mapping[str, Value], changes: Mapping[str, Value], generator: np.random.Generator
 ) -> Architecture:
-    """The architecture with some choices made otherwise.
+    """The architecture with some choices changed.
 
-    Choices that become active are drawn at random: with their first values everything that grows would grow alike,
-    and all their combinations would be too many to try. Choices that become inactive are dropped.
+    Choices that become active are drawn at random: with their first values all grown networks would grow alike.
+    Choices that become inactive are dropped.
     """
     made: Architecture = {}
     for choice in space.choices:
@@ -84,33 +84,33 @@ def changed(
     return made
 
 
-def mutated(
+def mutate(
     space: SearchSpace, architecture: Mapping[str, Value], generator: np.random.Generator, rate: float | None = None
 ) -> Architecture:
-    """The architecture with each active choice made otherwise with a probability; it may come out unchanged.
+    """A mutant of the architecture: each active choice is changed with a probability, perhaps none.
 
     Args:
         space: of the architecture.
         architecture: canonical.
-        generator: of the draws.
-        rate: the probability; by default one over the number of choices that can be made otherwise.
+        generator: draws the changes.
+        rate: the probability; by default one over the number of active choices with several values.
     """
     open_choices = [c for c in space.choices if c.label in architecture and len(c.values) > 1]
     if rate is None:
         rate = 1.0 / max(1, len(open_choices))
-    struck = [choice for choice in open_choices if generator.random() < rate]
-    return changed(
-        space, architecture, {c.label: _drawn(c, generator, architecture[c.label]) for c in struck}, generator
+    mutated = [choice for choice in open_choices if generator.random() < rate]
+    return change(
+        space, architecture, {c.label: _drawn(c, generator, architecture[c.label]) for c in mutated}, generator
     )
 
 
-def crossed(
+def crossover(
     space: SearchSpace, first: Mapping[str, Value], second: Mapping[str, Value], generator: np.random.Generator
 ) -> Architecture:
-    """Uniform crossover: each active choice as either of the parents has made it.
+    """Uniform crossover: each active choice of the child is one parent's, at random.
 
-    Where one parent alone has made a choice, the child takes it from that one; where neither has, since a condition
-    is met by one's half and the other's half together, it is drawn.
+    A choice that is active in one parent alone comes from that one. One that is active in neither is drawn; that
+    happens where the child meets a condition by choices of both.
     """
     made: Architecture = {}
     for choice in space.choices:
@@ -129,7 +129,7 @@ def _drawn(choice: Choice, generator: np.random.Generator, other_than: Value | N
 
 
 def _random_rank(size: int, generator: np.random.Generator) -> int:
-    """Uniform from 0 to size - 1; numpy's own draws end at 64 bits."""
+    """Draw uniformly from 0 to size - 1; numpy's own draws end at 64 bits."""
     bits = (size - 1).bit_length()
     while True:
         rank = int.from_bytes(generator.bytes((bits + 7) // 8), "big") >> (-bits % 8)

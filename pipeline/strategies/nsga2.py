@@ -1,21 +1,18 @@
-"""NSGA-II: a population that spreads along the Pareto front."""
+"""`nsga2`: NSGA-II, a population that spreads along the Pareto front."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.dominance import DominanceRanks
-from pipeline.strategies.neighbours import crossed, drawn_untried, mutated
+from pipeline.strategies.neighbours import crossover, mutate, untried_by_choice
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from pipeline.config.strategy import Nsga2Options
-    from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
@@ -24,52 +21,50 @@ _TRIES = 50
 
 
 class Nsga2(ProposingStrategy):
-    """Deb, Pratap, Agarwal & Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
+    """Steady-state NSGA-II (Deb, Pratap, Agarwal & Meyarivan, 2002).
 
-    Steady state: each result joins the population at once, and who then stands last leaves it. A generation that
-    waits for its last member would leave workers idle, and the variant of one by one is the better one on most test
-    problems (Durillo, Nebro, Luna & Alba, On the effect of the steady-state selection scheme, 2009).
+    Each result joins the population at once, and the last in rank and crowding distance leaves it. Whole generations
+    would leave workers idle; on most test problems steady state is better, too (Durillo, Nebro, Luna & Alba, On the
+    effect of the steady-state selection scheme in multi-objective genetic algorithms, 2009).
+
+    Attributes:
+        population: trials, in the order of the history.
     """
 
     def __init__(self, options: Nsga2Options, problem: Problem) -> None:
         super().__init__(problem)
         self._options = options
-        self._population: list[TrialRecord] = []  # in the order of the history
-        self._order: list[int] = []  # each one's place in the tournament, 0 is the best
+        self.population: list[TrialRecord] = []
+        self._order: list[int] = []  # each member's place in tournaments, 0 is the best
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
-        """A child of two tournaments' winners; a random architecture until there is a population."""
+        """Return a child of two tournaments' winners; a random architecture until there is a population."""
         tried = self.tried()
-        if self.index >= self._options.population and len(self._population) > 1:
+        if self.index >= self._options.population and len(self.population) > 1:
             for _ in range(_TRIES):
                 child = self._child(generator)
                 if architecture_id(child) not in tried:
                     return child
-        return drawn_untried(self.problem.space, tried, generator)
+        return untried_by_choice(self.problem.space, tried, generator)
 
     def _child(self, generator: np.random.Generator) -> Architecture:
         space, child = self.problem.space, self._winner(generator)
         if generator.random() < self._options.crossover:
-            child = crossed(space, child, self._winner(generator), generator)
-        return mutated(space, child, generator, self._options.mutation)
+            child = crossover(space, child, self._winner(generator), generator)
+        return mutate(space, child, generator, self._options.mutation)
 
     def _winner(self, generator: np.random.Generator) -> Architecture:
-        first, second = generator.choice(len(self._population), 2, replace=False).tolist()
+        first, second = generator.choice(len(self.population), 2, replace=False).tolist()
         winner: int = first if self._order[first] < self._order[second] else second
-        return self._population[winner].architecture
+        return self.population[winner].architecture
 
     def learn(self, record: TrialRecord) -> None:
-        """The record joins the population; the last one of too many leaves it."""
-        self._population.append(record)
-        standings = DominanceRanks(self._population, self.problem.objectives)
-        ranks = standings.ranks()
-        order = np.lexsort((-standings.crowding(ranks), ranks))
+        """Add the record to the population; the worst member of one that is too large leaves it."""
+        self.population.append(record)
+        dominance = DominanceRanks(self.population, self.problem.objectives)
+        ranks = dominance.ranks()
+        order = np.lexsort((-dominance.crowding(ranks), ranks))
         if len(order) > self._options.population:
-            self._population.pop(order[-1])
+            self.population.pop(order[-1])
             order = np.where(order > order[-1], order - 1, order)[:-1]
         self._order = np.argsort(order).tolist()
-
-
-def nsga2(options: BaseModel, problem: Problem) -> Strategy:
-    """Non-dominated sorting, crowding distance, crossover and mutation."""
-    return Nsga2(cast("Nsga2Options", options), problem)

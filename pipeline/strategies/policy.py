@@ -1,4 +1,4 @@
-"""A distribution over the architectures of a space: an LSTM that makes one choice after the other."""
+"""A distribution over a space's architectures: an LSTM that makes one choice after the other."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ _INITIAL_RANGE = 0.08
 
 
 class Policy(nn.Module):
-    """The controller of Zoph & Le, Neural architecture search with reinforcement learning, 2017.
+    """The policy network of Zoph & Le, Neural architecture search with reinforcement learning, 2017.
 
-    One step of the LSTM for each decision: an active choice with more than one value. Its input is the decision
-    before it; its output gives the probabilities of the choice's own values. Choices that don't matter are no
-    steps, so they are in no probability and no gradient. In double precision, for a resumed search has to draw the
-    same architectures again.
+    The LSTM makes one step for each active choice with more than one value. Its input is the value chosen before, its
+    output the probabilities of the choice's values. Inactive choices are no steps, so they are in no probability and
+    no gradient. Double precision, because a resumed search has to draw the same architectures again.
 
     Args:
-        space: of the architectures.
-        hidden_size: of the LSTM and of the decisions' embeddings.
-        generator: of the initial weights, uniform within ±0.08 as in the paper: all architectures begin alike.
+        space: the search space.
+        hidden_size: of the LSTM and of the embeddings of chosen values.
+        generator: draws the initial weights, uniform within ±0.08 as in the paper: all architectures begin alike.
     """
 
     def __init__(self, space: SearchSpace, hidden_size: int, generator: np.random.Generator) -> None:
@@ -40,9 +39,8 @@ class Policy(nn.Module):
                 self._first[choice.label] = self._total
                 self._total += len(choice.values)
         last = len(space.choices[-1].values) if len(space.choices[-1].values) > 1 else 0
-        self.embedding = nn.Embedding(
-            1 + self._total - last, hidden_size, dtype=torch.double
-        )  # nothing follows the last
+        # The last choice's values are nobody's input.
+        self.embedding = nn.Embedding(1 + self._total - last, hidden_size, dtype=torch.double)
         self.lstm = nn.LSTM(hidden_size, hidden_size, dtype=torch.double)
         self.head = nn.Linear(hidden_size, max(1, self._total), dtype=torch.double)
         with torch.no_grad():
@@ -52,7 +50,7 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def sample(self, generator: np.random.Generator) -> Architecture:
-        """An architecture with its probability."""
+        """Draw an architecture from the policy."""
         made: Architecture = {}
         hidden = cell = torch.zeros(1, self.lstm.hidden_size, dtype=torch.double)
         weights, before = self.lstm.all_weights[0], 0
@@ -71,7 +69,7 @@ class Policy(nn.Module):
         return made
 
     def forward(self, architecture: Mapping[str, Value]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The log-probability of an architecture, and the entropy of the decisions on the way to it, both scalars."""
+        """Log-probability of an architecture and the entropy of its choices' distributions, both scalars."""
         decided = [c for c in self._space.choices if c.label in architecture and c.label in self._first]
         if not decided:
             nothing = self.head.weight.sum() * 0
@@ -88,6 +86,6 @@ class Policy(nn.Module):
         return logarithms[torch.arange(len(taken)), taken].sum(), entropy
 
     def _own(self, choice: Choice) -> slice:
-        """A choice's values among those of all choices."""
+        """The slice of a choice's values among the values of all choices."""
         first = self._first[choice.label]
         return slice(first, first + len(choice.values))

@@ -1,4 +1,4 @@
-"""What is learnt of one quantity from the trials so far, for every candidate of a pool."""
+"""A surrogate of one quantity over the candidates of a pool, in a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CONTROLLER = ThreadpoolController()
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """Linear algebra in one thread: several would make results depend on their number, and gain nothing here."""
+    """Limit linear algebra to one thread: with several, results would depend on their number."""
     limited: AbstractContextManager[object] = _CONTROLLER.limit(limits=1, user_api="blas")
     return limited
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values as a surrogate sees them: log(value − shift), at most `cap`, minus `middle`, over `spread`."""
+    """The transform from values to what a surrogate models: (min(log(value − shift), cap) − middle) / spread."""
 
     shift: float
     middle: float
@@ -39,8 +39,9 @@ class Scale:
 
     @classmethod
     def of(cls, values: Array, shift: float, outliers: float = math.inf) -> Scale:
-        """Fitted to values above the shift; those above the median by more than `outliers` times its distance from the
-        least, in logarithms, count as if they were there.
+        """A scale fitted to values above the shift.
+
+        Values further above the median than `outliers` times its distance to the least, in logarithms, are capped.
         """
         logs = np.log(values - shift)
         middle = float(np.median(logs))
@@ -49,51 +50,51 @@ class Scale:
         return cls(shift, float(logs.mean()), max(float(logs.std()), 1e-6), cap)
 
     def __call__(self, values: Array) -> Array:
-        """Values → what the surrogate sees; one below the shift, a record far beyond the others, is at the edge."""
+        """Transform values; one below the shift, a record far beyond the others, is cut off near it."""
         logs = np.log(np.maximum(values - self.shift, 1e-3 * math.exp(self.middle)))
-        # Until the next fit, a value unlike all before must not be a number that nothing else counts beside.
+        # Until the next fit, a value unlike all before must not outweigh all others.
         seen: Array = np.clip((np.minimum(logs, self.cap) - self.middle) / self.spread, -20, 20)
         return seen
 
     def logs(self, seen: Array) -> Array:
-        """What the surrogate sees → log(value − shift)."""
+        """Transform back to log(value − shift)."""
         return seen * self.spread + self.middle
 
     def values(self, seen: Array) -> Array:
-        """What the surrogate sees → values."""
+        """Transform back to values."""
         values: Array = np.exp(self.logs(seen)) + self.shift
         return values
 
 
 def distances_to_best(values: Array) -> Scale:
-    """Logarithms of the distance to a value that is as far below the best as the best is below the median.
+    """A scale of distances to a value that is as far below the best as the best is below the median.
 
-    Differences near the best matter more than those far from it, and whether errors are of 3 or of 30 per cent makes
-    no difference, unlike with log(value). No value of a search so far lies below.
+    Differences near the best matter more than others, and unlike with log(value) it makes no difference whether
+    errors are around 3 % or 30 %. No value so far lies below.
     """
     best, median = float(values.min()), float(np.median(values))
     return Scale.of(values, best - max(median - best, 1e-9 * max(abs(best), 1.0)))
 
 
 def distances_without_outliers(values: Array) -> Scale:
-    """`distances_to_best` for scores, in which failures and broken limits are far away from all others."""
+    """`distances_to_best` with outliers capped, for scores, where failures and broken limits are far from the rest."""
     return Scale.of(values, distances_to_best(values).shift, outliers=3.0)
 
 
 def ratios(values: Array) -> Scale:
-    """Logarithms of costs; a thousandth of the median is added, since there may be a zero."""
+    """A logarithmic scale of costs; a thousandth of the median is added, since there may be a zero."""
     return Scale.of(values, -max(1e-3 * float(np.median(values)), 1e-12))
 
 
 class PoolSurrogate:
-    """A surrogate of one quantity, fitted anew whenever there is a quarter more to learn from, extended in between.
+    """A surrogate of one quantity, refitted whenever there are 25 % more observations, and extended in between.
 
     Args:
-        sizes: of the groups of features.
-        scale_of: how values become what the surrogate sees; asked at each fit.
+        sizes: columns of the groups of features.
+        scale_of: makes the scale from all values, at each fit.
 
     Attributes:
-        posterior: over the pool; there is one after the first `learn`.
+        posterior: over the pool; exists after the first `learn`.
         scale: of the last fit.
     """
 
@@ -106,18 +107,23 @@ class PoolSurrogate:
 
     @property
     def ready(self) -> bool:
-        """Whether there was something to learn from."""
+        """Whether there is a posterior."""
         return self._known > 0
 
     def restart(self) -> None:
-        """What was learnt from isn't what it was: the next `learn` begins with a fit."""
+        """Earlier observations have changed: the next `learn` refits from scratch."""
         self._refit_at = 0
 
     def learn(self, pool: Features, seen: Features, values: Array) -> bool:
-        """Take in the observations `values` (n,), n ≥ 1, of which the first are those of the last time.
+        """Learn from observations.
+
+        Args:
+            pool: features of the candidates.
+            seen: features of the observations.
+            values: (n,), n ≥ 1, all observations, beginning with those of the last call.
 
         Returns:
-            Whether all was fitted anew.
+            Whether the surrogate was refitted.
         """
         if refit := len(values) >= self._refit_at:
             self.scale = self._scale_of(values)
@@ -132,7 +138,7 @@ class PoolSurrogate:
         return refit
 
     def replace(self, kept: Rows, fresh: Features) -> None:
-        """The pool changes; see `Posterior.replace`."""
+        """Follow a change of the pool; see `Posterior.replace`."""
         if self.ready:
             self.posterior.replace(kept, fresh)
 
@@ -142,20 +148,20 @@ class PoolSurrogate:
         return self.scale.logs(self.posterior.mean), sd * self.scale.spread
 
     def medians(self) -> Array:
-        """(pool,): the values to expect."""
+        """Median of the predicted value of each candidate, shape (pool,)."""
         return self.scale.values(self.posterior.mean)
 
     def probability_below(self, limit: float) -> Array:
-        """(pool,): that the value is at most the limit."""
+        """Probability that the value is at most the limit, shape (pool,)."""
         mean, sd = self.logs()
         within: Array = ndtr((math.log(max(limit - self.scale.shift, 1e-300)) - mean) / sd)
         return within
 
-    def fantasize(self, point: Features) -> float:
-        """The value to expect of a point, taken for observed until `drop_fantasies`."""
-        return float(self.scale.values(np.array([self.posterior.fantasize(point)]))[0])
+    def fantasize(self, features: Features) -> float:
+        """The predicted median of one architecture, taken as an observation until `drop_fantasies`."""
+        return float(self.scale.values(np.array([self.posterior.fantasize(features)]))[0])
 
     def drop_fantasies(self) -> None:
-        """Without what was only believed."""
+        """Forget the observations of `fantasize`."""
         if self.ready:
             self.posterior.drop_fantasies()

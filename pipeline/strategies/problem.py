@@ -1,4 +1,4 @@
-"""What a strategy is given to search."""
+"""The search problem as a strategy sees it."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ if TYPE_CHECKING:
 
 
 class KnownCosts(Protocol):
-    """Costs that are known of every architecture without a trial.
+    """Costs of any architecture, known without a trial.
 
     Attributes:
-        metrics: which ones; never accuracy.
+        metrics: names of the costs; never accuracy.
     """
 
     metrics: tuple[str, ...]
 
     def costs(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, metrics); NaN where one isn't known after all."""
+        """Costs of architectures, shape (architectures, metrics); NaN where one is unknown."""
 
 
 class KnownScores(Protocol):
-    """What architectures tell of their accuracy without a trial: zero-cost proxies.
+    """Zero-cost proxies: scores of an untrained architecture, of which its accuracy may be predicted.
 
-    The same architecture always has the same scores, in a resumed search, too.
+    An architecture always has the same scores, also in a resumed search.
 
     Attributes:
-        names: which scores.
-        expensive: whether each architecture takes a moment; a pool of candidates is smaller then.
+        names: of the scores.
+        expensive: scoring takes about 0.1 s an architecture, so pools are kept small.
     """
 
     names: tuple[str, ...]
     expensive: bool
 
     def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, names); infinite or NaN where an architecture has none."""
+        """Scores of architectures, shape (architectures, names); infinite or NaN where one has none."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A search, as far as a strategy may know it; the budget is the engine's, for a longer one changes no proposal.
+    """All that a strategy may use. The budget is missing on purpose: a longer one must not change proposals.
 
     Attributes:
-        space: of the architectures.
-        seed: all that a strategy draws is a function of it and of the recorded results.
-        objectives: metrics to trade off; `accuracy` is one, the others are costs.
-        limits: metric → the highest value that is allowed.
+        space: the search space.
+        seed: of all randomness; a proposal is a function of it and of the recorded results.
+        objectives: metrics to trade off: `accuracy` and costs.
+        limits: metric → highest allowed value.
         known: costs that need no trial; None where every cost has to be measured.
-        proxies: scores that a surrogate may learn from; None where there are none.
+        proxies: zero-cost scores for surrogates of the accuracy; None where there are none.
     """
 
     space: SearchSpace

@@ -1,4 +1,4 @@
-"""A Gaussian process over architectures, and what it says of a whole pool of them."""
+"""A Gaussian process over architectures, and its posterior over a pool of them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _LINEAR_PRIOR, _NOISE_PRIOR = 0.1, 0.05
 
 
 class Surrogate:
-    """s·exp(−Σ_g θ_g |x_g − x′_g|²) + l·x·x′ + noise, over groups g of features; see `encoding.Features`.
+    """A Gaussian process with the kernel s·exp(−Σ_g θ_g |x_g − x′_g|²) + l·x·x′ + noise over groups g of features.
 
-    The hyper-parameters are those of highest posterior density. A priori a group's weight θ is about one over the
-    number of groups, so that architectures that differ in half of everything are about e times less alike; each is
-    log-normal, with a factor e (scale s: √e) as its standard deviation. With eight trials the prior is what decides.
+    Hyper-parameters are maximum-a-posteriori estimates. Their priors are log-normal, with a factor e (scale s: √e) as
+    standard deviation. A priori a group's weight θ is one over the number of groups, so that architectures that differ
+    in half of everything have a correlation of about 1/e. With eight trials the prior decides.
 
     *Rasmussen & Williams, Gaussian processes for machine learning, 2006, chapters 2 and 5.*
 
     Attributes:
-        values: logarithms of the weights of the groups, of the scale, of the linear part and of the noise.
+        values: logarithms of the groups' weights, the scale, the linear part's weight and the noise variance.
     """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
@@ -45,7 +45,7 @@ class Surrogate:
         self.values: Array = self._prior_mean.copy()
 
     def fit(self, seen: Features, y: Array) -> None:
-        """Hyper-parameters from observations `y` (n,) of mean 0 and variance 1; begins at the present ones."""
+        """Fit the hyper-parameters to observations `y` (n,) of mean 0 and variance 1, from the present ones on."""
         if len(y) > _FIT_MOST:
             rows = np.linspace(0, len(y) - 1, _FIT_MOST).astype(np.int64)
             seen, y = seen.take(rows), y[rows]
@@ -67,10 +67,10 @@ class Surrogate:
         """Negative log posterior density of hyper-parameters, up to a constant, and its gradient.
 
         Args:
-            values: like the attribute.
+            values: hyper-parameters as in the attribute.
             distances: (groups, n, n), squared.
             products: (n, n), of the linear part's inputs.
-            y: (n,).
+            y: (n,), observations.
         """
         groups, n = len(self._sizes), len(y)
         theta, (scale, linear, noise) = np.exp(values[:groups]), np.exp(values[groups:])
@@ -91,28 +91,28 @@ class Surrogate:
         loss = 0.5 * y @ alpha + np.log(np.diag(lower)).sum() + 0.5 * z @ z
         return float(loss), 0.5 * gradient + z / self._prior_sd
 
-    def scaled(self, points: Features) -> Features:
-        """Features times the roots of their weights, so that one product gives all distances."""
+    def scaled(self, features: Features) -> Features:
+        """Features times the roots of their groups' weights, so that one product gives all distances."""
         theta = np.exp(0.5 * self.values[: len(self._sizes)]).astype(np.float32)
-        return Features(points.x * np.repeat(theta, self._sizes), points.linear)
+        return Features(features.x * np.repeat(theta, self._sizes), features.linear)
 
     def covariance(self, first: Features, second: Features) -> Single:
-        """(n, m) of scaled points, without noise."""
+        """Covariances of scaled features, shape (n, m), without noise."""
         scale, linear = np.exp(self.values[len(self._sizes) : -1]).astype(np.float32)
         k: Single = np.exp(-_squared_distances(first.x, second.x))
         k *= scale
         k += linear * (first.linear @ second.linear.T)
         return k
 
-    def prior_variance(self, points: Features) -> Array:
-        """(n,), without noise."""
+    def prior_variance(self, features: Features) -> Array:
+        """Prior variances, shape (n,), without noise."""
         scale, linear = np.exp(self.values[len(self._sizes) : -1])
-        own: Array = scale + linear * np.einsum("ij,ij->i", points.linear, points.linear, dtype=np.float64)
+        own: Array = scale + linear * np.einsum("ij,ij->i", features.linear, features.linear, dtype=np.float64)
         return own
 
     @property
     def noise(self) -> float:
-        """Variance of an observation's noise."""
+        """Variance of the observations' noise."""
         return float(np.exp(self.values[-1])) + _NOISE_FLOOR
 
 
@@ -125,10 +125,10 @@ def _squared_distances(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating])
 
 
 class Posterior:
-    """Mean and variance over a pool, where observations come one by one and the pool changes in part.
+    """Posterior mean and variance over a pool, updated for single observations and for changes of the pool.
 
-    Both cost O(n) a pooled point: the Cholesky factor L of the n observations' covariance grows by a row, and of L⁻¹
-    times the covariance with the pool one row, or the new points' columns, are all that is new.
+    An update costs O(n) a candidate: the Cholesky factor L of the n observations' covariance grows by a row, and so
+    does L⁻¹ times their covariance with the pool; new candidates add columns to it.
 
     Attributes:
         mean: (pool,), of the process without noise.
@@ -136,7 +136,7 @@ class Posterior:
     """
 
     def __init__(self, model: Surrogate, pool: Features, seen: Features, y: Array) -> None:
-        """`y`: (n,) observations; the model's hyper-parameters stay as they are meanwhile."""
+        """Condition the model on observations `y` (n,); its hyper-parameters must not change afterwards."""
         self._model = model
         self._pool, self._seen = model.scaled(pool), model.scaled(seen)
         self._prior = model.prior_variance(pool)
@@ -154,7 +154,7 @@ class Posterior:
         self._sum_up()
 
     def _columns(self, scaled: Features) -> Single:
-        """(n, points): L⁻¹ times the covariances of observations and points."""
+        """L⁻¹ times the covariances of observations and scaled features, shape (n, …)."""
         cross = self._model.covariance(self._seen, scaled)
         lower = self._lower[: self._n, : self._n].astype(np.float32)
         solved: Single = solve_triangular(lower, cross, lower=True, check_finite=False)
@@ -165,18 +165,18 @@ class Posterior:
         self.mean: Array = (self._weights[: self._n].astype(np.float32) @ v).astype(np.float64)
         self.variance: Array = self._prior - np.einsum("ij,ij->j", v, v)
 
-    def at(self, points: Features) -> Array:
-        """(points,): the mean anywhere."""
-        mean: Array = self._weights[: self._n] @ self._columns(self._model.scaled(points)).astype(np.float64)
+    def at(self, features: Features) -> Array:
+        """Posterior mean at any features, shape (…,)."""
+        mean: Array = self._weights[: self._n] @ self._columns(self._model.scaled(features)).astype(np.float64)
         return mean
 
-    def add(self, point: Features, y: float) -> None:
-        """One more observation, of a single point."""
-        one, n = self._model.scaled(point), self._n
+    def add(self, features: Features, y: float) -> None:
+        """Add an observation of one architecture."""
+        one, n = self._model.scaled(features), self._n
         if n == len(self._lower):
             self._grow()
         column = self._columns(one)[:, 0].astype(np.float64)
-        variance = float(self._model.prior_variance(point)[0] - column @ column)
+        variance = float(self._model.prior_variance(features)[0] - column @ column)
         pivot = math.sqrt(max(variance, 1e-8) + self._model.noise)
         self._lower[n, :n], self._lower[n, n] = column, pivot
         self._weights[n] = (y - column @ self._weights[:n]) / pivot
@@ -196,19 +196,19 @@ class Posterior:
         self._weights = np.concatenate([self._weights, np.zeros(n)])
         self._v = np.vstack([self._v, np.empty_like(self._v)])
 
-    def fantasize(self, point: Features) -> float:
-        """Observe the present mean of a point, as if it had come out as predicted, until `drop_fantasies`.
+    def fantasize(self, features: Features) -> float:
+        """Take the posterior mean of one architecture as an observation, until `drop_fantasies`; return it.
 
         The "kriging believer" (Ginsbourger, Le Riche & Carraro, Kriging is well-suited to parallelize optimization,
-        2010): the mean stays, the uncertainty around goes.
+        2010): the mean stays, the uncertainty around it shrinks.
         """
-        mean = float(self.at(point)[0])
-        self.add(point, mean)
+        mean = float(self.at(features)[0])
+        self.add(features, mean)
         self._fantasies += 1
         return mean
 
     def drop_fantasies(self) -> None:
-        """Without what was only believed."""
+        """Forget the observations of `fantasize`."""
         if self._fantasies:
             self._n -= self._fantasies
             self._fantasies = 0
@@ -216,7 +216,7 @@ class Posterior:
             self._sum_up()
 
     def replace(self, kept: Rows, fresh: Features) -> None:
-        """Another pool: the `kept` rows of the present one, then fresh points."""
+        """Change the pool to its `kept` rows and then fresh candidates."""
         scaled = self._model.scaled(fresh)
         columns = self._columns(scaled)
         v = self._v[: self._n][:, kept]

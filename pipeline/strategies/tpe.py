@@ -1,20 +1,18 @@
-"""NNI's Tree-structured Parzen Estimator, asked for one architecture at a time."""
+"""`tpe`: NNI's Tree-structured Parzen Estimator, asked for one architecture at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pipeline.nni_types import TpeArguments, TpeRecord, create_liar, format_search_space, suggest_parameter
 from pipeline.spaces.base import architecture_id
 from pipeline.strategies.base import ProposingStrategy
-from pipeline.strategies.neighbours import random_untried
+from pipeline.strategies.neighbours import untried_at_random
 
 if TYPE_CHECKING:
     import numpy as np
-    from pydantic import BaseModel
 
     from pipeline.config.strategy import TpeOptions
-    from pipeline.nni_types import Strategy
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
@@ -23,12 +21,11 @@ _TRIES = 20
 
 
 class Tpe(ProposingStrategy):
-    """Bergstra, Bardenet, Bengio & Kégl, Algorithms for hyper-parameter optimization, 2011; NNI's implementation.
+    """Tree-structured Parzen Estimator (Bergstra, Bardenet, Bengio & Kégl, 2011) in NNI's implementation.
 
-    NNI's estimator suggests each active choice from the results of those trials in which it was active too. Its
-    tuner isn't used: it counts choices that don't matter, meets known architectures by stepping through a grid, and
-    NNI's loop around it waits a second a trial. Trials that run count as the best result so far, or whatever
-    `liar` says, so that those proposed at the same time differ.
+    NNI's estimator suggests each active choice from the trials in which it was active, too. NNI's tuner around it
+    isn't used: it counts inactive choices, steps through a grid past known architectures, and waits a second a trial.
+    Pending trials count as the best result so far, or as `liar` says, so that simultaneous proposals differ.
     """
 
     def __init__(self, options: TpeOptions, problem: Problem) -> None:
@@ -46,10 +43,10 @@ class Tpe(ProposingStrategy):
         self._records: dict[str, list[TpeRecord]] = {choice.label: [] for choice in choices}
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
-        """The first suggestion that isn't known yet; a random architecture when there are only known ones.
+        """Return the first suggestion that is new, or a random architecture when all suggestions are known.
 
         The estimator suggests the value with the best ratio among some drawn from the good trials' distribution. With
-        24 draws of a few values that is the same one every time, so each further try draws half as many, down to one.
+        24 draws of a few values that is always the same one, so each further try draws half as many, down to one.
         """
         tried = self.tried()
         records = {label: list(each) for label, each in self._records.items()}
@@ -60,7 +57,7 @@ class Tpe(ProposingStrategy):
             suggested = self._suggest(fewer, records, generator)
             if architecture_id(suggested) not in tried:
                 return suggested
-        return random_untried(self.problem.space, tried, generator)
+        return untried_at_random(self.problem.space, tried, generator)
 
     def _suggest(
         self, arguments: TpeArguments, records: dict[str, list[TpeRecord]], generator: np.random.Generator
@@ -73,7 +70,7 @@ class Tpe(ProposingStrategy):
         return made
 
     def learn(self, record: TrialRecord) -> None:
-        """The estimator minimises: it gets the score's opposite."""
+        """Add the record to the estimator's, which minimises: the loss is the negated score."""
         self._liar.update(-record.score)
         self._note(self._records, record.architecture, -record.score)
 
@@ -82,8 +79,3 @@ class Tpe(ProposingStrategy):
             if choice.label in architecture:
                 index = choice.values.index(architecture[choice.label])
                 records[choice.label].append(TpeRecord(index, loss))
-
-
-def tpe(options: BaseModel, problem: Problem) -> Strategy:
-    """NNI's TPE, maximising the score."""
-    return Tpe(cast("TpeOptions", options), problem)

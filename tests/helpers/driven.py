@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import FAILED_SCORE, infeasible_score
-from pipeline.trials.score import Score
 
 
 class Choices(SearchSpace):
@@ -87,7 +85,7 @@ def drive(
             break
         ended = running.pop()
         record = record_of(ended, judge(ended), len(strategy.history))
-        strategy._hear(SimpleNamespace(metric=Score.of(record)))  # type: ignore[arg-type]
+        strategy.hear(record)
     return strategy.history
 
 

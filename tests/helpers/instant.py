@@ -10,7 +10,6 @@ from typing import Any
 
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
-from pipeline.config.strategy import EvolutionOptions
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.trial import TrialResult
@@ -90,8 +89,7 @@ def config_of(strategy: dict[str, Any], trials: int, seed: int = 0, **space: Any
         },
         "the test's config",
     )
-    strategy = config.strategy.resolved(trials) if isinstance(config.strategy, EvolutionOptions) else config.strategy
-    return config.model_copy(update={"strategy": strategy})
+    return config.resolved()
 
 
 def space_of(config: RunConfig) -> SearchSpace:
@@ -115,7 +113,7 @@ def search(
             engine = InstantEngine(*parts, judge=judge, killed_at=killed_at)
         else:
             engine = InstantWorkers(*parts, judge=judge, killed_at=killed_at, workers=workers)
-        problem = Problem(space, config.seed, tuple(config.objectives), dict(config.constraints))
+        problem = Problem(space, config.seed, tuple(config.objectives), config.limits)
         strategy = strategy_of(config.strategy, problem)
         try:
             if budget.exhausted() is None:

@@ -149,7 +149,7 @@ class TestSearch:
     def test_the_bundles_model_is_as_accurate_as_it_says(self, finished: Finished) -> None:
         import onnxruntime
 
-        from pipeline.config.run import DigitsOptions
+        from pipeline.config.data import DigitsOptions
         from pipeline.data import load_data
 
         data = load_data(DigitsOptions(name="digits"))

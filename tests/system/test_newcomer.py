@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from helpers.cli import check_message, small_config
+from pipeline.config.data import TorchvisionOptions
 from pipeline.config.engine import InlineOptions
 from pipeline.config.file import load_config, parse_config
-from pipeline.config.run import TorchvisionOptions
 from pipeline.config.strategy import GuidedOptions
 from pipeline.data import load_data
 from pipeline.errors import ConfigError, HwnasError

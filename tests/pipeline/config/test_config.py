@@ -12,7 +12,7 @@ from helpers.places import REPOSITORY
 from pipeline.bench.config import load_bench
 from pipeline.config.base import ThirdParty
 from pipeline.config.file import dump_config, load_config, parse_config, parse_section, read_values
-from pipeline.config.run import SECTIONS, RunConfig
+from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -113,23 +113,6 @@ def test_a_section_on_its_own() -> None:
     assert parse_section("data", {"name": "digits"}, "manifest.json").name == "digits"  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"manifest\.json: data\.name: unknown data 'digit'; did you mean 'digits'"):
         parse_section("data", {"name": "digit"}, "manifest.json")
-
-
-@pytest.mark.parametrize("kind", list(SECTIONS))
-def test_every_name_of_a_section_is_a_row_of_its_table(kind: str) -> None:
-    import importlib
-
-    from pipeline.cli.file_commands import LISTED
-
-    plural = {
-        "data": "data",
-        "space": "spaces",
-        "strategy": "strategies",
-        "evaluator": "evaluators",
-        "engine": "engines",
-    }
-    module, _, attribute = LISTED[plural[kind]].partition(":")
-    assert set(SECTIONS[kind]) == set(getattr(importlib.import_module(module), attribute))
 
 
 def test_every_default_passes_its_own_check() -> None:

@@ -19,7 +19,7 @@ from latency_models.devices import device_file
 from latency_models.devices.device import Device
 from latency_models.errors import DeviceError
 from latency_models.runners.torch_runner import TorchRunner
-from pipeline.commands import runs as commands
+from pipeline.commands import files as commands
 from pipeline.config.device import DeviceOptions, device_of, device_on_a_word
 from pipeline.config.file import dump_config, load_config, parse_config
 from pipeline.errors import ConfigError

@@ -171,7 +171,7 @@ class TestTheCommand:
 class TestOfOtherDevicesAndSpaces:
     @pytest.fixture(autouse=True)
     def in_a_hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calibration, "_NET_S", 0.1)
+        monkeypatch.setattr(calibration, "NET_SECONDS", 0.1)
 
     def calibrate(self, tmp_path: Path, space_class: type[ConvNetSpace] | None = None, **changes: Any) -> Any:
         config = load_config(config_file(tmp_path, **changes))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.run import TorchvisionOptions
+from pipeline.config.data import TorchvisionOptions
 from pipeline.data import load_data
 from pipeline.errors import DataError
 from pipeline.shims import import_torchvision

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config.run import DigitsOptions, TorchvisionOptions
+from pipeline.config.data import DigitsOptions, TorchvisionOptions
 from pipeline.data import Split, idx, load_data
 from pipeline.data.dataset import channel_statistics, stratified
 from pipeline.errors import DataError
@@ -160,7 +160,7 @@ class TestFashionMnist:
         assert np.array_equal(labels, data.targets.numpy())
         code = (
             "import sys\n"
-            "from pipeline.config.run import TorchvisionOptions\n"
+            "from pipeline.config.data import TorchvisionOptions\n"
             "from pipeline.data import load_data\n"
             f"load_data(TorchvisionOptions(name='fashion_mnist', root={str(fashion_mnist_root)!r})).load_test()\n"
             "print('torch' in sys.modules)"

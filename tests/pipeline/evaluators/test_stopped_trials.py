@@ -13,9 +13,9 @@ import yaml
 
 from helpers.cli import SMALL, check_message, merged, small_config
 from helpers.driven import drive, flat, record_of
-from pipeline.commands import runs as commands
 from pipeline.cli import text
 from pipeline.cli.console import TerminalReporter
+from pipeline.commands import runs as commands
 from pipeline.config.evaluator import StoppingOptions
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from export.preprocessing import Preprocessing
-from pipeline.config.run import DigitsOptions, TrainOptions
+from pipeline.config.data import DigitsOptions
+from pipeline.config.run import TrainOptions
 from pipeline.data import load_data
 from pipeline.evaluators.training import DeviceData, DivergedError, _augmented, _batches, _one_cycle, _optimizer, train
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.strategies.acquisition import Box, Front, even_points, expected_hypervolume_gain, first_best
+from pipeline.strategies.acquisition import Box, Front, even_points, expected_hypervolume_improvement, first_best
 from pipeline.trials.objectives import hypervolume
 
 WORST = 0.9
@@ -70,7 +70,7 @@ class TestGain:
             errors, spent = trials(costs)
             front = Front(errors, spent, box(costs), even_points(500, np.zeros(costs)))
             unknown = np.full((1, costs), np.nan)
-            gain = expected_hypervolume_gain(
+            gain = expected_hypervolume_improvement(
                 np.array([-3.0]), np.array([0.5]), front.levels, front.weights(unknown), -0.1
             )
             assert gain.tolist() == [0.0]
@@ -84,7 +84,7 @@ class TestGain:
         logs = np.log(medians - shift)
         drawn = shift + np.exp(logs[:, None] + sd * np.random.default_rng(0).standard_normal((40, 4000)))
         gains = [gain_of(front, column, new_costs) for column in drawn.T]
-        found = expected_hypervolume_gain(logs, np.full(40, sd), front.levels, front.weights(new_costs), shift)
+        found = expected_hypervolume_improvement(logs, np.full(40, sd), front.levels, front.weights(new_costs), shift)
         error = np.std(gains, axis=0) / math.sqrt(len(gains))
         assert (np.abs(found - np.mean(gains, axis=0)) < 4.5 * error + 2e-5).all()
         assert found.max() > 0.02
@@ -93,7 +93,7 @@ class TestGain:
         errors, costs = trials(1)
         new_errors, new_costs = trials(1, 40, 1)
         front = Front(errors, costs, box(1), np.empty((0, 1)))
-        found = expected_hypervolume_gain(
+        found = expected_hypervolume_improvement(
             np.log(new_errors + 0.1), np.full(40, 1e-7), front.levels, front.weights(new_costs), -0.1
         )
         assert found == pytest.approx(gain_of(front, new_errors, new_costs), abs=1e-6)

@@ -128,7 +128,7 @@ class TestController:
         assert len({record.id for record in found}) == 30
         (record,) = [record for record in found if record.architecture["a"] == 0]
         assert probability(strategy.policy, record.architecture) > 0.5
-        assert strategy._strangers
+        assert strategy.random_ids
 
     def test_several_results_a_step(self) -> None:
         strategy = search(flat(), batch_size=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,18 @@ from helpers.places import REPOSITORY, shared_data
 from pipeline.bench.config import load_bench
 from pipeline.bench.curves import value_at
 from pipeline.bench.run import Task, Workbench
-from pipeline.config.strategy import BayesianOptions, GuidedOptions, resolved
+from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture_id
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.bayesian import Bayesian
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.integer_codes import IntegerEncoder
 from pipeline.strategies.pool import Pool, _in_turn
 from pipeline.strategies.pool_surrogate import PoolSurrogate
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import as_losses, hypervolume
-from pipeline.trials.score import Score
 
 Judge = Callable[[Architecture], TrialResult]
 
@@ -124,9 +122,9 @@ class TestFinds:
 
     def test_the_pick_decides_the_aim_once(self) -> None:
         auto = GuidedOptions(name="guided")
-        assert resolved(auto, trials=30, pick="most-accurate").aim == "accuracy"
-        assert resolved(auto, trials=30, pick="knee").aim == "front"
-        assert resolved(GuidedOptions(name="guided", aim="front"), trials=30, pick="most-accurate").aim == "front"
+        assert auto.resolved(trials=30, pick="most-accurate").aim == "accuracy"
+        assert auto.resolved(trials=30, pick="knee").aim == "front"
+        assert GuidedOptions(name="guided", aim="front").resolved(trials=30, pick="most-accurate").aim == "front"
 
     def test_aim_tells_front_and_accuracy_apart(self) -> None:
         limit = 30.0
@@ -163,8 +161,8 @@ def accuracy_of_huge(architecture: Architecture) -> float:
 
 
 def random_architectures(space: SearchSpace, count: int) -> list[Architecture]:
-    coding = IntegerCodes(space.choices)
-    return coding.architectures(coding.drawn(count, np.random.default_rng(0)))
+    encoder = IntegerEncoder(space.choices)
+    return encoder.decode(encoder.sample(count, np.random.default_rng(0)))
 
 
 def test_the_published_figures_on_nasbench201() -> None:
@@ -243,7 +241,7 @@ class TestFailures:
             if fails:
                 bad = next(a for a in space.architectures() if architecture_id(a) not in strategy.tried())
                 record = record_of(bad, TrialResult("failed", error="x"), 24)
-                strategy._hear(SimpleNamespace(metric=Score.of(record)))  # type: ignore[arg-type]
+                strategy.hear(record)
             proposals.append(strategy.propose(np.random.default_rng(5)))
         assert proposals[0] == proposals[1] != bad
 
@@ -258,7 +256,7 @@ class TestBatches:
             strategy = make(space)
             drive(strategy, judge, 24)
             found = drive(strategy, judge, 32, workers)[24:]
-            codes = IntegerCodes(space.choices).codes([record.architecture for record in found])
+            codes = IntegerEncoder(space.choices).encode([record.architecture for record in found])
             assert len({record.id for record in found}) == 8
             return float((codes[:, None] != codes[None]).sum(axis=2).sum() / (8 * 7))
 
@@ -333,8 +331,8 @@ class TestPool:
             assert (pool.codes[: len(kept)] == before[kept]).all()
             assert len(pool) == len(kept) + len(fresh) <= 5000
             assert len(np.unique(pool.codes, axis=0)) == len(pool)
-            assert (pool.featurizer.points(pool.codes).x == pool.points.x).all()
-            assert pool.known == pytest.approx(Known().costs(pool.coding.architectures(pool.codes)))
+            assert (pool.featurizer.features(pool.codes).x == pool.features.x).all()
+            assert pool.known == pytest.approx(Known().costs(pool.encoder.decode(pool.codes)))
             tried.add(pool.codes[-1].tobytes())
             ranking = np.random.default_rng(step).random(len(pool))
         assert (pool.codes[: pool.fixed] == fixed).all()

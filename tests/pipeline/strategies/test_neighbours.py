@@ -9,13 +9,13 @@ import pytest
 from helpers.driven import Choices, deep, flat, huge
 from pipeline.spaces.base import Architecture, Choice, architecture_id
 from pipeline.strategies.neighbours import (
-    changed,
-    crossed,
-    drawn_untried,
+    change,
+    crossover,
     moves,
-    mutated,
+    mutate,
     random_architecture,
-    random_untried,
+    untried_at_random,
+    untried_by_choice,
 )
 
 SHORT = {"depth": 1, "block1.kind": 0, "block1.width": 2}
@@ -42,16 +42,16 @@ class TestRandom:
     def test_a_space_with_one_architecture(self) -> None:
         space = Choices(Choice("only", ("this",)))
         assert random_architecture(space, generator()) == {"only": "this"}
-        assert random_untried(space, {architecture_id({"only": "this"})}, generator()) is None
+        assert untried_at_random(space, {architecture_id({"only": "this"})}, generator()) is None
 
     def test_drawn_choice_by_choice_the_small_are_as_many_as_the_large(self) -> None:
         space, draws = deep(4), generator()
-        drawn = [drawn_untried(space, set(), draws) for _ in range(4000)]
+        drawn = [untried_by_choice(space, set(), draws) for _ in range(4000)]
         depths = Counter(each["depth"] for each in drawn if each is not None)
         for depth in range(1, 5):
             assert depths[depth] / 4000 == pytest.approx(1 / 4, abs=0.03)
 
-    @pytest.mark.parametrize("draw", [random_untried, drawn_untried])
+    @pytest.mark.parametrize("draw", [untried_at_random, untried_by_choice])
     @pytest.mark.parametrize("space", [deep(2), flat(3, 3)], ids=["deep", "flat"])
     def test_untried_ones_are_found_to_the_last(self, space: Choices, draw: Callable[..., Architecture | None]) -> None:
         tried: set[str] = set()
@@ -76,7 +76,7 @@ class TestNeighbours:
         for seed in range(50):
             architecture = random_architecture(space, generator(seed))
             draws = generator(seed)
-            found = [changed(space, architecture, {label: value}, draws) for label, value in moves(space, architecture)]
+            found = [change(space, architecture, {label: value}, draws) for label, value in moves(space, architecture)]
             assert len({architecture_id(each) for each in [architecture, *found]}) == 1 + len(found)
             for each in found:
                 assert space.canonical(each) == each
@@ -85,14 +85,14 @@ class TestNeighbours:
 
     def test_what_becomes_active_is_drawn(self) -> None:
         space = deep()
-        grown = [changed(space, SHORT, {"depth": 4}, generator(seed)) for seed in range(60)]
+        grown = [change(space, SHORT, {"depth": 4}, generator(seed)) for seed in range(60)]
         assert {architecture["block4.kind"] for architecture in grown} == {0, 1, 2}
         assert all(each["block1.kind"] == 0 and each["block1.width"] == 2 for each in grown)
 
     def test_what_becomes_inactive_is_dropped(self) -> None:
         space = deep()
-        large = changed(space, SHORT, {"depth": 4}, generator())
-        assert changed(space, large, {"depth": 1}, generator()) == SHORT
+        large = change(space, SHORT, {"depth": 4}, generator())
+        assert change(space, large, {"depth": 1}, generator()) == SHORT
 
 
 class TestMutation:
@@ -101,13 +101,13 @@ class TestMutation:
         architecture = random_architecture(space, generator())
         differences = [
             sum(
-                mutated(space, architecture, generator(seed), rate=0.3)[label] != architecture[label]
+                mutate(space, architecture, generator(seed), rate=0.3)[label] != architecture[label]
                 for label in architecture
             )
             for seed in range(400)
         ]
         assert np.mean(differences) == pytest.approx(3.0, abs=0.25)
-        assert mutated(space, architecture, generator(), rate=1.0).items().isdisjoint(architecture.items())
+        assert mutate(space, architecture, generator(), rate=1.0).items().isdisjoint(architecture.items())
 
     def test_strikes_one_choice_on_average(self) -> None:
         space = flat(10, 3)
@@ -116,7 +116,7 @@ class TestMutation:
             sum(
                 a != b
                 for a, b in zip(
-                    mutated(space, architecture, generator(seed)).values(), architecture.values(), strict=True
+                    mutate(space, architecture, generator(seed)).values(), architecture.values(), strict=True
                 )
             )
             for seed in range(400)
@@ -126,7 +126,7 @@ class TestMutation:
     @pytest.mark.parametrize("space", [deep(), huge()], ids=["deep", "huge"])
     def test_stays_in_the_space(self, space: Choices) -> None:
         for seed in range(50):
-            architecture = mutated(space, random_architecture(space, generator(seed)), generator(seed), rate=0.5)
+            architecture = mutate(space, random_architecture(space, generator(seed)), generator(seed), rate=0.5)
             assert space.canonical(architecture) == architecture
 
 
@@ -135,17 +135,17 @@ class TestCrossover:
         space = deep()
         for seed in range(100):
             first, second = (random_architecture(space, generator(number)) for number in (seed, 1000 + seed))
-            child = crossed(space, first, second, generator(seed))
+            child = crossover(space, first, second, generator(seed))
             assert space.canonical(child) == child
             assert all(value in (first.get(label), second.get(label)) for label, value in child.items())
 
     def test_takes_from_both(self) -> None:
         space = flat(20, 2)
         first, second = ({choice.label: value for choice in space.choices} for value in (0, 1))
-        assert 4 <= sum(crossed(space, first, second, generator()).values()) <= 16
+        assert 4 <= sum(crossover(space, first, second, generator()).values()) <= 16
 
     def test_draws_what_neither_parent_has(self) -> None:
         both = (("a", (1,)), ("b", (1,)))
         space = Choices(Choice("a", (0, 1)), Choice("b", (0, 1)), Choice("c", ("x", "y"), both))
-        children = [crossed(space, {"a": 1, "b": 0}, {"a": 0, "b": 1}, generator(seed)) for seed in range(60)]
+        children = [crossover(space, {"a": 1, "b": 0}, {"a": 0, "b": 1}, generator(seed)) for seed in range(60)]
         assert {child["c"] for child in children if "c" in child} == {"x", "y"}

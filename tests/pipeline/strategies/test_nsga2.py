@@ -22,9 +22,9 @@ def test_population_keeps_the_best_and_spreads() -> None:
     """With more points on the front than places, its ends stay."""
     strategy = search(flat(12, 4), population=6)
     drive(strategy, trade_off, 250)
-    assert len(strategy._population) == 6
+    assert len(strategy.population) == 6
     found = {record.objectives["accuracy"] for record in strategy.history}
-    kept = {record.objectives["accuracy"] for record in strategy._population}
+    kept = {record.objectives["accuracy"] for record in strategy.population}
     assert {min(found), max(found)} <= kept
     assert len(kept) >= 4  # of equal ones some stay, as in the paper
 
@@ -44,9 +44,9 @@ def test_feasible_ones_come_first() -> None:
 
     strategy = search(flat(10, 4), population=10)
     drive(strategy, judge, 200)
-    assert all(record.status == "ok" for record in strategy._population)
+    assert all(record.status == "ok" for record in strategy.population)
     drive(strategy, lambda _: TrialResult("failed", error="x"), 230)
-    assert all(record.status == "ok" for record in strategy._population)
+    assert all(record.status == "ok" for record in strategy.population)
 
 
 def test_children_have_their_parents_choices() -> None:

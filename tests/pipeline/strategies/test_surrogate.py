@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 
 from helpers.driven import flat
 from pipeline.strategies.features import Features, Featurizer
-from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.integer_codes import IntegerEncoder
 from pipeline.strategies.pool_surrogate import (
     PoolSurrogate,
     Scale,
@@ -24,10 +24,10 @@ from pipeline.strategies.pool_surrogate import (
 from pipeline.strategies.surrogate import Posterior, Surrogate
 
 SPACE = flat(5, 3)
-CODING = IntegerCodes(SPACE.choices)
-CODES = CODING.every()
-ENCODER = Featurizer(SPACE, CODING, CODES)
-POOL = ENCODER.points(CODES)
+CODES_OF = IntegerEncoder(SPACE.choices)
+CODES = CODES_OF.every()
+ENCODER = Featurizer(SPACE, CODES_OF, CODES)
+POOL = ENCODER.features(CODES)
 
 
 def truth(rows: np.ndarray) -> np.ndarray:

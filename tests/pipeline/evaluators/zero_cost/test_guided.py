@@ -24,7 +24,7 @@ from pipeline.evaluators.zero_cost.candidates import proxies_of
 from pipeline.spaces.base import Architecture, Choice, architecture_id
 from pipeline.strategies.features import Featurizer
 from pipeline.strategies.guided import Guided
-from pipeline.strategies.integer_codes import IntegerCodes
+from pipeline.strategies.integer_codes import IntegerEncoder
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
 from pipeline.trials.objectives import FAILED_SCORE
@@ -34,18 +34,18 @@ from pipeline.trials.reporter import Reporter
 class TestEncoder:
     SPACE = flat(3, 3)
 
-    def featurizer(self, score: Any, names: tuple[str, ...] = ("told",)) -> tuple[Featurizer, IntegerCodes, Any]:
-        coding = IntegerCodes(self.SPACE.choices)
-        codes = coding.every()
-        return Featurizer(self.SPACE, coding, codes, Told(score, names)), coding, codes
+    def featurizer(self, score: Any, names: tuple[str, ...] = ("told",)) -> tuple[Featurizer, IntegerEncoder, Any]:
+        encoder = IntegerEncoder(self.SPACE.choices)
+        codes = encoder.every()
+        return Featurizer(self.SPACE, encoder, codes, Told(score, names)), encoder, codes
 
     def test_scores_are_a_group_of_their_own(self) -> None:
-        coding = IntegerCodes(self.SPACE.choices)
-        plain = Featurizer(self.SPACE, coding, coding.every())
+        encoder = IntegerEncoder(self.SPACE.choices)
+        plain = Featurizer(self.SPACE, encoder, encoder.every())
         featurizer, _, codes = self.featurizer(lambda each: each["c0"], ("one", "two"))
         assert featurizer.sizes == (*plain.sizes, 2)
-        assert (featurizer.points(codes).x[:, :-2] == plain.points(codes).x).all()
-        assert featurizer.points(codes[:0]).x.shape == (0, sum(featurizer.sizes))
+        assert (featurizer.features(codes).x[:, :-2] == plain.features(codes).x).all()
+        assert featurizer.features(codes[:0]).x.shape == (0, sum(featurizer.sizes))
 
     def test_any_unit_and_scale_is_the_same(self) -> None:
         """Ranks: of c0 + 10 c1 and of its exponential, however huge."""
@@ -55,18 +55,18 @@ class TestEncoder:
             lambda each: 10.0 ** (9 * each["c0"] + 99 * each["c1"]),
         ):
             featurizer, _, codes = self.featurizer(score)
-            points.append(featurizer.points(codes).x[:, -1])
+            points.append(featurizer.features(codes).x[:, -1])
         assert (points[0] == points[1]).all()
         assert len(set(points[0].tolist())) == 9
 
     def test_infinite_scores_are_the_ends_and_missing_ones_the_middle(self) -> None:
         told = {0: -np.inf, 1: np.nan, 2: np.inf}
-        featurizer, coding, codes = self.featurizer(
+        featurizer, encoder, codes = self.featurizer(
             lambda each: told[each["c0"]] if each["c1"] != 1 else float(each["c2"])
         )
-        x = featurizer.points(codes).x[:, -1]
+        x = featurizer.features(codes).x[:, -1]
         assert np.isfinite(x).all()
-        at = {(a["c0"], a["c1"]): value for a, value in zip(coding.architectures(codes), x.tolist(), strict=True)}
+        at = {(a["c0"], a["c1"]): value for a, value in zip(encoder.decode(codes), x.tolist(), strict=True)}
         assert at[0, 0] == min(x)
         assert at[2, 0] == max(x)
         assert at[1, 0] == pytest.approx((min(x) + max(x)) / 2)
@@ -74,14 +74,14 @@ class TestEncoder:
     @pytest.mark.parametrize("value", [1.0, np.nan, np.inf])
     def test_scores_that_tell_nothing_do_no_harm(self, value: float) -> None:
         featurizer, _, codes = self.featurizer(lambda _: value)
-        points = featurizer.points(codes)
+        points = featurizer.features(codes)
         assert len(set(points.x[:, -1].tolist())) == 1
         assert np.isfinite(points.linear).all()
 
     def test_the_samples_points_are_its_points(self) -> None:
         featurizer, _, codes = self.featurizer(lambda each: each["c0"])
-        assert (featurizer.sample.x == featurizer.points(codes).x).all()
-        assert (featurizer.sample.linear == featurizer.points(codes).linear).all()
+        assert (featurizer.sample.x == featurizer.features(codes).x).all()
+        assert (featurizer.sample.linear == featurizer.features(codes).linear).all()
 
 
 def noise(architecture: Architecture) -> float:
