@@ -100,7 +100,7 @@ def ops(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def told(found: LoweringResult) -> list[str]:
+def recognised(found: LoweringResult) -> list[str]:
     """Families, with a + where a scale was folded."""
     return [site.activation + "+" * site.folded for site in found.sites]
 

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from export.activations import learnable
 from export.activations import table as activations
-from export.exporter.graph_builder import build_graph, cost_graph
+from export.exporter.graph_builder import build_graph, cost_graph, quick_graph
 from export.exporter.onnx_export import export_model
 from helpers.nets import assert_same, conv_norm, histogram, images, onnx_outputs, randomise, torch_outputs
 
@@ -260,18 +260,52 @@ def test_every_node_of_the_export_belongs_to_an_activation(fan):
     assert set(others) <= {"Concat", "Unsqueeze"}
 
 
-@pytest.mark.parametrize("name", LEARNABLE)
-def test_a_fresh_graph_holds_what_a_trained_one_holds(name):
-    """A network before its training is to cost what it costs afterwards, whatever is special about the start."""
-    nets = (nn.Sequential(nn.Conv2d(2, 6, 1), each) for each in (activations.create(name, 6), trained(name)))
-    fresh, later = (cost_graph(net, (2, 4, 4))[0] for net in nets)
-    assert histogram(fresh) == histogram(later)
-
-
 def test_options_of_the_modules_are_kept():
     model = nn.Sequential(nn.CELU(0.7), nn.Hardtanh(-0.5, 2.0), nn.ReLU6())
     assert_same(build_graph(model, (2, 4, 4)), model, 3 * images(3, 2, 4))
     onnx.checker.check_model(build_graph(model, (2, 4, 4)), full_check=True)
+
+
+# --- before its training
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(16, 16, 1), activations.create(name, 16), nn.Conv2d(16, 16, 1)).eval()
+
+
+class TestUntrainedNetworks:
+    """A network before its training is to cost what it costs afterwards, whatever is special about the start."""
+
+    @pytest.mark.parametrize("name", LEARNABLE)
+    def test_a_fresh_network_has_the_operators_of_a_trained_one(self, name):
+        fresh, trained = network(name), network(name)
+        with torch.no_grad():
+            for parameter in trained[1].parameters():
+                parameter.add_(0.05 * torch.rand_like(parameter) + 0.01)
+        found, _ = cost_graph(fresh, (16, 8, 8))
+        expected, _ = quick_graph(trained, (16, 8, 8))
+        assert histogram(found) == histogram(expected)
+
+    @pytest.mark.parametrize("name", LEARNABLE)
+    def test_the_network_keeps_its_own_numbers(self, name):
+        fresh = network(name)
+        before = {key: value.clone() for key, value in fresh.state_dict().items()}
+        with activations.as_if_trained(fresh):
+            assert any(not torch.equal(value, before[key]) for key, value in fresh.state_dict().items())
+        assert all(torch.equal(value, before[key]) for key, value in fresh.state_dict().items())
+
+    def test_also_after_an_error(self):
+        fresh = network("swish_beta")
+        with pytest.raises(RuntimeError), activations.as_if_trained(fresh):
+            raise RuntimeError
+        assert fresh[1].beta.item() == 1.0
+
+    def test_other_weights_are_left_alone(self):
+        fresh = network("swish_beta")
+        weight = fresh[0].weight.clone()
+        with activations.as_if_trained(fresh):
+            assert torch.equal(fresh[0].weight, weight)
 
 
 # --- its row

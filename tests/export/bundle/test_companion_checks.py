@@ -85,7 +85,7 @@ def test_as_it_was_made_all_is_well(bundle: Path) -> None:
     ids=str,
 )
 class TestEdited:
-    """An edit is told where this version made the bundle; another one's predict.py and card may be others."""
+    """An edit fails the check where this version made the bundle; another one's predict.py and card may be others."""
 
     def test_predict(self, bundle: Path, versions: Any, ok: bool | None, words: str) -> None:
         append(bundle / "predict.py", "# more\n")
@@ -172,7 +172,7 @@ class TestOtherFiles:
 
 class TestIntervals:
     @pytest.mark.parametrize(
-        ("part", "told"),
+        ("part", "words"),
         [
             ({"metrics": {"latency_ms": 0.1, "latency_low_ms": 0.12, "latency_high_ms": 0.13}}, "latency_ms is 0.1"),
             ({"int8": {"latency_ratio": 2, "latency_ratio_low": 0.5, "latency_ratio_high": 0.6}}, "int8.latency_ratio"),
@@ -181,10 +181,10 @@ class TestIntervals:
             ({"metrics": {"latency_ms": 10**400, "latency_low_ms": 1, "latency_high_ms": 2}}, "is inf"),
         ],
     )  # fmt: skip
-    def test_a_figure_outside(self, part: dict[str, Any], told: str) -> None:
+    def test_a_figure_outside(self, part: dict[str, Any], words: str) -> None:
         check = check_intervals(part)
         assert check.ok is False
-        assert told in check.detail
+        assert words in check.detail
 
     def test_ends_belong_to_it_and_rounding_is_forgiven(self) -> None:
         ends = {"accuracy": 1.0, "accuracy_low": 0.9, "accuracy_high": 1.0 - 1e-12}

@@ -150,7 +150,7 @@ def test_the_image_model_says_the_same(bundle, files):
             assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
-def test_values_that_training_never_had_are_told(bundle, tmp_path):
+def test_values_beyond_the_training_data_are_warned_of(bundle, tmp_path):
     (path,) = save(tmp_path / "bright", np.full((1, 8, 8, 1), 255, np.uint8))
     done = run(bundle, path)
     assert done.returncode == 0
@@ -223,7 +223,7 @@ def test_whatever_a_decoder_raises_is_of_that_file_alone(error, files, monkeypat
         predict.read_image(files[0], 1)
 
 
-def test_the_page_of_help_tells_what_images_it_wants(bundle, tmp_path):
+def test_help_describes_the_images(bundle, tmp_path):
     said = " ".join(run(bundle, "--help").stdout.split())
     assert "8 x 8 pixels (grey)" in said
     assert "values from 0 to 16" in said

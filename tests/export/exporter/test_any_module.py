@@ -111,7 +111,7 @@ def test_a_loop_with_shared_weights() -> None:
     ],
     ids=["tuple", "dict", "number", "loss", "two inputs", "shapes", "control flow"],
 )
-def test_what_cannot_be_exported_is_told(
+def test_networks_that_cannot_be_exported(
     forward: Callable[..., object], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = Plain(forward).train()
@@ -126,3 +126,23 @@ def test_what_cannot_be_exported_is_told(
 def test_examples_that_are_none(example: object) -> None:
     with pytest.raises(ExportError, match="the example input must be one tensor"):
         export.export_model(nn.Linear(4, 4), example)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda x: x, "takes a torch.nn.Module, not a function"),
+        (nn.ReLU, "takes a torch.nn.Module, not the class ReLU: make one of it"),
+        (torch.relu, "takes a torch.nn.Module, not a builtin"),
+        (None, "takes a torch.nn.Module, not a NoneType"),
+    ],
+    ids=["function", "class", "builtin", "nothing"],
+)
+def test_export_takes_a_module(given: object, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        export.export_model(given, torch.zeros(1, 3))  # type: ignore[arg-type]
+
+
+def test_export_takes_an_opset_that_is_a_number() -> None:
+    with pytest.raises(TypeError, match="opset must be a whole number, not '20'"):
+        export.export_model(nn.ReLU(), torch.zeros(1, 3), opset="20")  # type: ignore[arg-type]

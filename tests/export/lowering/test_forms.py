@@ -171,7 +171,7 @@ def text(value):
 
 @pytest.mark.parametrize("case", CASES)
 def test_deviations_at_special_values_are_listed(case):
-    """Held against the family: what the runtime gives instead is told, and nothing else."""
+    """Held against the family: all that the runtime gives instead is listed, and nothing else."""
     known, form, context = CASES[case]
     x = np.array([np.nan, np.inf, -np.inf], np.float32)
     found, wanted = in_onnx_runtime(known, form, context, x), np.broadcast_to(known(x), (CHANNELS, 3))

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.lowering.lower import lower
-from helpers.graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, run, told
+from helpers.graphs import FLOAT, Node, X, assert_lowers_alike, between, graph_of, normal, ops, recognised, run
 
 SLOPES = between(0.1, 0.9, 8, 1, 1)
 WEIGHTS = {"w": normal(8, 8, 3, 3, seed=3) / 9, "b": normal(8, seed=4)}
@@ -46,7 +46,7 @@ def test_weights_of_constant_nodes_tell_the_channels_and_can_be_folded():
         Node("Mul", ["c", "g"], ["a"]),
         Node("Conv", ["a", "v"], ["z"]),
     ]
-    assert told(assert_lowers_alike(graph_of(silu), X)) == ["swish+"]
+    assert recognised(assert_lowers_alike(graph_of(silu), X)) == ["swish+"]
 
 
 def shared(*, chain: int = 1) -> onnx.ModelProto:

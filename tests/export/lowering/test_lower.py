@@ -210,3 +210,9 @@ def test_a_slope_shared_with_another_node_is_kept_for_it():
     assert [tensor.name for tensor in lowered.graph.initializer] == ["slope"]
     x = special_values(7, 3, 5)
     np.testing.assert_array_equal(bits(outputs(lowered, x)), bits(outputs(model, x)))
+
+
+@pytest.mark.parametrize(("given", "called"), [("x.onnx", "str"), (b"", "bytes"), (None, "NoneType")])
+def test_lower_takes_a_model(given, called):
+    with pytest.raises(TypeError, match=rf"lower takes an onnx.ModelProto, as onnx.load\(path\) .* not a {called}"):
+        lowering.lower(given)

@@ -1,4 +1,4 @@
-"""What the lowering doesn't look at is told, with the reason."""
+"""Nodes that the lowering skips are listed, with the reason."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_the_bodies_of_control_flow():
         Node("Greater", ["m", "zero"], ["c"]),
         Node("If", ["c"], ["z"], then_branch=branch("Mish"), else_branch=branch("Neg")),
     ]
-    told = reasons(graph_of(nodes, {"zero": 0.0}))
-    assert told == {"in the body of If; only the main graph is looked at": {"Mish": 1}}
+    found = reasons(graph_of(nodes, {"zero": 0.0}))
+    assert found == {"in the body of If; only the main graph is looked at": {"Mish": 1}}
 
 
 def test_functions_of_the_file():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.lowering.lower import lower, lower_with_report
-from helpers.graphs import Node, assert_equal, assert_lowers_alike, between, graph_of, normal, ops, run, told
+from helpers.graphs import Node, assert_equal, assert_lowers_alike, between, graph_of, normal, ops, recognised, run
 
 C = 8
 
@@ -135,7 +135,7 @@ X = 4 * normal(3, C, 6, 6)
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_it_is_found_and_equal(name, opset):
     found = assert_lowers_alike(spelt(name, opset), X)
-    assert told(found) == [SPELLINGS[name][0]]
+    assert recognised(found) == [SPELLINGS[name][0]]
     assert found.sites[0].form is not None or opset < 20
 
 
@@ -198,7 +198,7 @@ def test_several_of_a_kind_have_names_of_their_own():
     for at, node in enumerate(s.nodes):
         node.name = node.name or f"b/{node.op_type}_{at}"  # all in one module
     found = assert_lowers_alike(graph_of(s.nodes, s.constants), X)
-    assert told(found) == ["mish"] * 3
+    assert recognised(found) == ["mish"] * 3
     assert all(node.name.startswith("b") for node in found.model.graph.node)
 
 
@@ -234,10 +234,37 @@ def test_a_limit_far_out_is_kept(limit):
     np.testing.assert_array_equal(run(lower(model), x)[0], run(model, x)[0])
 
 
-def test_deviations_are_told():
+def test_deviations_are_listed():
     nodes = list(itertools.chain([Node("Elu", ["x"], ["z"])]))
     found = lower_with_report(graph_of(nodes, {}, (4,)))
     x = np.array([np.nan, np.inf, -np.inf, -1], np.float32)
     one, other = run(found.model, x)[0], run(graph_of(nodes, {}, (4,)), x)[0]
     differ = [name for name, a, b in zip(("NaN", "+∞", "−∞"), one, other, strict=False) if not (a == b or a != a != b)]
-    assert [told.split()[0] for told in found.sites[0].deviations] == differ
+    assert [each.split()[0] for each in found.sites[0].deviations] == differ
+
+
+@pytest.mark.parametrize(
+    ("slope", "name"),
+    [
+        (between(0.1, 0.9, 8, 1, 1), "prelu_channel"),
+        (np.full((8, 1, 1), 0.25), "leaky_relu"),
+        (np.array([0.25]), "leaky_relu"),
+        (np.array([0.0]), "relu"),
+    ],
+)
+def test_what_a_prelu_is_called(slope, name):
+    nodes = [Node("Conv", ["x", "w"], ["c"], pads=[1] * 4), Node("PRelu", ["c", "slope"], ["z"])]
+    found = assert_lowers_alike(graph_of(nodes, {"w": normal(8, 8, 3, 3, seed=3), "slope": slope}), X)
+    assert [site.name for site in found.sites] == [name]
+
+
+def test_what_other_activations_of_channels_are_called():
+    nodes = [
+        Node("Mul", ["x", "beta"], ["s"]),
+        Node("Sigmoid", ["s"], ["g"]),
+        Node("Mul", ["x", "g"], ["a"]),
+        Node("Sigmoid", ["a"], ["b"]),
+        Node("Mul", ["b", "beta"], ["z"]),
+    ]
+    found = assert_lowers_alike(graph_of(nodes, {"beta": between(0.5, 2.0, 8, 1, 1)}), X)
+    assert [site.name for site in found.sites] == ["swish_beta", "scaled_sigmoid"]

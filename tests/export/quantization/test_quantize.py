@@ -20,7 +20,7 @@ from export.errors import InvalidFileError
 from export.exporter.graph_builder import build_graph
 from export.quantization import qdq_plan
 from export.quantization.quantize import QuantizationError, Quantizer, is_quantized, quantize_int8, quantize_like
-from helpers.nets import SqueezeExcitation, conv_norm, onnx_outputs, randomise
+from helpers.nets import SqueezeExcitation, conv_norm, histogram, onnx_outputs, randomise
 
 INTEGER = ("relu", "relu6", "leaky_relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "squared_relu", "identity")
 
@@ -47,17 +47,13 @@ def graph_of(activation: str = "relu") -> onnx.ModelProto:
     return build_graph(randomise(Residual(activation)).eval(), (3, 16, 16))
 
 
-def ops(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in model.graph.node)
-
-
 def fused_ops(model: onnx.ModelProto, folder: Path) -> Counter[str]:
     """What ONNX Runtime runs in the end."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "fused.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return ops(onnx.load(options.optimized_model_filepath))
+    return histogram(onnx.load(options.optimized_model_filepath))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +177,7 @@ class TestWhatStaysFloat:
     def test_any_group_can(self, name, images):
         graph = graph_of(name)
         quantizer = Quantizer(graph, images)
-        whole = ops(quantizer.quantize())
+        whole = histogram(quantizer.quantize())
         plain = onnx_outputs(graph, torch.from_numpy(images))
         products = sum(node.op_type in ("Conv", "Gemm") for node in graph.graph.node)  # scales of channels among them
         firsts = {node for group in quantizer.groups for node in group.nodes[:1]}
@@ -189,7 +185,7 @@ class TestWhatStaysFloat:
         for group in quantizer.groups:
             quantized = quantizer.quantize(float_nodes=group.nodes)
             onnx.checker.check_model(quantized, full_check=True)
-            assert ops(quantized) != whole
+            assert histogram(quantized) != whole
             assert np.abs(plain - onnx_outputs(quantized, torch.from_numpy(images))).max() <= 0.1 * np.ptp(plain)
 
     def test_its_weights_stay_as_they_were(self, images):
@@ -265,7 +261,7 @@ class TestForeignFiles:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=3)
         quantized = quantize_int8(model, images)
         assert onnx_file.opset_of(quantized) == 13
-        assert ops(quantized) == {"QuantizeLinear": 2, "DequantizeLinear": 4, "Conv": 1}
+        assert histogram(quantized) == {"QuantizeLinear": 2, "DequantizeLinear": 4, "Conv": 1}
         plain, rough = onnx_outputs(model, torch.from_numpy(images)), onnx_outputs(quantized, torch.from_numpy(images))
         assert np.abs(plain - rough).max() <= 0.05 * np.ptp(plain)
 
