@@ -469,7 +469,7 @@ class _Server:
         in_thread = stays_in_thread(self._settings["provider"], self._settings["threads"])
         times, cpu_share = alternate(calls, runs, rounds, in_thread=in_thread)
         samples = [array.astype("<i8", copy=False).data for array in times]
-        return {"cpu_share": cpu_share, "load": load_average()}, samples
+        return {"cpu_share": cpu_share}, samples
 
     def _do_unload(self, parts: list[bytes], handle: int) -> Answer:
         del self._sessions[handle]

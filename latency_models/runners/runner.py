@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from latency_models import timer
 from latency_models.errors import CostError, DeviceError, InvalidModelError, TimerError
 from latency_models.graph.model_file import check_readable, model_label
-from latency_models.runners.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from types import TracebackType
 
     import numpy as np
 
     from latency_models.devices.device import Device
+
+
+class Closing:
+    """A context manager that closes itself at the end of a `with`. This base holds nothing."""
+
+    def close(self) -> None:
+        """Free the process, session or memory that is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Runner(Closing, ABC):

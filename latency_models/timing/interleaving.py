@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latency_models.timing.timers import Rounds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -26,24 +28,6 @@ _PATIENCE = 4.0
 _WARM_CHUNK_NS = 300_000
 _WARM_CHUNKS = 3
 _STILL_FASTER = 0.99
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """The times of several models that ran in turn, round after round.
-
-    Attributes:
-        times_ns: one array (rounds, 2, runs) a model; the second axis is wall time, then undisturbed time.
-        cpu_share: the timing thread's share of a core.
-    """
-
-    times_ns: tuple[np.ndarray, ...]
-    cpu_share: float
-
-    @property
-    def count(self) -> int:
-        """The number of rounds."""
-        return len(self.times_ns[0])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from latency_models.errors import MixedEnvironmentsError
 from latency_models.graph.model_file import check_readable
-from latency_models.runners.closing import Closing
+from latency_models.runners.runner import Closing
 from latency_models.timing.reference_clock import ReferenceClock
 from latency_models.timing.reference_mix import MEMORY_SHARE_ERROR, ReferenceMix
 from latency_models.timing.repetitions import Repetitions, Subject, undisturbed, wall_times

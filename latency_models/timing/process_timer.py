@@ -17,7 +17,7 @@ from latency_models.errors import InvalidModelError, TimerError
 from latency_models.graph.model_file import check_readable, model_label
 from latency_models.runners.runner import user_error
 from latency_models.timing.connection import Connection, ConnectionEndedError, exit_in_words, last_line, printable
-from latency_models.timing.timers import Alternation, Timer, as_load
+from latency_models.timing.timers import Rounds, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ class ProcessTimer(Timer):
         self._loaded[self._next] = loaded
         return self._next
 
-    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
+    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Rounds:
         models = [self._loaded[handle] for handle in handles]
         self._connected()
         for model in models:
@@ -116,7 +116,7 @@ class ProcessTimer(Timer):
         request = {"do": "alternate", "handles": handles_there, "runs": list(runs), "rounds": rounds}
         answer, parts = self._ask(request, doing="models were run", limit_s=limit_s)
         times = [np.frombuffer(part, "<i8").reshape(rounds, 2, count) for part, count in zip(parts, runs, strict=True)]
-        return Alternation(tuple(times), answer["cpu_share"], as_load(answer["load"]))
+        return Rounds(tuple(times), answer["cpu_share"])
 
     def unload(self, handle: int) -> None:
         model = self._loaded.pop(handle)

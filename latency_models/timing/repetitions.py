@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from latency_models.timing.interleaving import Rounds, StopRule, burst_runs, interleave, warm_up
+from latency_models.timing.interleaving import StopRule, burst_runs, interleave, warm_up
 from latency_models.timing.reference_mix import ReferenceMix, working_set_bytes
 from latency_models.timing.reference_models import MEMORY_PROBE
 from latency_models.timing.statistics import Estimate, low_time, product_of_lows, settled
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from latency_models.devices.environment import Environment
     from latency_models.timing.reference_clock import ReferenceClock
+    from latency_models.timing.timers import Rounds
 
 _LONGEST_BURST_NS = 2_000_000
 _SHORTEST_BURST_NS = 250_000

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from latency_models import timer
 from latency_models.devices.device import ONNXRUNTIME
-from latency_models.runners.closing import Closing
-from latency_models.runners.runner import OnnxRuntimeRunner
+from latency_models.runners.runner import Closing, OnnxRuntimeRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,18 +26,21 @@ def stays_in_thread(device: Device) -> bool:
 
 
 @dataclass(frozen=True)
-class Alternation:
-    """The times of a few rounds of models in turn.
+class Rounds:
+    """The times of several models that ran in turn, round after round.
 
     Attributes:
         times_ns: one int64 array (rounds, 2, runs) a model; the second axis is wall time, then undisturbed time.
         cpu_share: the timing thread's share of a core; it shows how busy the machine was where `stays_in_thread`.
-        load: the 1-minute load average at the end, NaN where the system keeps none.
     """
 
     times_ns: tuple[np.ndarray, ...]
     cpu_share: float
-    load: float
+
+    @property
+    def count(self) -> int:
+        """The number of rounds."""
+        return len(self.times_ns[0])
 
 
 class Timer(Closing, ABC):
@@ -68,7 +69,7 @@ class Timer(Closing, ABC):
         """
 
     @abstractmethod
-    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
+    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Rounds:
         """Time `rounds` rounds: a burst of each model in turn, of as many runs as `runs` has for it."""
 
     @abstractmethod
@@ -98,10 +99,10 @@ class InProcessTimer(Timer):
         self._runners[self._next] = runner
         return self._next
 
-    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
+    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Rounds:
         calls = [self._runners[handle].run for handle in handles]
         times, cpu_share = timer.alternate(calls, runs, rounds, in_thread=stays_in_thread(self._device))
-        return Alternation(tuple(times), cpu_share, as_load(timer.load_average()))
+        return Rounds(tuple(times), cpu_share)
 
     def unload(self, handle: int) -> None:
         self._runners.pop(handle).close()
@@ -110,8 +111,3 @@ class InProcessTimer(Timer):
         """Free all models."""
         for handle in list(self._runners):
             self.unload(handle)
-
-
-def as_load(load: float | None) -> float:
-    """A load average as a float; NaN for None, where the system keeps none."""
-    return math.nan if load is None else load

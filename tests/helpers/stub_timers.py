@@ -8,7 +8,7 @@ import numpy as np
 
 from latency_models import timer
 from latency_models.timing.reference_models import MEMORY_PROBE, REFERENCES, reference_model
-from latency_models.timing.timers import Alternation, Timer
+from latency_models.timing.timers import Rounds, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ class DrawnTimer(Timer):
         self.loaded[handle] = content, self.ns[content] * float(np.exp(self.session_sd * self.rng.standard_normal()))
         return handle
 
-    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Alternation:
+    def alternate(self, handles: Sequence[int], runs: Sequence[int], rounds: int) -> Rounds:
         self.asked.append((tuple(handles), tuple(runs), rounds))
         times = []
         factors = np.array([self.slowdown() for _ in range(rounds)])
@@ -55,7 +55,7 @@ class DrawnTimer(Timer):
             drawn = ns * contention * factors[:, None] * (1.0 + self.noise * self.rng.gamma(2.0, 1.0, (rounds, count)))
             drawn[:, 0] *= self.first
             times.append(np.stack([drawn, drawn], axis=1).astype(np.int64))
-        return Alternation(tuple(times), self.cpu_share, 0.0)
+        return Rounds(tuple(times), self.cpu_share)
 
     def unload(self, handle: int) -> None:
         del self.loaded[handle]

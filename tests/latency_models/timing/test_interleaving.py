@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from helpers.stub_timers import DrawnTimer
-from latency_models.timing.interleaving import Rounds, StopRule, burst_runs, interleave, warm_up
+from latency_models.timing.interleaving import StopRule, burst_runs, interleave, warm_up
+from latency_models.timing.timers import Rounds
 
 
 def loaded(noise: float = 0.002, **ns: float) -> tuple[DrawnTimer, list[int]]:
