@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import hwnas
@@ -113,6 +114,16 @@ def test_every_folder_and_root_file_is_on_the_map() -> None:
         str(path.relative_to(REPOSITORY)) for path in files if path.parent in roots and path.name != "__init__.py"
     }
     assert wanted == in_tree(MAP)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_lists_a_package_from_the_top_layer_down(package: str) -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    [layers] = [each["layers"] for each in contracts["contracts"] if each.get("containers") == [package]]
+    rank = {name: at for at, layer in enumerate(layers) for name in layer.split(" | ")}
+    listed = re.findall(r"^  (\w+)(?:\.py|/)", MAP.partition(f"\n{package}/\n")[2], re.MULTILINE)
+    ranks = [rank[name] for name in listed if name in rank][: len(rank)]
+    assert ranks == sorted(ranks)
 
 
 def test_the_strategy_of_the_first_hour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
