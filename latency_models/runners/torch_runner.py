@@ -101,7 +101,7 @@ def _loaded(model: bytes | Path, label: str) -> onnx.ModelProto:
     check_readable(model)
     try:
         proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load_model(model)
-    except (DecodeError, ValueError, OSError) as error:
+    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
         raise InvalidModelError(label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}") from error
     if not proto.graph.output:
         raise InvalidModelError(label, "not a loadable ONNX model: it holds no graph with an output")

@@ -135,7 +135,7 @@ class LatencyMeter(Closing):
         self._clock = ReferenceClock(device, store, timer)
 
     def close(self) -> None:
-        """End the processes that were started for the device, as the end of the meter's life does anyway."""
+        """End the device's timer; Python does it anyway when the meter is no longer referenced."""
         self._clock.close()
 
     def environment(self) -> Environment:

@@ -12,11 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
 from latency_models.errors import CostError
 from latency_models.graph.memory import peak_bytes
+from latency_models.graph.model_file import parse
 from latency_models.graph.shapes import infer
 from latency_models.timing.reference_models import MEMORY_PROBE, PROBE_WORKING_SET_BYTES, REFERENCES
 
@@ -110,12 +108,8 @@ def add_memory_probe(weights: dict[str, float], share: float) -> dict[str, float
 def working_set_bytes(model: bytes | Path, batch_size: int) -> int | None:
     """The bytes of a model's weights and of its activations at their peak; None where the file leaves shapes open."""
     try:
-        if isinstance(model, bytes):
-            proto = onnx.load_model_from_string(model)
-        else:
-            proto = onnx.load_model(model, load_external_data=False)
-        shapes = infer(proto, batch_size)
+        shapes = infer(parse(model), batch_size)
         weights = sum(shapes.n_bytes(name) for name in shapes.constants if name in shapes.dims)
         return weights + peak_bytes(shapes)
-    except (CostError, DecodeError, ValueError, OSError):
+    except (CostError, ValueError):
         return None

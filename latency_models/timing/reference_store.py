@@ -152,7 +152,7 @@ def calibrate(name: str, timer: Timer, anchor: ReferenceTime | None) -> Referenc
 
 
 def _check(document: Any) -> None:
-    """Raise one of what `_read` catches unless the document is a store of this format."""
+    """Raise an error that `_read` catches, unless the document is a store of this format."""
     if document["format"] != FORMAT:
         raise ValueError(document["format"])
     for entry in document["environments"].values():

@@ -327,6 +327,9 @@ def test_weights_may_lie_beside_the_file(tmp_path: Path) -> None:
     onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with runner_of(path, Device()) as runner:
         assert runner.results[0].shape == (1, 5)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(InvalidModelError, match=r"weights\.bin"):
+        runner_of(path, Device())
 
 
 def unknown(op: str, domain: str = "", outputs: int = 1) -> bytes:

@@ -38,9 +38,8 @@ def test_shares_move_without_a_jump() -> None:
     assert all(abs(before[name] - after[name]) < 0.01 for name in before)
 
 
-@pytest.mark.parametrize("spec", REFERENCES, ids=lambda spec: spec.name)
-def test_the_time_of_a_reference_takes_that_reference(spec: object) -> None:
-    name = spec.name  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", [spec.name for spec in REFERENCES])
+def test_the_time_of_a_reference_takes_that_reference(name: str) -> None:
     assert shares(REFERENCE_NS[name]) == {name: 1.0}
 
 
@@ -86,7 +85,7 @@ def test_a_working_set_is_weights_and_activations(tmp_path: Path) -> None:
     assert weights + 4 * 4 * 64 <= found < weights + 4 * 16 * 64 * 3
     (tmp_path / "net.onnx").write_bytes(content)
     assert working_set_bytes(tmp_path / "net.onnx", 1) == found
-    assert working_set_bytes(content, 4) > found  # type: ignore[operator]
+    assert (working_set_bytes(content, 4) or 0) > found
     assert working_set_bytes(content[:100], 1) is None
 
 

@@ -87,7 +87,7 @@ def test_the_default_place_is_in_the_users_data_folder(tmp_path: Path, monkeypat
     assert ReferenceStore().path == tmp_path / "hwnas" / "references.json"
 
 
-def test_an_older_format_is_taken_again_in_silence(tmp_path: Path) -> None:
+def test_an_older_format_is_timed_again_in_silence(tmp_path: Path) -> None:
     path = tmp_path / "references.json"
     path.write_text('{"format": 1, "environments": {}}', encoding="utf-8")
     store = ReferenceStore(path)
@@ -123,9 +123,8 @@ def test_a_slow_machine_takes_fewer_sessions() -> None:
     assert sum(asked[2] for asked in timer.asked if len(asked[0]) > 1) == 5
 
 
-@pytest.mark.parametrize("spec", [*REFERENCES, MEMORY_PROBE], ids=lambda spec: spec.name)
-def test_references_are_valid_and_always_the_same(spec: object) -> None:
-    name = spec.name  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", [spec.name for spec in (*REFERENCES, MEMORY_PROBE)])
+def test_references_are_valid_and_always_the_same(name: str) -> None:
     model = reference_model(name)
     onnx.checker.check_model(onnx.load_model_from_string(model), full_check=True)
     reference_model.cache_clear()
