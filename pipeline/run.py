@@ -1,4 +1,4 @@
-"""A run directory: create, open, lock, and where everything lies in it."""
+"""The directory of a run: created, opened, and with a place for each of its files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 import logging
 import shlex
 import warnings
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from pipeline.config.file import dump_config, load_config
 from pipeline.errors import RunDirectoryError
@@ -18,21 +19,23 @@ from pipeline.files import UNFINISHED, write_whole
 from pipeline.trials.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.config.run import RunConfig
 
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
-"""Sections that may be edited between the sessions of a run: they don't change what was asked or answered."""
+"""Sections that may be edited between the sessions of a run: they change neither proposals nor results."""
 
 _COST_MODEL = "cost_model.json"
-"""The run's own copy of the cost model's file that its config named, or that there was when it began."""
+"""The run's own copy of the cost model's file that its config names, or that existed when it began."""
 
 
 class RunDirectory:
-    """One search, whole.
+    """All files of one search.
 
     Attributes:
         path: the directory.
-        config: resolved, every default written out.
+        config: resolved, with every default written out.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -47,7 +50,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunDirectory:
-        """A new run.
+        """Create a run.
 
         Raises:
             RunDirectoryError: the directory isn't empty, or can't be made.
@@ -70,10 +73,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """A run that exists.
+        """Open an existing run.
 
         Raises:
-            RunDirectoryError: there is none at this place.
+            RunDirectoryError: there is none.
             ConfigError: its config was edited into something invalid.
         """
         if not path.is_dir():
@@ -86,11 +89,11 @@ class RunDirectory:
         return cls(path, config)
 
     def open_journal(self, *, read_only: bool = False) -> Journal:
-        """The run's journal; made when the run was stopped before it had one.
+        """Open the run's journal; it is created where the run was stopped before it had one.
 
         Raises:
             JournalError: it is damaged.
-            RunDirectoryError: the config was changed in what decides the search.
+            RunDirectoryError: a part of the config that decides the search was changed.
         """
         if not self.journal_path.exists() and not read_only:
             facts = {"config": self.digest(), "hwnas": version("hwnas")}
@@ -105,7 +108,7 @@ class RunDirectory:
         return journal
 
     def digest(self) -> str:
-        """A hash of the part of the config that decides what is searched and how it is judged."""
+        """A hash of the part of the config that decides proposals and results."""
         return hashlib.sha256(json.dumps(self._deciding(), sort_keys=True).encode()).hexdigest()
 
     def _deciding(self) -> dict[str, Any]:
@@ -116,22 +119,43 @@ class RunDirectory:
         return {key: value for key, value in values.items() if key not in _CHANGEABLE}
 
     def keep_cost_model(self, content: bytes) -> None:
-        """Take over a cost model's file, for good."""
+        """Keep the content of a cost model's file as the run's own copy."""
         write_whole(self.cost_model, content)
 
-    def log_chatter(self) -> None:
-        """Send what libraries log and warn to search.log instead of the terminal."""
+    @contextmanager
+    def log_chatter(self) -> Iterator[None]:
+        """Send what libraries log and warn to search.log instead of the terminal, as long as the context lasts."""
         handler = logging.FileHandler(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         root = logging.getLogger()
-        root.handlers[:] = [handler]
-        root.setLevel(logging.WARNING)
-        logging.captureWarnings(True)
-        warnings.simplefilter("default")
+        handlers, level = root.handlers[:], root.level
+        with warnings.catch_warnings():
+            root.handlers[:] = [handler]
+            root.setLevel(logging.WARNING)
+            warnings.simplefilter("default")
+            warnings.showwarning = _log_warning
+            try:
+                yield
+            finally:
+                root.handlers[:] = handlers
+                root.setLevel(level)
+                handler.close()
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    logging.getLogger("py.warnings").warning("%s", text)
 
 
 def default_path(name: str) -> Path:
-    """runs/<name>-<date>-<time>."""
+    """The path runs/<name>-<date>-<time>."""
     return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 

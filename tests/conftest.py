@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -44,20 +43,7 @@ def run_copy(finished: Finished, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quiet_logging() -> Iterator[None]:
-    """A command sends the root logger to its run's log; afterwards it is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in [h for h in root.handlers if h not in handlers]:
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
-@pytest.fixture
-def hwnas(quiet_logging: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def hwnas(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Call the command line within this process: `hwnas("search", …)` gives code, stdout and stderr."""
 
     def call(*arguments: object) -> Outcome:

@@ -1,4 +1,4 @@
-"""What will and won't work on this machine."""
+"""Examination of this machine: what will and won't work here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def examine() -> dict[str, Any]:
-    """Every check as name, ok (None: nice to have, and not there) and detail."""
+    """Make every check: its name, ok (None: nice to have, and missing) and a detail."""
     rows = [
         _row("python", True, f"{platform.python_version()} on {platform.platform()}"),
         _examined("cores", _cores),
@@ -101,7 +101,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def _ssh() -> dict[str, Any]:
-    """Whether devices on other hosts can be reached from here."""
+    """Check that devices on other hosts can be reached from here."""
     if (path := shutil.which("ssh")) is None:
         return _row("ssh", None, "not found: devices with a host need OpenSSH's client (package openssh-client)")
     try:

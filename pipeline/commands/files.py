@@ -49,9 +49,16 @@ def profile(
     content, notes = _as_deployed(path, found)
     result: dict[str, Any] = measure(content, found, budget_s=seconds, footprint=True).as_dict()
     if per_node:
+        from export.lowering.recognition import activations_by_output
         from latency_models.node_profile import node_profile
 
-        nodes = node_profile(content, found, latency_ms=result["latency_ms"], budget_s=max(seconds, 1.0))
+        nodes = node_profile(
+            content,
+            found,
+            recognise=activations_by_output,
+            latency_ms=result["latency_ms"],
+            budget_s=max(seconds, 1.0),
+        )
         result["per_node"] = nodes.as_dict()
     return ModelProfile.of({**result, "model": str(path), "warnings": [*notes, *result["warnings"]]})
 
@@ -209,14 +216,14 @@ def _device(name: str, threads: int | None, batch_size: int | None, precision: s
 
 
 def _as_deployed(model: Path, device: Device) -> tuple[bytes | Path, list[str]]:
-    """The file as the device runs it, and what a reader of its costs has to know."""
-    from pipeline.costs.precision import INT8, prepared_file
+    """Return the file as the device runs it, and notes for readers of its costs."""
+    from pipeline.costs.precision import INT8, int8_file
 
-    return prepared_file(model) if device.precision == INT8 else (model, [])
+    return int8_file(model) if device.precision == INT8 else (model, [])
 
 
 def listing(kind: str) -> dict[str, str]:
-    """Name → one line, of one of the tables.
+    """Return the names of one table, each with its line of text.
 
     Raises:
         UnknownNameError: there is no such table.

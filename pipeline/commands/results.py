@@ -1,6 +1,6 @@
 """Results of the commands: frozen records with typed fields, each backed by the document that `--json` prints."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,8 @@ class Result:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
         """Make the record of a document."""
-        return cast("Self", _adapter(cls).validate_python({**document, "document": document}))
+        record: Any = cls
+        return cast("Self", _adapter(record).validate_python({**document, "document": document}))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document as JSON takes it."""
@@ -34,7 +35,7 @@ class Result:
 
 
 @cache
-def _adapter(record: Hashable) -> TypeAdapter[Any]:
+def _adapter(record: Any) -> TypeAdapter[Any]:
     return TypeAdapter(record)
 
 
@@ -142,7 +143,7 @@ class Verification(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult(Result):
-    """What a search ended with: where its files lie, and the winner's figures.
+    """Outcome of a search: the places of its files, and the winner's figures.
 
     Attributes:
         picked: the winner's trial.

@@ -172,14 +172,14 @@ def _finished(run: RunDirectory) -> dict[str, Any] | None:
     from export.bundle.manifest import read_manifest
     from export.bundle.verify import verify_bundle
     from export.errors import BundleError
-    from pipeline.winner.bundle_builder import asked
+    from pipeline.winner.manifest import bundle_settings
 
     try:
         manifest = read_manifest(run.bundle)
     except BundleError:
         return None
     same_run = manifest.get("run", {}).get("config_sha256") == run.digest()
-    if not same_run or manifest.get("asked") != asked(run.config):
+    if not same_run or manifest.get("asked") != bundle_settings(run.config):
         return None
     whole = all(check.ok is not False for check in verify_bundle(run.bundle))
     return manifest if whole and run.report.is_file() else None
@@ -214,9 +214,8 @@ def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]
 
 @contextmanager
 def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
-    """The run locked, its libraries' chatter in its log, and an interruption told with the way to go on."""
-    with locked(run.path), closing(reporter):
-        run.log_chatter()
+    """Lock the run, send libraries' chatter to its log, and turn an interruption into the command that goes on."""
+    with locked(run.path), closing(reporter), run.log_chatter():
         reporter.stage(f"Run directory: {run.path}")
         try:
             yield
@@ -328,7 +327,7 @@ def calibrate(
 def _beside_references(
     run: RunDirectory, data: DataSet, records: list[TrialRecord], reporter: Reporter, *, train: bool
 ) -> dict[str, Any]:
-    """Make what is missing, set all against the bundle's winner, and write the report again.
+    """Train missing references, set all of them against the winner, and write the report again.
 
     Args:
         run: locked by the caller, with a bundle.

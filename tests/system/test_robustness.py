@@ -200,7 +200,7 @@ def test_a_path_is_shown_as_it_is(capfd: pytest.CaptureFixture[str], text: str) 
 
 
 def test_a_failed_search_says_why_and_still_reports(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quiet_logging: None
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     evaluator = {"name": "stub_evaluators:Mishaps", "mishaps": ["raise"] * 2}
@@ -215,7 +215,7 @@ def test_a_failed_search_says_why_and_still_reports(
 
 
 def test_a_broken_evaluator_is_no_fault_of_ours(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quiet_logging: None
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user's own module that can't be imported is told in one message."""
     (tmp_path / "broken_module.py").write_text("def evaluate(:\n", encoding="utf-8")
