@@ -145,7 +145,7 @@ def _ours(data: _Table, device: str, chosen: np.ndarray, drawn: np.ndarray, foun
     latency_ms, count = data.latency_ms[device], len(chosen)
     for name, picked in ((_OURS, chosen), (_OURS_RANDOM, drawn)):
         began = time.perf_counter()
-        model = FeatureModel.fit(data.columns[picked], latency_ms[picked], FEATURE_GROUPS, data.columns)
+        model = FeatureModel.fit(data.columns[picked], latency_ms[picked], FEATURE_GROUPS)
         fitted = time.perf_counter()
         predicted = model.predict(data.columns)
         if count == max(_COUNTS):

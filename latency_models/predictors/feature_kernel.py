@@ -1,7 +1,7 @@
-"""The covariance between architectures that `feature_model` regresses with, and its likelihood.
+"""The kernel of `feature_model`: the covariance between the latencies of two architectures, and its likelihood.
 
 Features come in named groups (counts of operators, one-hots of choices, …). The covariance is a sum of one
-linear kernel for each group, whose weight tells how much of the latency the group explains, and one smooth
+linear kernel for each group, weighted by how much of the latency the group explains, and one smooth
 kernel over all of them for what isn't additive. Weights and scales are the model's hyper-parameters.
 """
 
@@ -29,10 +29,10 @@ _LOWEST, _HIGHEST = -7.0, 4.0
 
 @dataclass(frozen=True)
 class FeatureGroup:
-    """Adjacent columns of a feature matrix that mean the same kind of thing.
+    """Adjacent columns of a feature matrix with the same kind of meaning.
 
-    `weight` is how much they count when nets are chosen to be measured: below 1 for fine details of what other groups
-    sum up, because few nets can't show all details anyway.
+    `weight` is how much they count in the choice of networks to measure: below 1 for fine details of other groups,
+    because a few networks can't cover all details anyway.
     """
 
     name: str
@@ -41,9 +41,9 @@ class FeatureGroup:
 
 
 class Scaling:
-    """Columns to zero mean and unit variance over the space, each group divided by the root of its size.
+    """Scales columns to zero mean and unit variance, and each group by the inverse root of its size.
 
-    `mean` and `deviation` are (d,), taken from a sample of the space rather than from the few measured nets.
+    `mean` and `deviation` are (d,).
     """
 
     def __init__(self, groups: Sequence[FeatureGroup], mean: np.ndarray, deviation: np.ndarray) -> None:
@@ -53,25 +53,25 @@ class Scaling:
 
     @classmethod
     def of(cls, sample: np.ndarray, groups: Sequence[FeatureGroup]) -> Scaling:
-        """From `sample` (n, d). A column that is constant there keeps its unit."""
+        """The scaling that fits a sample (n, d). A column that is constant there keeps its unit."""
         deviation = sample.std(axis=0)
         return cls(groups, sample.mean(axis=0), np.where(deviation > 1e-12, deviation, 1.0))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) → (n, d)."""
+        """Scale features (n, d)."""
         return np.asarray((features - self.mean) / self._divisor)
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Of n scaled architectures with each other: inner products and half squared distances, (groups, n, n)."""
+    """Inner products and half squared distances between n scaled architectures, (groups, n, n) each."""
 
     linear: np.ndarray
     distance: np.ndarray
 
     @classmethod
     def of(cls, scaled: np.ndarray, groups: Sequence[FeatureGroup]) -> Similarity:
-        """From (n, d)."""
+        """The similarity of the rows of (n, d) with each other."""
         blocks = np.split(scaled, np.cumsum([group.columns for group in groups])[:-1], axis=1)
         linear = np.stack([block @ block.T for block in blocks])
         squared = np.diagonal(linear, axis1=1, axis2=2) / 2
@@ -79,8 +79,10 @@ class Similarity:
 
 
 class Kernel:
-    """The covariance at log hyper-parameters `theta`: a linear weight and an inverse scale for each group, the
-    weight of the smooth part, the noise; all of them standard deviations or inverse lengths.
+    """The covariance as a function of log hyper-parameters `theta`, (2 groups + 2,).
+
+    They are a linear weight for each group, an inverse length for each group, the weight of the smooth part and the
+    noise; weights and noise are standard deviations.
     """
 
     def __init__(self, groups: Sequence[FeatureGroup]) -> None:
@@ -92,12 +94,12 @@ class Kernel:
 
     @property
     def start(self) -> np.ndarray:
-        """The hyper-parameters that the prior expects."""
+        """The medians of the prior."""
         return self._centre.copy()
 
     @property
     def starts(self) -> list[np.ndarray]:
-        """Where to search for the likeliest ones from: `start`, and each group in turn explaining it all."""
+        """Starting points of a search for the likeliest ones: `start`, and each group in turn explaining all."""
         alone = [self.start for _ in range(self.groups)]
         for group, theta in enumerate(alone):
             theta[: self.groups] = np.log(_NEGLIGIBLE)
@@ -106,11 +108,11 @@ class Kernel:
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
-        """Limits of each hyper-parameter."""
+        """Lower and upper limit of each hyper-parameter."""
         return [(_LOWEST, _HIGHEST)] * len(self._centre)
 
     def covariance(self, theta: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """(n, d) and (m, d), scaled → (n, m), without noise."""
+        """Covariances (n, m) of scaled architectures (n, d) and (m, d), without noise."""
         weights, scales = self._by_column(theta)
         near = left * scales
         squared = ((near**2).sum(axis=1) / 2)[:, None] + (((right * scales) ** 2).sum(axis=1) / 2)[None, :]
@@ -121,12 +123,12 @@ class Kernel:
         return np.asarray(smooth + _CONSTANT)
 
     def variance(self, theta: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-        """(n, d), scaled → (n,): the prior variances, the diagonal of the covariance with themselves."""
+        """Prior variances (n,) of scaled architectures (n, d): the diagonal of their covariance."""
         weights, _ = self._by_column(theta)
         return np.asarray(((scaled * weights) ** 2).sum(axis=1) + np.exp(2 * theta[-2]) + _CONSTANT)
 
     def _by_column(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(d,) and (d,): linear weight and inverse scale of each column."""
+        """Linear weight (d,) and inverse length (d,) of each column."""
         by_group = np.exp(theta[: 2 * self.groups])
         return np.repeat(by_group[: self.groups], self._sizes), np.repeat(by_group[self.groups :], self._sizes)
 
@@ -157,7 +159,7 @@ class Kernel:
 
 
 def invert(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Inverse and log-determinant of a covariance, whose diagonal is raised by what rounding may have taken."""
+    """Inverse and log-determinant of a covariance, with a diagonal raised by the size of rounding errors."""
     from scipy.linalg.lapack import dpotrf, dpotri
 
     raised = matrix + np.eye(len(matrix)) * (_ROUNDING * float(np.diag(matrix).max()))

@@ -1,10 +1,10 @@
-"""Latency of any architecture of a space from a few whole nets, where blocks can't be timed.
+"""The latency of any architecture of a space, predicted from a few whole networks where blocks can't be timed.
 
 A Gaussian process (Rasmussen and Williams 2006) over features of the architecture. Latencies stay in
 milliseconds, because the times of operators add up; the noise is proportional to the latency, as that of timers and
 busy machines is, and has Student's t distribution, so that a disturbed measurement counts for little
 (Lange, Little and Taylor 1989). Hyper-parameters maximise the marginal likelihood times a prior. Intervals are
-conformal: held-out residuals in units of the predicted deviation tell how wide they have to be.
+conformal: their width follows from held-out residuals in units of the predicted deviation.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import numpy as np
 
 from latency_models.errors import CostError
 from latency_models.predictors.feature_kernel import JITTER, FeatureGroup, Kernel, Scaling, Similarity, invert
+from latency_models.predictors.prediction import interval_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FORMAT = 1
 MINIMUM = 10
-"""The least number of nets: fewer leave no held-out residual beyond the 90th percentile."""
+"""The least number of networks: fewer leave no held-out residual beyond the 90th percentile."""
 
-_COVERAGE = 0.90
 _DEGREES = 4.0
 _ROUNDS = 3
 _ITERATIONS = 40
-# Of the log posterior: a difference of 1e-4 in it says nothing.
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-6  # of the log posterior, where a difference of 1e-4 means nothing
 _FOLDS = 10
 _SEED = 0
 # Noise proportional to the latency ends at a tenth of the typical one: a timer has a resolution.
@@ -38,12 +37,12 @@ _LEAST_SHARE = 0.1
 
 
 class FeatureModelError(CostError):
-    """Measurements or a document that no model can be made of."""
+    """The measurements or the document don't make a model."""
 
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Arrays (n,) in milliseconds; the intervals hold 90 % of what would be measured."""
+    """Predicted latencies with their 90 % intervals, arrays (n,) in milliseconds."""
 
     latency_ms: np.ndarray
     low_ms: np.ndarray
@@ -51,7 +50,7 @@ class PredictedLatency:
 
 
 class FeatureModel:
-    """A fitted model; make one by `fit` or `from_dict`."""
+    """A fitted model, made by `fit` or `from_dict`; `width` is half of an interval in predicted deviations."""
 
     def __init__(
         self,
@@ -62,14 +61,11 @@ class FeatureModel:
         noise: np.ndarray,
         width: float = 1.0,
     ) -> None:
-        """The model at hyper-parameters `theta`.
-
-        `noise` (n,) multiplies each measurement's noise variance; an interval reaches `width` predicted deviations.
-        """
+        """The model at hyper-parameters `theta`; `noise` (n,) multiplies each measurement's noise variance."""
         self._scaling, self._features, self._measured_ms = scaling, features, latency_ms
         self._theta, self._noise = theta, noise
         self._kernel = Kernel(scaling.groups)
-        self._units = _Units(latency_ms)
+        self._units = LatencyUnits(latency_ms)
         self._scaled = scaling(features)
         covariance = self._kernel.covariance(theta, self._scaled, self._scaled)
         self._own = math.exp(2 * theta[-1]) * noise
@@ -83,41 +79,37 @@ class FeatureModel:
         features: np.ndarray,
         latency_ms: np.ndarray,
         groups: Sequence[FeatureGroup] | None = None,
-        space: np.ndarray | None = None,
     ) -> FeatureModel:
-        """Fit to whole nets.
+        """Fit to whole networks.
 
         Args:
             features: (n, d). Counts (MACs, operators, parameters) go in as they are, not as logarithms:
                 a latency is a sum over them.
             latency_ms: (n,), above 0.
             groups: what the columns mean; by default one group holds them all.
-            space: (m, d), features of a sample of the space, which the columns are scaled by; by default the n nets.
 
         Raises:
-            FeatureModelError: fewer than 10 nets, shapes that don't fit together, a latency that is no positive
+            FeatureModelError: fewer than 10 networks, shapes that don't fit together, a latency that is no positive
                 number, a feature that is no number.
         """
         features, latency_ms = np.asarray(features, dtype=float), np.asarray(latency_ms, dtype=float)
-        sample = features if space is None else np.asarray(space, dtype=float)
         columns = features.shape[-1] if features.ndim else 0
         groups = tuple(groups) if groups else (FeatureGroup("features", columns),)
         _check(features, latency_ms, groups)
-        _check_features(sample, columns, "the space's features")
-        scaling = Scaling.of(sample, groups)
+        scaling = Scaling.of(features, groups)
         theta, noise = _hyper_parameters(scaling, features, latency_ms, Kernel(groups).starts)
         return cls(scaling, features, latency_ms, theta, noise, _conformal_width(scaling, features, latency_ms))
 
     @property
     def measurements(self) -> int:
-        """How many whole nets the model knows."""
+        """The number of measured networks."""
         return len(self._measured_ms)
 
     def predict(self, features: np.ndarray) -> PredictedLatency:
-        """Latencies of (n, d) with their 90 % intervals.
+        """Predict the latencies of architectures with features (n, d).
 
         Raises:
-            FeatureModelError: other columns than the model was fitted to, or a feature that is no number.
+            FeatureModelError: another number of columns than in `fit`, or a feature that is no number.
         """
         features = np.asarray(features, dtype=float)
         _check_features(features, len(self._scaling.mean), "the features")
@@ -126,7 +118,7 @@ class FeatureModel:
         return PredictedLatency(to_ms(mean), to_ms(mean - reach), to_ms(mean + reach))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` gives the same model back."""
+        """The model as JSON takes it; `from_dict` gives the same model back."""
         return {
             "format": FORMAT,
             "groups": [[group.name, group.columns, group.weight] for group in self._scaling.groups],
@@ -141,7 +133,7 @@ class FeatureModel:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> FeatureModel:
-        """The model that `as_dict` wrote.
+        """The model of an `as_dict`.
 
         Raises:
             FeatureModelError: a document of another format, or a damaged one.
@@ -169,7 +161,7 @@ class FeatureModel:
         return cls(Scaling(groups, mean, deviation), features, latency_ms, theta, noise, width)
 
     def _standard(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, d) → mean (n,) and deviation (n,) of a new measurement, in standard units."""
+        """Mean (n,) and deviation (n,) of new measurements at features (n, d), in standard units."""
         scaled = self._scaling(features)
         shared = self._kernel.covariance(self._theta, scaled, self._scaled)
         mean = shared @ self._solved
@@ -178,16 +170,16 @@ class FeatureModel:
         return mean, np.sqrt(latent + math.exp(2 * self._theta[-1]) * self._units.proportional(mean))
 
     def _scores(self, features: np.ndarray, latency_ms: np.ndarray) -> np.ndarray:
-        """(n,): by how many predicted deviations each measurement is off."""
+        """Residuals (n,) of new measurements in predicted deviations."""
         mean, deviation = self._standard(features)
         return np.asarray(np.abs(self._units.standard(latency_ms) - mean) / deviation)
 
 
 def _conformal_width(scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray) -> float:
-    """How many predicted deviations hold 90 % of held-out measurements, corrected for their number.
+    """Half of the 90 % interval, in predicted deviations, from the residuals of ten folds.
 
-    Cross-conformal (Vovk 2015) on normalised residuals of ten folds. Each fold's hyper-parameters are searched for
-    anew: with few nets they are most of what is uncertain, and intervals that take them as known are too narrow.
+    Cross-conformal (Vovk 2015). Each fold searches for hyper-parameters of its own: with few networks they are most of
+    the uncertainty, and intervals that take them as known are too narrow.
     """
     start = Kernel(scaling.groups).start
     order = np.random.default_rng(_SEED).permutation(len(latency_ms))
@@ -197,12 +189,11 @@ def _conformal_width(scaling: Scaling, features: np.ndarray, latency_ms: np.ndar
         found = _hyper_parameters(scaling, features[rest], latency_ms[rest], (start,))
         model = FeatureModel(scaling, features[rest], latency_ms[rest], *found)
         scores.append(model._scores(features[held_out], latency_ms[held_out]))
-    ordered = np.sort(np.concatenate(scores))
-    return float(ordered[math.ceil((len(ordered) + 1) * _COVERAGE) - 1])
+    return interval_width(np.concatenate(scores))
 
 
-class _Units:
-    """Milliseconds ↔ the standardised latencies that the Gaussian process sees."""
+class LatencyUnits:
+    """Converts milliseconds to the standardised latencies of the Gaussian process, and back."""
 
     def __init__(self, latency_ms: np.ndarray) -> None:
         self.typical = math.exp(float(np.log(latency_ms).mean()))
@@ -211,27 +202,25 @@ class _Units:
         self._floor_ms = float(latency_ms.min()) / 2
 
     def standard(self, latency_ms: np.ndarray) -> np.ndarray:
+        """Standardised latencies (n,)."""
         return np.asarray((latency_ms / self.typical - self._centre) / self._spread)
 
     def milliseconds(self, standard: np.ndarray) -> np.ndarray:
-        """Positive and in order: below half of the least measured latency the line bends into a hyperbola."""
+        """Latencies (n,), always positive: below half of the least measured one the line bends into a hyperbola."""
         straight = (standard * self._spread + self._centre) * self.typical
         below = np.minimum(straight / self._floor_ms - 1.0, 0.0)
         return np.where(below < 0, self._floor_ms / (1.0 - below), straight)
 
     def proportional(self, standard: np.ndarray) -> np.ndarray:
-        """What a noise that is proportional to the latency multiplies its variance by."""
+        """Factors (n,) of a noise variance that is proportional to the squared latency."""
         return np.maximum(self.milliseconds(standard) / self.typical, _LEAST_SHARE) ** 2
 
 
 def _hyper_parameters(
     scaling: Scaling, features: np.ndarray, latency_ms: np.ndarray, starts: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest hyper-parameters and what multiplies each measurement's noise variance, in turns.
-
-    The best of several `starts` goes on.
-    """
-    kernel, units = Kernel(scaling.groups), _Units(latency_ms)
+    """The likeliest hyper-parameters, and a factor (n,) of each measurement's noise variance; fitted in turns."""
+    kernel, units = Kernel(scaling.groups), LatencyUnits(latency_ms)
     scaled, target = scaling(features), units.standard(latency_ms)
     similarity = Similarity.of(scaled, scaling.groups)
     noise = units.proportional(target)
@@ -267,7 +256,7 @@ def _descended(
 def _residuals(
     kernel: Kernel, theta: np.ndarray, scaled: np.ndarray, target: np.ndarray, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) and (n,): what the fit leaves of each measurement, and the variance of that."""
+    """Residuals (n,) of the fit, and their variances (n,)."""
     own = math.exp(2 * theta[-1]) * noise
     inverse, _ = invert(kernel.covariance(theta, scaled, scaled) + np.diag(own + JITTER))
     return own * (inverse @ target), np.maximum(own - own**2 * np.diag(inverse), 0.0)

@@ -1,4 +1,4 @@
-"""Which architectures to measure, so that few of them tell the most about a whole space."""
+"""The choice of a few architectures that represent a whole search space, to be measured."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CANDIDATES = 2000
 def representative_subset(
     features: np.ndarray, groups: Sequence[FeatureGroup], count: int, *, seed: int = 0
 ) -> np.ndarray:
-    """Indices (count,) of architectures that together look like the space; any first part of them does too.
+    """Indices (count,) of representative architectures. Every prefix is representative as well.
 
     Kernel herding (Chen, Welling and Smola 2010, "Super-samples from kernel herding"): each next one lies where
     the space is densest and the chosen ones are farthest. In contrast to designs of least variance it asks for
     typical architectures, not for extreme ones, which are where a latency model is least true.
 
     Args:
-        features: (n, d), the space or a random sample of it; of more than 2,000 a random part is looked at.
-        groups: of the columns, as for `FeatureModel.fit`.
+        features: (n, d), the space or a random sample of it; of more than 2,000 rows, a random part is used.
+        groups: of the columns.
         count: how many.
         seed: of that random part.
 

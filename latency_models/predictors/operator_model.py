@@ -1,4 +1,4 @@
-"""A cost model that learns what operators cost from the times of networks that are made of them.
+"""A cost model that learns the times of operators from the times of the networks that consist of them.
 
 The time of a network is the sum of its operators' times. Each kind's time is a roofline-like line over its amounts of
 work (non-negative coefficients: more work never takes less time) times a smooth correction over its sizes, a Gaussian
@@ -8,7 +8,7 @@ Additive Gaussian processes, 2011; the regression: Rasmussen & Williams, Gaussia
 chapter 2).
 
 A whole network takes a little more than the sum of parts that were timed alone, because its weights don't stay in the
-inner caches: what whole networks have in common, a factor and how it grows with the time, is part of the process.
+inner caches. This common factor, and its growth with the time, is part of the process.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ _HYPER_ROWS = 200
 _SAME = 1e-9
 _FOLDS = 6
 _FEW = 150
-# Relative standard deviations of what whole networks have in common: the factor, and its growth with the logarithm of
-# the time.
+# Prior relative standard deviations of whole networks' common factor, and of its growth with the log of the time.
 _FACTOR_SD = 0.1
 _GROWTH_SD = 0.03
 
@@ -44,7 +43,7 @@ _GROWTH_SD = 0.03
 class Observation:
     """A network's operators and its measured time.
 
-    `noise` is the time's relative standard deviation; `whole` tells a network of the space from a part of one.
+    `noise` is the time's relative standard deviation; `whole` says that it is a whole network, not a part of one.
     """
 
     operators: tuple[Operator, ...]
@@ -55,11 +54,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Hyper:
-    """Relative variances of an operator's time, and how far they reach.
+    """Hyperparameters: relative variances of the deviations of operators' times from their lines.
 
-    `kind`: all operators of a kind are off together; `shape`: smoothly over the logarithms of the sizes, at the
-    length `reach`; `own`: each for itself. `misfit` is the relative standard deviation of a network that the sum
-    doesn't explain.
+    Attributes:
+        kind: of a deviation that all operators of a kind share.
+        shape: of one that varies smoothly with the logarithms of the sizes.
+        own: of each operator's own.
+        reach: the length scale of `shape`.
+        misfit: relative standard deviation of a network's time from the sum of its operators' times.
     """
 
     kind: float = 0.01
@@ -73,13 +75,32 @@ class Hyper:
         return np.log([self.kind, self.shape, self.own, self.reach, self.misfit])
 
 
-@dataclass
-class _Basis:
-    """The line of each kind: kind → coefficients of its amounts of work and of being there at all."""
+@dataclass(frozen=True)
+class Lines:
+    """The prior mean: for each kind a line, the coefficients of its amounts of work and a constant."""
 
     coefficients: dict[str, np.ndarray]
 
+    @classmethod
+    def fit(cls, observations: Sequence[Observation]) -> Lines:
+        """Non-negative least squares of the relative errors (Lawson & Hanson, Solving least squares problems, 1974)."""
+        widths = {operator.kind: len(operator.work) + 1 for each in observations for operator in each.operators}
+        offsets = dict(zip(widths, np.cumsum([0, *widths.values()]), strict=False))
+        design = np.zeros((len(observations), sum(widths.values())))
+        for row, each in enumerate(observations):
+            for operator in each.operators:
+                at = offsets[operator.kind]
+                design[row, at : at + widths[operator.kind]] += (*operator.work, 1.0)
+        design /= np.array([each.ms for each in observations])[:, None]
+        scale = np.sqrt((design**2).mean(axis=0))
+        scale[scale == 0.0] = 1.0  # an amount that is 0 everywhere
+        ridge = _RIDGE * math.sqrt(len(design)) * np.eye(design.shape[1])
+        rows = np.vstack([design / scale, ridge])
+        solution = nnls(rows, np.r_[np.ones(len(design)), np.zeros(design.shape[1])])[0] / scale
+        return cls({kind: solution[at : at + widths[kind]] for kind, at in offsets.items()})
+
     def ms(self, operator: Operator) -> float:
+        """The line's time of an operator, above 0."""
         line = self.coefficients.get(operator.kind)
         if line is None:
             return _LEAST_MS
@@ -88,25 +109,24 @@ class _Basis:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The observations as arrays: (n,) each; `whole` is 1 or 0, `prior_ms` the lines' sum."""
+    """The observations as arrays (n,): `whole` is 1 or 0, `prior_ms` the sum of the operators' lines."""
 
     times: np.ndarray
     noise: np.ndarray
     whole: np.ndarray
     prior_ms: np.ndarray
 
-    def in_common(self, ms: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """(n, m) covariances with networks of `ms` (m,) of what whole networks share."""
+    def common(self, ms: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """Covariances (n, m) of the common factor with that of networks of prior times `ms` (m,)."""
         growth = _GROWTH_SD**2 * np.outer(np.log(self.prior_ms), np.log(ms))
         return np.outer(self.whole * self.prior_ms, whole * ms) * (_FACTOR_SD**2 + growth)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """An operator that was asked for.
+class _OperatorPosterior:
+    """An operator's time: `line_ms` by its line, `learnt_ms` more by the observations.
 
-    `line_ms` is its line's time, `half` its covariances with the observations, halfway solved, and `learnt_ms` what
-    those add to the line's time.
+    `half` (n,) are its covariances with the observations, multiplied by the inverse of the Cholesky factor.
     """
 
     kind: str
@@ -117,16 +137,16 @@ class _Known:
 
 
 class OperatorModel:
-    """Made by `fit`; `predict_ms` answers for any multiset of operators.
+    """Predicts the time of any multiset of operators; made by `fit`.
 
-    Predictions are memoised by operator: the first of an operator takes a fraction of a millisecond, a network of
-    known ones less than that.
+    The posterior of each operator is kept: the first prediction of an operator takes a fraction of a millisecond.
+    `width` is half of a 90 % interval in standard deviations.
     """
 
-    def __init__(self, observations: Sequence[Observation], hyper: Hyper, basis: _Basis) -> None:
-        self.observations, self.hyper, self._basis = tuple(observations), hyper, basis
+    def __init__(self, observations: Sequence[Observation], hyper: Hyper, lines: Lines) -> None:
+        self.observations, self.hyper, self.lines = tuple(observations), hyper, lines
         self._operators, self._counts = _counted(observations)
-        self._prior_ms = np.array([basis.ms(each) for each in self._operators])
+        self._prior_ms = np.array([lines.ms(each) for each in self._operators])
         self._rows = _Rows(
             times=np.array([each.ms for each in observations]),
             noise=np.array([each.noise for each in observations]),
@@ -134,7 +154,7 @@ class OperatorModel:
             prior_ms=self._counts @ self._prior_ms,
         )
         rows, prior = self._rows, self._prior_ms
-        gram = _gram(self._operators, self._counts, prior, hyper) + rows.in_common(rows.prior_ms, rows.whole)
+        gram = _gram(self._operators, self._counts, prior, hyper) + rows.common(rows.prior_ms, rows.whole)
         gram[np.diag_indices(len(gram))] += rows.times**2 * (hyper.misfit**2 + rows.noise**2)
         self._factor = cholesky(gram, lower=True)
         # A column of covariances is only ever needed through the factor's inverse.
@@ -143,9 +163,9 @@ class OperatorModel:
         self._half_growth = self._half(rows.whole * rows.prior_ms * np.log(rows.prior_ms))
         self._learnt_factor = _FACTOR_SD**2 * float(self._half_factor @ self._half_residual)
         self._learnt_growth = _GROWTH_SD**2 * float(self._half_growth @ self._half_residual)
-        self._known: dict[Operator, _Known] = {}
+        self._known: dict[Operator, _OperatorPosterior] = {}
         errors, deviations = self.leave_one_out(np.flatnonzero(rows.whole) if rows.whole.any() else None)
-        self._width = interval_width(errors / deviations)
+        self.width = interval_width(errors / deviations)
 
     @classmethod
     def fit(cls, observations: Sequence[Observation], hyper: Hyper | None = None) -> OperatorModel:
@@ -156,16 +176,16 @@ class OperatorModel:
         """
         if len(observations) < 2 or any(each.ms <= 0 for each in observations):
             raise ValueError("a cost model needs two or more networks with times above 0")
-        basis = _lines(observations)
-        model = cls(observations, hyper or _most_likely(_spread(observations), basis), basis)
+        lines = Lines.fit(observations)
+        model = cls(observations, hyper or _most_likely(_spread(observations), lines), lines)
         if _FOLDS <= len(observations) <= _FEW:
-            # Few networks are fitted by the lines alone: only those that the lines don't know tell how good they are.
+            # The lines alone fit few networks: only networks that they were not fitted to show how good they are.
             _, scores = cls._cross_validated(model.observations, model.hyper)
-            model._width = interval_width(scores)
+            model.width = interval_width(scores)
         return model
 
     def held_out_errors(self) -> np.ndarray | None:
-        """(n,) relative errors of each observation, predicted without it; None where they are too few to tell."""
+        """Relative errors (n,) of the observations, each predicted without itself; None for fewer than 12."""
         if len(self.observations) > _FEW:
             return self.leave_one_out()[0]
         if len(self.observations) < 2 * _FOLDS:
@@ -174,11 +194,11 @@ class OperatorModel:
 
     @classmethod
     def _cross_validated(cls, observations: Sequence[Observation], hyper: Hyper) -> tuple[np.ndarray, np.ndarray]:
-        """Residuals from models without a part of the networks: (n,) relative, (n,) in their standard deviations."""
+        """Held-out residuals of all networks in six folds: relative (n,), and in standard deviations (n,)."""
         errors, scores = np.zeros(len(observations)), np.zeros(len(observations))
         for fold in range(_FOLDS):
             known = [each for at, each in enumerate(observations) if at % _FOLDS != fold]
-            model = cls(known, hyper, _lines(known))
+            model = cls(known, hyper, Lines.fit(known))
             for at in range(fold, len(observations), _FOLDS):
                 each = observations[at]
                 ms, deviation = model.predict_ms(each.operators, whole=each.whole)
@@ -187,7 +207,7 @@ class OperatorModel:
         return errors, scores
 
     def predict_ms(self, operators: Iterable[Operator], *, whole: bool = True) -> tuple[float, float]:
-        """A network's time and its standard deviation in ms, its own misfit to the sum included."""
+        """A network's time and its standard deviation in ms, with its misfit to the sum."""
         amounts = Counter(operators)
         known = [self._of(operator) for operator in amounts]
         counts = np.array(list(amounts.values()), float)
@@ -203,19 +223,19 @@ class OperatorModel:
         left = max(variance - float(half @ half), 0.0)
         return ms, math.sqrt(left + (self.hyper.misfit * ms) ** 2)
 
-    def expected_ms(self, operators: Iterable[Operator], *, whole: bool = True) -> float:
-        """A network's time in ms as `predict_ms` tells it, without its uncertainty: for thousands of networks."""
+    def expected_ms(self, operators: Iterable[Operator]) -> float:
+        """A whole network's time in ms as `predict_ms` gives it, without its deviation: for thousands of networks."""
         known = [self._of(operator) for operator in operators]
-        return self._expected(sum(each.line_ms for each in known), sum(each.learnt_ms for each in known), whole=whole)
+        return self._expected(sum(each.line_ms for each in known), sum(each.learnt_ms for each in known), whole=True)
 
     def _expected(self, line_ms: float, learnt_ms: float, *, whole: bool) -> float:
-        in_common = line_ms * (self._learnt_factor + self._learnt_growth * math.log(line_ms)) if whole else 0.0
-        return max(line_ms + learnt_ms + in_common, _LEAST_MS)
+        common = line_ms * (self._learnt_factor + self._learnt_growth * math.log(line_ms)) if whole else 0.0
+        return max(line_ms + learnt_ms + common, _LEAST_MS)
 
-    def predict(self, operators: Iterable[Operator], *, whole: bool = True) -> Prediction:
-        """A network's time with its 90 % interval."""
-        ms, deviation = self.predict_ms(operators, whole=whole)
-        reach = self._width * deviation
+    def predict(self, operators: Iterable[Operator]) -> Prediction:
+        """A whole network's time with its 90 % interval."""
+        ms, deviation = self.predict_ms(operators)
+        reach = self.width * deviation
         return Prediction(ms, max(ms - reach, 0.0), ms + reach)
 
     def operator_ms(self, operator: Operator) -> float:
@@ -224,9 +244,9 @@ class OperatorModel:
         return known.line_ms + known.learnt_ms
 
     def leave_one_out(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Observations predicted from all others: (n,) relative errors and (n,) their standard deviations.
+        """Relative errors (n,) of observations predicted from all others, and their standard deviations (n,).
 
-        `rows` are those that are asked for; by default all. Rasmussen & Williams, section 5.4.2.
+        `rows` selects observations; by default all. Rasmussen & Williams, section 5.4.2.
         """
         rows = np.arange(len(self._factor)) if rows is None else rows
         halves = self._half(np.eye(len(self._factor))[:, rows])
@@ -234,21 +254,21 @@ class OperatorModel:
         times = self._rows.times[rows]
         return halves.T @ self._half_residual / precision / times, 1.0 / np.sqrt(precision) / times
 
-    def _of(self, operator: Operator) -> _Known:
+    def _of(self, operator: Operator) -> _OperatorPosterior:
         if operator not in self._known:
-            line_ms = self._basis.ms(operator)
+            line_ms = self.lines.ms(operator)
             own = _covariance(self._operators, [operator], self._prior_ms, np.array([line_ms]), self.hyper)[:, 0]
             sizes = np.log(np.array(operator.sizes, float))
             half = self._half(self._counts @ own)
             learnt_ms = float(half @ self._half_residual)
-            self._known[operator] = _Known(operator.kind, sizes, line_ms, half, learnt_ms)
+            self._known[operator] = _OperatorPosterior(operator.kind, sizes, line_ms, half, learnt_ms)
         return self._known[operator]
 
     def _half(self, column: np.ndarray) -> np.ndarray:
         return np.asarray(solve_triangular(self._factor, column, lower=True, check_finite=False))
 
     def as_dict(self) -> dict[str, Any]:
-        """What `from_dict` needs, as JSON takes it: the observations themselves, from which all else follows."""
+        """The observations and hyperparameters as JSON takes them; all else follows from these."""
         operators, _ = _counted(self.observations)
         index = {operator: at for at, operator in enumerate(operators)}
         return {
@@ -267,7 +287,7 @@ class OperatorModel:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> OperatorModel:
-        """The model that `as_dict` described.
+        """The model of an `as_dict`.
 
         Raises:
             KeyError, TypeError, ValueError, IndexError: the document is not one of `as_dict`.
@@ -296,7 +316,7 @@ def _above_0(value: Any) -> float:
 
 
 def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.ndarray]:
-    """The distinct operators, and how often each network has each: (networks, operators)."""
+    """The distinct operators, and their counts (networks, operators)."""
     index: dict[Operator, int] = {}
     for each in observations:
         for operator in each.operators:
@@ -308,26 +328,8 @@ def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.nd
     return list(index), counts
 
 
-def _lines(observations: Sequence[Observation]) -> _Basis:
-    """Non-negative least squares of the relative errors (Lawson & Hanson, Solving least squares problems, 1974)."""
-    widths = {operator.kind: len(operator.work) + 1 for each in observations for operator in each.operators}
-    offsets = dict(zip(widths, np.cumsum([0, *widths.values()]), strict=False))
-    design = np.zeros((len(observations), sum(widths.values())))
-    for row, each in enumerate(observations):
-        for operator in each.operators:
-            at = offsets[operator.kind]
-            design[row, at : at + widths[operator.kind]] += (*operator.work, 1.0)
-    design /= np.array([each.ms for each in observations])[:, None]
-    scale = np.sqrt((design**2).mean(axis=0))
-    scale[scale == 0.0] = 1.0  # an amount that is 0 everywhere tells nothing
-    ridge = _RIDGE * math.sqrt(len(design)) * np.eye(design.shape[1])
-    rows = np.vstack([design / scale, ridge])
-    solution = nnls(rows, np.r_[np.ones(len(design)), np.zeros(design.shape[1])])[0] / scale
-    return _Basis({kind: solution[at : at + widths[kind]] for kind, at in offsets.items()})
-
-
-def _covariance_of_known(known: Sequence[_Known], hyper: Hyper) -> np.ndarray:
-    """As `_covariance`, of a few operators with each other: in one go, because a prediction waits for it."""
+def _covariance_of_known(known: Sequence[_OperatorPosterior], hyper: Hyper) -> np.ndarray:
+    """Covariances of a few operators' times with each other, without a loop over kinds: a prediction waits for it."""
     ids: dict[str, int] = {}
     kinds = np.array([ids.setdefault(each.kind, len(ids)) for each in known])
     sizes = np.zeros((len(known), max(len(each.log_sizes) for each in known)))
@@ -347,7 +349,7 @@ def _relative(distance: np.ndarray, hyper: Hyper) -> np.ndarray:
 def _covariance(
     some: Sequence[Operator], others: Sequence[Operator], some_ms: np.ndarray, others_ms: np.ndarray, hyper: Hyper
 ) -> np.ndarray:
-    """Covariances of operators' times, (len(some), len(others)); `*_ms` are their lines' times."""
+    """Covariances (len(some), len(others)) of operators' times; `*_ms` are the times by their lines."""
     matrix = np.zeros((len(some), len(others)))
     columns = _by_kind(others)
     for kind, rows in _by_kind(some).items():
@@ -362,7 +364,7 @@ def _covariance(
 
 
 def _gram(operators: Sequence[Operator], counts: np.ndarray, prior_ms: np.ndarray, hyper: Hyper) -> np.ndarray:
-    """(n, n) covariances of networks' sums; `counts` is (n, operators). Kinds are independent, so each adds its own."""
+    """Covariances (n, n) of networks with `counts` (n, operators). Kinds are independent, so each adds its own."""
     gram = np.zeros((len(counts), len(counts)))
     for columns in map(np.array, _by_kind(operators).values()):
         rows = np.flatnonzero(counts[:, columns].any(axis=1))
@@ -385,27 +387,27 @@ def _log_sizes(operators: Sequence[Operator], rows: Sequence[int]) -> np.ndarray
 
 
 def _spread(observations: Sequence[Observation]) -> Sequence[Observation]:
-    """Few enough for many fits, spread over all."""
+    """At most about 200 observations, evenly spread: many fits are made to them."""
     step = max(1, len(observations) // _HYPER_ROWS)
     return observations[::step]
 
 
-def _most_likely(observations: Sequence[Observation], basis: _Basis) -> Hyper:
-    """Hyperparameters of the highest posterior density, with broad log-normal priors about the defaults."""
+def _most_likely(observations: Sequence[Observation], lines: Lines) -> Hyper:
+    """Hyperparameters of the highest posterior density, with broad log-normal priors around the defaults."""
     operators, counts = _counted(observations)
     times = np.array([each.ms for each in observations])
-    prior_ms = np.array([basis.ms(each) for each in operators])
+    prior_ms = np.array([lines.ms(each) for each in operators])
     noise = np.array([each.noise for each in observations]) ** 2
     scaled = counts / times[:, None]
     residual = 1.0 - scaled @ prior_ms
     whole = np.array([float(each.whole) for each in observations])
     rows = _Rows(times, noise, whole, counts @ prior_ms)
-    in_common = rows.in_common(rows.prior_ms, whole) / np.outer(times, times)
+    common = rows.common(rows.prior_ms, whole) / np.outer(times, times)
     start = Hyper().logs()
 
     def loss(logs: np.ndarray) -> float:
         hyper = Hyper(*np.exp(logs))
-        gram = _gram(operators, scaled, prior_ms, hyper) + in_common
+        gram = _gram(operators, scaled, prior_ms, hyper) + common
         gram[np.diag_indices(len(times))] += hyper.misfit**2 + noise
         factor = cholesky(gram, lower=True)
         half = solve_triangular(factor, residual, lower=True)

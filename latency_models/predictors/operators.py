@@ -1,4 +1,4 @@
-"""What a network does, as a cost model sees it: a multiset of operators with their sizes."""
+"""Operators with their sizes and amounts of work: a network is a multiset of them to a cost model."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import math
 from dataclasses import dataclass
 
 BLOCK = 16
-"""Channels come in sixteens in the blocked layout of ONNX Runtime's widest kernels; others are padded to that."""
+"""Channels of a block in ONNX Runtime's blocked layout; other numbers of channels are padded to a multiple."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator.
+    """One operator of a network.
 
     Attributes:
-        kind: operators of one kind have the same cost function; of other kinds, another one.
-        sizes: what tells operators of a kind apart (channels, positions, …), all above 0. Two with about the same
-            sizes cost about the same.
-        work: amounts that the time may be proportional to (multiply-accumulates, elements, weights), as many for
-            each operator of a kind.
+        kind: the name of its cost function, which all operators of the kind share.
+        sizes: its channels, positions, …, all above 0; operators of similar sizes cost about the same.
+        work: amounts that its time may be proportional to (multiply-accumulates, elements, weights); equally many for
+            all operators of a kind.
     """
 
     kind: str
@@ -29,7 +28,7 @@ class Operator:
 def convolution(
     before: int, after: int, kernel: int, side: float, *, stride: int = 1, groups: int = 1, kind: str = ""
 ) -> Operator:
-    """A convolution with a k×k kernel whose result is `side`² positions large."""
+    """A convolution with a k×k kernel and a result of `side`² positions."""
     name = kind or f"{'depthwise' if groups > 1 else 'conv'}{kernel}{'/' + str(stride) if stride > 1 else ''}"
     out, positions = _padded(after), side * side
     if groups > 1:
@@ -39,12 +38,12 @@ def convolution(
 
 
 def elementwise(kind: str, channels: int, side: float) -> Operator:
-    """Something that is done to each element of a map of `side`² positions."""
+    """An operator on each element of a map of `side`² positions."""
     return Operator(kind, (channels, side), (channels * side * side,))
 
 
 def constant(kind: str) -> Operator:
-    """Something that takes the same time wherever it is."""
+    """An operator that always takes the same time."""
     return Operator(kind, (), ())
 
 

@@ -1,4 +1,4 @@
-"""What a cost model answers."""
+"""A predicted latency, and how wide its interval has to be."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COVERAGE = 0.9
-"""The share of what would be measured that a prediction's interval holds."""
+"""The share of measurements that a prediction's interval is to hold."""
 
-# Two-sided 90 % quantile of the standard normal distribution.
-_NORMAL_90 = 1.645
+_NORMAL_90 = 1.645  # the two-sided 90 % quantile of the standard normal distribution
 _PRIOR_SCORES = 4.0
 
 
@@ -29,14 +28,14 @@ class Prediction:
 
 
 def interval_width(scores: NDArray[np.float64]) -> float:
-    """How many predicted standard deviations hold 90 % of what would be measured.
-
-    Args:
-        scores: (n,) held-out residuals in units of their predicted standard deviations.
+    """Half of the 90 % interval, in predicted standard deviations.
 
     From 9 residuals on it is their conformal quantile (Vovk et al., Algorithmic learning in a random world, 2005; on
     normalised leave-one-out residuals: Barber et al., Predictive inference with the jackknife+, 2021). Fewer leave no
-    residual beyond the 90th percentile: then the normal distribution's, widened as far as they ask for it.
+    residual beyond the 90th percentile: then it is the normal distribution's, widened where they are large.
+
+    Args:
+        scores: (n,) held-out residuals in units of their predicted standard deviations.
     """
     count = len(scores)
     rank = math.ceil((count + 1) * COVERAGE)

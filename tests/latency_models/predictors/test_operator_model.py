@@ -12,7 +12,7 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from latency_models.predictors.operator_model import Hyper, Observation, OperatorModel, _lines
+from latency_models.predictors.operator_model import Hyper, Lines, Observation, OperatorModel
 from latency_models.predictors.operators import Operator, constant, convolution, elementwise
 
 CALL = constant("call")
@@ -72,7 +72,7 @@ class DenseModel:
     """The same posterior, each covariance summed over pairs of operators."""
 
     def __init__(self, model: OperatorModel) -> None:
-        self.line_ms, self.hyper, self.rows = model._basis.ms, model.hyper, model.observations
+        self.line_ms, self.hyper, self.rows = model.lines.ms, model.hyper, model.observations
         kernel = np.array([[self.between(a, b) for b in self.rows] for a in self.rows])
         own = [each.ms**2 * (self.hyper.misfit**2 + each.noise**2) for each in self.rows]
         self.inverse = np.linalg.inv(kernel + np.diag(own))
@@ -117,7 +117,7 @@ class TestPosterior:
         seen, unknown = operators[::2], operators[1::2]
         rows = [Observation((o,), true_ms(o) * math.exp(0.01 * rng.standard_normal()), 0.01) for o in seen]
         model = OperatorModel.fit(rows, HYPER)
-        lines = np.array([model._basis.ms(o) for o in seen])
+        lines = np.array([model.lines.ms(o) for o in seen])
         times = np.array([each.ms for each in rows])
         theirs = GaussianProcessRegressor(
             ConstantKernel(HYPER.kind) + ConstantKernel(HYPER.shape) * RBF(HYPER.reach),
@@ -126,7 +126,7 @@ class TestPosterior:
         ).fit(np.log([o.sizes for o in seen]), times / lines - 1)
         mean, deviation = theirs.predict(np.log([o.sizes for o in unknown]), return_std=True)
         for operator, relative, spread in zip(unknown, mean, deviation, strict=True):
-            line = model._basis.ms(operator)
+            line = model.lines.ms(operator)
             ms = line * (1 + relative)
             own = math.sqrt(line**2 * (spread**2 + HYPER.own) + (HYPER.misfit * ms) ** 2)
             assert model.predict_ms([operator], whole=False) == pytest.approx((ms, own), rel=1e-6)
@@ -165,8 +165,8 @@ class TestLearning:
             assert model.operator_ms(operator) == pytest.approx(true_ms(operator), rel=0.15)
 
     def test_more_work_never_has_a_lower_line(self) -> None:
-        basis = OperatorModel.fit(probes(40, noise=0.2))._basis
-        assert all((line >= 0).all() for line in basis.coefficients.values())
+        lines = OperatorModel.fit(probes(40, noise=0.2)).lines
+        assert all((line >= 0).all() for line in lines.coefficients.values())
 
     def test_what_whole_networks_have_in_common_is_learnt_from_a_few(self) -> None:
         unknown, parts = networks(40, seed=5, factor=1.08), probes(100, seed=6)
@@ -193,7 +193,7 @@ class TestLearning:
         for noise in (0.005, 2.0):
             model = OperatorModel.fit(rows, HYPER)
             disturbed = OperatorModel(
-                [*rows[:7], Observation(wrong.operators, wrong.ms, noise), *rows[8:]], HYPER, model._basis
+                [*rows[:7], Observation(wrong.operators, wrong.ms, noise), *rows[8:]], HYPER, model.lines
             )
             off.append(np.abs(errors(disturbed, unknown) - errors(model, unknown)).mean())
         assert off[1] < off[0] / 5
@@ -215,7 +215,7 @@ class TestLeaveOneOut:
         model = OperatorModel.fit(rows, HYPER)
         off, deviations = model.leave_one_out()
         for at, row in enumerate(rows):
-            rest = OperatorModel(rows[:at] + rows[at + 1 :], HYPER, model._basis)
+            rest = OperatorModel(rows[:at] + rows[at + 1 :], HYPER, model.lines)
             ms, deviation = rest.predict_ms(row.operators, whole=row.whole)
             assert off[at] == pytest.approx((row.ms - ms) / row.ms, rel=1e-6, abs=1e-9)
             sure = deviation**2 - (HYPER.misfit * ms) ** 2
@@ -228,7 +228,7 @@ class TestLeaveOneOut:
         model = OperatorModel.fit(quiet, HYPER)
         off, deviations = model.leave_one_out()
         # Of 12 the 12th: ⌈13 · 0.9⌉.
-        assert model._width == pytest.approx(np.abs(off / deviations)[160:].max())
+        assert model.width == pytest.approx(np.abs(off / deviations)[160:].max())
 
     def test_few_are_told_by_models_that_know_nothing_of_them(self) -> None:
         rows = [*probes(20, noise=0.1), *networks(4)]
@@ -236,7 +236,7 @@ class TestLeaveOneOut:
         errors = model.held_out_errors()
         assert errors is not None
         known = [row for at, row in enumerate(rows) if at % 6 != 0]
-        ms, _ = OperatorModel(known, HYPER, _lines(known)).predict_ms(rows[0].operators, whole=False)
+        ms, _ = OperatorModel(known, HYPER, Lines.fit(known)).predict_ms(rows[0].operators, whole=False)
         assert errors[0] == pytest.approx(ms / rows[0].ms - 1.0)
         # Their own lines have seen them: what is left of them looks better than it is.
         assert np.abs(errors).mean() > np.abs(model.leave_one_out()[0]).mean()
