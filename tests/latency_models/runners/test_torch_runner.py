@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.cost_graphs import model, small_net, value, weight
+from latency_models import timer
 from latency_models.devices.device import Device
 from latency_models.errors import InvalidModelError
 from latency_models.runners.torch_ops import OPERATORS
@@ -37,10 +39,19 @@ def fed(proto: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
     return feed
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine the threads of the two runtimes wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def assert_same(proto: onnx.ModelProto, feed: dict[str, np.ndarray] | None = None) -> None:
     content = proto.SerializeToString()
     feed = fed(proto) if feed is None else feed
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(content, timer.session_options(threads=1), providers=["CPUExecutionProvider"])
     with TorchRunner(content, Device(), feed, torch_device="cpu") as runner:
         found = runner.results
     wanted = session.run(None, feed)
@@ -315,9 +326,9 @@ def test_inputs_are_made_up_at_the_devices_batch() -> None:
 
 
 def test_a_timer_can_hold_it() -> None:
-    with InProcessTimer(Device(), runner_of) as timer:
-        handle = timer.load(small_net().SerializeToString(), 2)
-        times = timer.alternate([handle], [3], 2).times_ns[0]
+    with InProcessTimer(Device(), runner_of) as timing:
+        handle = timing.load(small_net().SerializeToString(), 2)
+        times = timing.alternate([handle], [3], 2).times_ns[0]
         assert times.shape == (2, 2, 3)
         assert (times > 0).all()
 
