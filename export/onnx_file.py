@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -14,9 +14,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from export.errors import InvalidFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
+
+Message = TypeVar("Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto)
 
 # ONNX Runtime's exceptions share no base class but Exception.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -102,13 +104,46 @@ def opset_of(model: onnx.ModelProto) -> int | None:
     return versions[0] if versions else None
 
 
+def copied(message: Message) -> Message:
+    """Copy a model, a node, a tensor or a value's type."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Map the names of a node's attributes to their values."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield the graph and every graph nested in its nodes' attributes."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for nested in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-                yield from all_graphs(nested)
+        yield from nested_graphs(node)
+
+
+def nested_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield every graph nested in a node's attributes, at any depth."""
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+            yield from all_graphs(graph)
+
+
+def names_read_within(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Names of all values that the nodes' nested graphs read, or hand out."""
+    graphs = [graph for node in nodes for graph in nested_graphs(node)]
+    names = {name for graph in graphs for node in graph.node for name in node.input}
+    return names | {value.name for graph in graphs for value in graph.output}
+
+
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """Names of all values, including those of nested graphs."""
+    names: set[str] = set()
+    for part in all_graphs(graph):
+        names.update(value.name for value in (*part.input, *part.output, *part.initializer))
+        names.update(name for node in part.node for name in (*node.input, *node.output))
+    return names
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

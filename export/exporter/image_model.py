@@ -12,8 +12,6 @@ from export import onnx_file
 from export.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from export.preprocessing import Preprocessing
 
 # A power of two that is more than the 1e-5 some runtimes insist on: with 1 - ε as variance the root is exactly 1.
@@ -47,8 +45,7 @@ def with_preprocessing(
         ExportError: the model has another form, or the preprocessing doesn't fit it.
         InvalidFileError: the checker or ONNX Runtime refuses the result.
     """
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
+    whole = onnx_file.copied(model)
     graph = whole.graph
     source = _checked(whole, preprocessing, (input_name, output_name))
     logits = graph.output[0]
@@ -61,8 +58,7 @@ def with_preprocessing(
         input_name, TensorProto.UINT8, [None, preprocessing.height, preprocessing.width, preprocessing.channels]
     )
     images.type.tensor_type.shape.dim[0].CopyFrom(batch)
-    probabilities = onnx.ValueInfoProto()
-    probabilities.CopyFrom(logits)
+    probabilities = onnx_file.copied(logits)
     probabilities.name = output_name
     for field, values in (("node", nodes), ("input", [images]), ("output", [probabilities])):
         graph.ClearField(field)
@@ -91,7 +87,7 @@ def _checked(model: onnx.ModelProto, preprocessing: Preprocessing, new_names: tu
         raise ExportError(f"the model takes {found}, the preprocessing makes float (N, {preprocessing.input_shape})")
     if len(graph.output[0].type.tensor_type.shape.dim) != 2:
         raise ExportError("the model's output isn't one row of logits for each image")
-    taken = {*_names(graph)} & {*new_names}
+    taken = onnx_file.value_names(graph) & {*new_names}
     if taken or new_names[0] == new_names[1]:
         raise ExportError(f"the name {sorted(taken or new_names)[0]!r} is taken in the model; choose another")
     source: onnx.ValueInfoProto = inputs[0]
@@ -101,14 +97,6 @@ def _checked(model: onnx.ModelProto, preprocessing: Preprocessing, new_names: tu
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether sizes are the wanted ones; a dimension without a value (0) takes any size."""
     return all(found in (0, size) for found, size in zip(shape, wanted, strict=True))
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    for part in onnx_file.all_graphs(graph):
-        for node in part.node:
-            yield from (*node.input, *node.output)
-        for value in (*part.input, *part.output, *part.initializer):
-            yield value.name
 
 
 def _normalisation(

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxscript.optimizer
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from torch import nn
 
 from export import onnx_file
@@ -73,9 +73,8 @@ def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
         own = tensor.name in tensors
         values[tensor.name] = writer.initializer(tensor.name, array) if own else writer.constant(array)
     for node in graph.node:
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         inputs = [values[name] for name in node.input]
-        values[node.output[0]] = writer.node(node.op_type, *inputs, shape=x.shape, **attributes)
+        values[node.output[0]] = writer.node(node.op_type, *inputs, shape=x.shape, **onnx_file.attributes_of(node))
     return cast("Value", values[OUTPUT])
 
 
@@ -87,8 +86,7 @@ def _bound(key: _Key, module: nn.Module, shape: tuple[int, ...]) -> bytes:
         while sum(map(len, _templates.values())) >= _TEMPLATES:
             del _templates[next(iter(_templates))]
         _templates.setdefault(key, []).append(template)
-    bound = onnx.ModelProto()
-    bound.CopyFrom(template)
+    bound = onnx_file.copied(template)
     tensors = _tensors(module)
     for initializer in bound.graph.initializer:
         if initializer.name in tensors:
@@ -104,8 +102,7 @@ def _bound(key: _Key, module: nn.Module, shape: tuple[int, ...]) -> bytes:
 def _optimised(data: bytes) -> bytes:
     model: onnx.ModelProto = onnxscript.optimizer.optimize(onnx.load_from_string(data))
     for node in model.graph.node:
-        nested = any(item.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for item in node.attribute)
-        if nested or len(node.output) != 1 or node.domain not in onnx_file.DEFAULT_DOMAINS:
+        if any(onnx_file.nested_graphs(node)) or len(node.output) != 1 or node.domain not in onnx_file.DEFAULT_DOMAINS:
             raise UnsupportedModuleError(
                 "", f"{node.op_type} with several outputs, a graph within, or of {node.domain}"
             )

@@ -14,7 +14,7 @@ from export.lowering.node_writer import NodeWriter, initializers
 from export.lowering.regions import Region, regions
 from export.lowering.scale_folding import ScaleFolding
 from export.lowering.value_types import ValueTypes
-from export.onnx_file import all_graphs, opset_of
+from export.onnx_file import all_graphs, copied, opset_of, value_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,7 +138,9 @@ class _Pass:
         self._opset = opset_of(model) or 0
         self._channels = channels
         self._maker = {name: node for node in model.graph.node for name in node.output}
-        self._names = _all_names(model)
+        self._names = value_names(model.graph).union(
+            node.name for graph in all_graphs(model.graph) for node in graph.node
+        )
         within = frozenset(node.output[0] for region in found for node in region.nodes)
         self._folding = ScaleFolding(model.graph, self._names, channels, within)
         self._readers: dict[str, int] = {}
@@ -194,7 +196,7 @@ class _Pass:
         for at, node in enumerate(self._graph.node):
             nodes.extend(self._new.get(at, ()))
             if at not in self._dropped:
-                nodes.append(type(node).FromString(node.SerializeToString()))
+                nodes.append(copied(node))
         del self._graph.node[:]
         self._graph.node.extend(nodes)
 
@@ -344,13 +346,3 @@ def _place(region: Region) -> str:
     """The module's path where the node's name contains it; otherwise the node's name, or its output's."""
     name = region.nodes[-1].name
     return name.rpartition("/")[0] or name or region.output
-
-
-def _all_names(model: onnx.ModelProto) -> set[str]:
-    names: set[str] = set()
-    for graph in all_graphs(model.graph):
-        names.update(tensor.name for tensor in graph.initializer)
-        names.update(info.name for info in (*graph.input, *graph.output))
-        for node in graph.node:
-            names.update((node.name, *node.input, *node.output))
-    return names

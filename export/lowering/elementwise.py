@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import helper
 from scipy import special
+
+from export.onnx_file import attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,16 +29,19 @@ def _clip(attributes: Mapping[str, Any], x: Array, low: Array | None = None, hig
     return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
-def _elu(x: Array, alpha: float) -> Array:
-    return np.asarray(np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
+def elu(x: Array, alpha: Array | float, scale: Array | float = 1.0) -> Array:
+    """Compute ELU, with a scale for SELU, too."""
+    return np.asarray(scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
 
 
-def _celu(x: Array, alpha: float) -> Array:
+def celu(x: Array, alpha: Array | float) -> Array:
+    """Compute CELU of any α above 0."""
     return np.asarray(np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)))
 
 
-def _selu(x: Array, alpha: float, gamma: float) -> Array:
-    return np.asarray(gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
+def gelu_tanh(x: Array) -> Array:
+    """Compute the approximation of GELU by tanh."""
+    return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
 
 
 def _softplus(x: Array) -> Array:
@@ -46,7 +50,7 @@ def _softplus(x: Array) -> Array:
 
 def _gelu(attributes: Mapping[str, Any], x: Array) -> Array:
     if attributes.get("approximate", b"none") == b"tanh":
-        return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+        return gelu_tanh(x)
     return np.asarray(0.5 * x * (1 + special.erf(x * np.sqrt(0.5))))
 
 
@@ -93,9 +97,9 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "LeakyRelu": lambda a, x: np.where(x < 0, a.get("alpha", 0.01) * x, x),
     "ThresholdedRelu": lambda a, x: np.where(x > a.get("alpha", 1.0), x, 0),
     "PRelu": _plain(lambda x, slope: np.where(x < 0, slope * x, x)),
-    "Elu": lambda a, x: _elu(x, a.get("alpha", 1.0)),
-    "Celu": lambda a, x: _celu(x, a.get("alpha", 1.0)),
-    "Selu": lambda a, x: _selu(x, a.get("alpha", 1.6732632423543772), a.get("gamma", 1.0507009873554805)),
+    "Elu": lambda a, x: elu(x, a.get("alpha", 1.0)),
+    "Celu": lambda a, x: celu(x, a.get("alpha", 1.0)),
+    "Selu": lambda a, x: elu(x, a.get("alpha", 1.6732632423543772), a.get("gamma", 1.0507009873554805)),
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _plain(lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
     "Softplus": _plain(_softplus),
@@ -117,11 +121,6 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 OPERATORS = frozenset(_FUNCTIONS)
 """Operators of ONNX's own domain that `evaluate` knows; `Conv` only where it scales and shifts each channel."""
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Name → value of a node's attributes."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def evaluate(nodes: list[onnx.NodeProto], constants: Mapping[str, Array], root: str, output: str, x: Array) -> Array:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
+from export.lowering import elementwise
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -264,14 +266,6 @@ def _line(grid: Array, values: Array, start: int) -> tuple[float, float]:
 # --- the functions -----------------------------------------------------------------------------------------
 
 
-def _elu(x: Array, scale: Array, alpha: Array) -> Array:
-    return np.asarray(scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
-
-
-def _celu(x: Array, alpha: Array) -> Array:
-    return np.asarray(np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)))
-
-
 def _softplus(x: Array, beta: Array | float = 1.0) -> Array:
     return np.asarray(np.logaddexp(0, beta * x) / beta)
 
@@ -284,10 +278,6 @@ def _piecewise_linear(x: Array, knots: Array, slopes: Array, offset: Array) -> A
     return np.asarray(y)
 
 
-def _gelu_tanh(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
-
-
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
@@ -297,14 +287,14 @@ FAMILIES: Mapping[str, Family] = {
         Family("hardswish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1), _fixed),
         Family("mish", lambda x: x * np.tanh(_softplus(x)), _fixed),
         Family("gelu", lambda x: x * special.ndtr(x), _fixed),
-        Family("gelu_tanh", _gelu_tanh, _fixed),
+        Family("gelu_tanh", elementwise.gelu_tanh, _fixed),
         Family("softsign", lambda x: x / (1 + np.abs(x)), _fixed),
         Family("squared_relu", lambda x: np.maximum(x, 0) ** 2, _fixed),
         Family("sigmoid", lambda x, inner, scale, shift: scale * special.expit(inner * x) + shift, _fit_sigmoid),
         Family("swish", lambda x, beta: x * special.expit(beta * x), _fit_swish),
         Family("softplus", _softplus, _fit_softplus),
-        Family("elu", _elu, _fit_elu),
-        Family("celu", _celu, _fit_celu),
+        Family("elu", elementwise.elu, _fit_elu),
+        Family("celu", elementwise.celu, _fit_celu),
         Family(
             "acon",
             lambda x, difference, lower, inner: x * (difference * special.expit(inner * x) + lower),

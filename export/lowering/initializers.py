@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.onnx_file import DEFAULT_DOMAINS, copied, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +61,7 @@ def _tensor_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """A Constant node's tensor, named after its output; None where it is no dense tensor."""
     (attribute,) = node.attribute
     if attribute.name == "value":
-        tensor: onnx.TensorProto = type(attribute.t)()
-        tensor.CopyFrom(attribute.t)
+        tensor: onnx.TensorProto = copied(attribute.t)
         tensor.name = node.output[0]
         return tensor
     if attribute.name not in _AS_ARRAY:
@@ -74,8 +73,7 @@ def _tensor_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
 def _read_through(graph: onnx.GraphProto, outputs: set[str]) -> None:
     """Make readers of an Identity of a constant read the constant itself."""
     constants = set(initializers_of(graph))
-    nested = {name for inner in list(all_graphs(graph))[1:] for node in inner.node for name in node.input}
-    nested |= {info.name for inner in list(all_graphs(graph))[1:] for info in inner.output}
+    nested = names_read_within(graph.node)
     meant: dict[str, str] = {}
     gone: list[int] = []
     for at, node in enumerate(graph.node):

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.lowering.activation_sites import lower_activations
 from export.lowering.initializers import gather_constants, initializers_of
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.onnx_file import DEFAULT_DOMAINS, attributes_of, copied, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +66,7 @@ def tidied_copy(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(f"lower takes an onnx.ModelProto, as onnx.load(path) reads it, not a {type(model).__name__}")
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     gather_constants(copy)
     _drop_dead(copy.graph)  # dead readers would hide values that can be changed
     return copy
@@ -91,7 +90,7 @@ def restore_global_average_pool(model: onnx.ModelProto) -> int:
         replace = any(node is candidate for candidate in candidates) and node.input[0] in images
         pools += replace
         nodes.extend(_pooled(node) if replace else [node])
-    replaced = [_copied(node) for node in nodes]
+    replaced = [copied(node) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(replaced)
     return pools
@@ -101,7 +100,7 @@ def _reduces_image(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProt
     """Whether the node takes the mean over the axes 2 and 3 of a value that may have rank 4."""
     if node.op_type != "ReduceMean" or node.domain not in DEFAULT_DOMAINS:
         return False
-    axes = _attribute(node, "axes")
+    axes = attributes_of(node).get("axes")
     # From opset 18 on the axes are the second input.
     if axes is None and len(node.input) > 1 and node.input[1] in constants:
         axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
@@ -109,7 +108,7 @@ def _reduces_image(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProt
 
 
 def _pooled(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    keeps = _attribute(node, "keepdims") != 0
+    keeps = attributes_of(node).get("keepdims") != 0
     pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
     name = f"{node.name.removesuffix('ReduceMean')}GlobalAveragePool" if node.name else ""
     pool = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=name)
@@ -139,16 +138,6 @@ def _ranked(graph: onnx.GraphProto) -> dict[str, tuple[int, int]]:
     }
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> object:
-    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), None)
-
-
-def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
 def _drop_dead(graph: onnx.GraphProto) -> None:
     needed = {output.name for output in graph.output}
     dead: list[int] = []
@@ -157,24 +146,12 @@ def _drop_dead(graph: onnx.GraphProto) -> None:
         if needed.isdisjoint(node.output):
             dead.append(index)
         else:
-            needed.update(_read_by(node))
+            needed.update(node.input, names_read_within([node]))
     for index in dead:
         del graph.node[index]
     _keep(graph.initializer, needed)
     made = needed.union(*(node.output for node in graph.node))
     _keep(graph.value_info, made)
-
-
-def _read_by(node: onnx.NodeProto) -> set[str]:
-    """Every name that the node reads, also within its nested graphs."""
-    nested = [
-        inner
-        for attribute in node.attribute
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ()))
-        for inner in all_graphs(graph)
-    ]
-    outputs = {info.name for graph in nested for info in graph.output}
-    return outputs.union(node.input, *(inner.input for graph in nested for inner in graph.node))
 
 
 def _keep(entries: object, names: set[str]) -> None:

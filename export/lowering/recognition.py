@@ -16,9 +16,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from export.lowering import families
-from export.lowering.elementwise import attributes_of
 from export.lowering.initializers import gather_constants, initializers_of
 from export.lowering.regions import regions
+from export.onnx_file import attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from export.lowering.elementwise import COMPARISONS, OPERATORS, attributes_of, evaluate
+from export.lowering.elementwise import COMPARISONS, OPERATORS, evaluate
 from export.lowering.initializers import initializers_of
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.onnx_file import DEFAULT_DOMAINS, attributes_of, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,10 +92,8 @@ class _Finder:
         for at, node in enumerate(self._nodes):
             for name in set(node.input):
                 self._readers.setdefault(name, []).append(at)
-            if any(item.HasField("g") or item.graphs for item in node.attribute):
-                self._readers.setdefault("", []).append(at)
         self._outputs = {info.name for info in graph.output}
-        self._nested = {name for node in self._nodes for item in node.attribute for name in names_within(item)}
+        self._nested = names_read_within(self._nodes)
         self._maker = {name: at for at, node in enumerate(self._nodes) for name in node.output}
         self._roots = self._all_roots()
 
@@ -202,12 +200,3 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
         and tensor.data_location != TensorProto.EXTERNAL
         and math.prod(tensor.dims) <= _LARGEST
     }
-
-
-def names_within(attribute: onnx.AttributeProto) -> Iterator[str]:
-    """Every name that a nested graph reads."""
-    for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-        for inner in all_graphs(graph):
-            for node in inner.node:
-                yield from node.input
-            yield from (info.name for info in inner.output)

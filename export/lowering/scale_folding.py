@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lowering.elementwise import attributes_of
-from export.lowering.regions import names_within
-from export.onnx_file import DEFAULT_DOMAINS
+from export.onnx_file import DEFAULT_DOMAINS, attributes_of, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +52,7 @@ class ScaleFolding:
     ) -> None:
         self._graph, self._names, self._channels, self._fixed = graph, names, channels, fixed
         # Inputs, outputs and values that nested graphs read must keep their numbers.
-        self._outside = {info.name for info in (*graph.input, *graph.output)}
-        for node in graph.node:
-            self._outside.update(name for item in node.attribute for name in names_within(item))
+        self._outside = names_read_within(graph.node) | {info.name for info in (*graph.input, *graph.output)}
         self._stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in self._outside}
         self._maker = {name: node for node in graph.node for name in node.output}
         self._readers: dict[str, list[onnx.NodeProto]] = {}

@@ -12,7 +12,7 @@ from export.lowering.activation_sites import OLDEST_OPSET, activation_regions
 from export.lowering.elementwise import COMPARISONS, OPERATORS
 from export.lowering.lower import tidied_copy
 from export.lowering.value_types import ValueTypes
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs, opset_of
+from export.onnx_file import DEFAULT_DOMAINS, nested_graphs, opset_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,5 @@ def _elsewhere(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 
 
 def _within(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-            for inner in all_graphs(graph):
-                yield from (each for each in inner.node if each.op_type in _BENDING)
+    for graph in nested_graphs(node):
+        yield from (each for each in graph.node if each.op_type in _BENDING)

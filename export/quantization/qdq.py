@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.onnx_file import all_graphs
-from export.quantization.qdq_plan import names_in
+from export.onnx_file import all_graphs, copied, value_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +57,7 @@ class _Writer:
         self.plan = plan
         self.graph = plan.model.graph
         self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.taken = names_in(self.graph)
+        self.taken = value_names(self.graph)
         self.numbers = itertools.count()
         self.zeros: dict[tuple[str, tuple[int, ...]], str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -84,8 +83,7 @@ class _Writer:
         return self.plan.model
 
     def _node(self, source: onnx.NodeProto, outputs: set[str]) -> None:
-        node = onnx.NodeProto()
-        node.CopyFrom(source)
+        node = copied(source)
         for index, name in enumerate(node.input):
             node.input[index] = self.reads.get(name, name)
         self.nodes.append(node)

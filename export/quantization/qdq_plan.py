@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_file import DEFAULT_DOMAINS, all_graphs
+from export.onnx_file import DEFAULT_DOMAINS, all_graphs, attributes_of, copied, value_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -75,16 +75,14 @@ class _Planner:
 
     def __init__(self, model: onnx.ModelProto, float_nodes: Collection[str]) -> None:
         self.float_nodes = frozenset(float_nodes)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        self.plan = Plan(copy)
-        graph = copy.graph
+        self.plan = Plan(copied(model))
+        graph = self.plan.model.graph
         given = {value.name for value in graph.input}
         self.arrays = {t.name: t for t in graph.initializer if t.name not in given}
         self.outputs = {value.name for value in graph.output}
         self.uses = Counter(name for g in all_graphs(graph) for node in g.node for name in node.input)
         self.uses.update(self.outputs)
-        self.taken = names_in(graph)
+        self.taken = value_names(graph)
         self.makers: dict[str, onnx.NodeProto] = {}
         self.nodes: list[onnx.NodeProto] = []
 
@@ -95,7 +93,7 @@ class _Planner:
             self.nodes += kept
             self.makers.update((name, each) for each in kept for name in each.output)
         self._free_outputs()
-        nodes = [_copied(node) for node in self.nodes]
+        nodes = [copied(node) for node in self.nodes]
         del graph.node[:], graph.value_info[:]
         graph.node.extend(nodes)
         return self.plan
@@ -131,7 +129,7 @@ class _Planner:
 
     def _channels(self, node: onnx.NodeProto) -> int | None:
         """The axis of output channels in the node's constant weights; None for a node that can't be quantised."""
-        op, options = node.op_type, _attributes(node)
+        op, options = node.op_type, attributes_of(node)
         if op == "Conv" and self._constant(node.input[1], ranks=(3, 4)):
             axis = 0
         elif op == "MatMul" and self._constant(node.input[1], ranks=(2,)):
@@ -153,9 +151,9 @@ class _Planner:
         self.plan.weights[node.input[1]] = axis
         if len(node.input) > 2 and node.input[2]:
             if self.uses[node.input[2]] > 1:  # its scale belongs to this node alone
-                own = _copied_tensor(self.arrays[node.input[2]], self._fresh(f"{node.output[0]}.bias"))
+                own = copied(self.arrays[node.input[2]])
+                own.name = node.input[2] = self._fresh(f"{node.output[0]}.bias")
                 self.plan.model.graph.initializer.append(own)
-                node.input[2] = own.name
             self.plan.biases[node.input[2]] = (node.input[0], node.input[1])
 
     def _rescaling(self, node: onnx.NodeProto) -> None:
@@ -186,7 +184,7 @@ class _Planner:
         """The clamp's bounds; NaN, for which no comparison holds, where one is not a constant."""
         if node.op_type == "Relu":
             return 0.0, np.inf
-        options = _attributes(node)
+        options = attributes_of(node)
         bounds = [float(options.get("min", -np.inf)), float(options.get("max", np.inf))]
         for index, name in enumerate(node.input[1:]):
             if name:
@@ -200,7 +198,7 @@ class _Planner:
         ONNX Runtime has no integer kernel for HardSigmoid, and the way to float and back costs more than it saves.
         """
         x, y = node.input[0], node.output[0]
-        options = _attributes(node)
+        options = attributes_of(node)
         swish = node.op_type == "HardSwish"
         slope = 1 / 6 if swish else float(options.get("alpha", 0.2))
         offset = 0.5 if swish else float(options.get("beta", 0.5))
@@ -235,27 +233,3 @@ class _Planner:
             self.plan.moved.pop(name, None)
             if maker is not None and maker.op_type in ("Gemm", "MatMul") and self.uses[name] == 1:
                 self.plan.activations.pop(name, None)
-
-
-def names_in(graph: onnx.GraphProto) -> set[str]:
-    """Names of all values, including those of nested graphs."""
-    found = {tensor.name for inner in all_graphs(graph) for tensor in inner.initializer}
-    found |= {value.name for inner in all_graphs(graph) for value in (*inner.input, *inner.output)}
-    return found | {name for inner in all_graphs(graph) for node in inner.node for name in (*node.input, *node.output)}
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
-
-
-def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
-def _copied_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    copy = onnx.TensorProto()
-    copy.CopyFrom(tensor)
-    copy.name = name
-    return copy

@@ -144,8 +144,7 @@ def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) == len(model.graph.input):
         return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = onnx_file.copied(model)
     copy.ir_version = max(model.ir_version, _IR_VERSION)
     del copy.graph.input[:]
     copy.graph.input.extend(inputs)
@@ -164,11 +163,10 @@ def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     ]
     if not found:
         return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = onnx_file.copied(model)
     for node in found:
         values, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name)
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        axis = onnx_file.attributes_of(node).get("axis", 1)
         shape = [-1 if at == axis % max(values.ndim, 1) else 1 for at in range(values.ndim)] if scale.size > 1 else ()
         offset = zero[0].reshape(shape).astype(np.int64) if zero else 0
         floats = (values.astype(np.int64) - offset) * scale.reshape(shape)

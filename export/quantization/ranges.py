@@ -233,8 +233,7 @@ class Statistics:
 
 def _watched(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     """The serialised model with these values as its outputs."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+    watched = onnx_file.copied(model)
     del watched.graph.output[:]
     watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     return bytes(watched.SerializeToString())
