@@ -1,6 +1,6 @@
-"""The latency of any ONNX file, without running it: the operators that ONNX Runtime makes of it, and what they cost.
+"""The latency of any ONNX file without running it, from the costs of the operators in ONNX Runtime's optimised graph.
 
-What operators cost on this machine is learned from micro-benchmarks (`latency_models.microbench.benchmarks`). They
+The costs of operators on this machine are learned from micro-benchmarks (`latency_models.microbench.benchmarks`). These
 are timed when they are first needed and kept, by the environment's fingerprint, in the user's data folder.
 """
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from latency_models.predictors.operator_model import Observation
 
 FORMAT = 1
-"""Of the file, of the operators that kernels become, and of the micro-benchmarks: a change of any is another number."""
-# How far kernels lie off their lines; the intervals' width comes from held-out residuals and not from here.
+"""Version of the file, of the operators of kernels, and of the micro-benchmarks: a change of any needs a new number."""
+# Deviations of kernels from their lines; the width of intervals doesn't depend on them, but on held-out residuals.
 _HYPER = Hyper(kind=0.001, shape=0.01, own=0.003, reach=1.0, misfit=0.06)
-_STAND_IN_FACTOR = 3.0  # what an operator may take more or less than the one that stands in for it
+_STAND_IN_FACTOR = 3.0  # an unknown operator may take so many times more or less than its stand-in
 _STAND_INS = ("Mul", "Relu")
 _LEAST_MS = 1e-4
 
@@ -42,8 +42,8 @@ _LEAST_MS = 1e-4
 class FilePrediction:
     """A file's predicted latency.
 
-    `low_ms` to `high_ms` is the 90 % interval; `measurements` the number of networks that the model was fitted to;
-    `unknown` the operators that none of them has, for which others stand in.
+    `low_ms` to `high_ms` is the 90 % interval, `measurements` the number of timed networks. `unknown` are operators
+    that no timed network has; others stand in for them.
     """
 
     latency_ms: float
@@ -70,7 +70,7 @@ class FilePrediction:
 
 
 class FilePredictor:
-    """Predicts files on one device, with a model of networks that were timed there."""
+    """Predicts the latency of files on one device, with a model fitted to networks timed there."""
 
     def __init__(self, device: Device, model: OperatorModel) -> None:
         self._device = device
@@ -79,17 +79,17 @@ class FilePredictor:
         self.measurements = len(model.observations)
 
     def predict(self, model: bytes | Path) -> FilePrediction:
-        """The latency of `model` at the device's batch size.
+        """Predict the latency of `model` at the device's batch size.
 
         Raises:
             InvalidModelError: no loadable model, another fixed batch, or another open dimension.
             UnknownShapeError: control flow, or shapes that depend on values.
-            NotPredictableError: an operator whose cost is anyone's guess.
+            NotPredictableError: it has an operator whose cost can't be predicted.
         """
         operators = operators_of(optimised_graph(model, self._device))
         known = [operator for operator in operators if operator.kind in self._kinds]
-        strangers = [operator for operator in operators if operator.kind not in self._kinds]
-        stand_ins = [self._stand_in(operator) for operator in strangers]
+        unknown = [operator for operator in operators if operator.kind not in self._kinds]
+        stand_ins = [self._stand_in(operator) for operator in unknown]
         found = self._model.predict([*known, *stand_ins])
         guessed_ms = sum(max(self._model.operator_ms(operator), 0.0) for operator in stand_ins)
         low_ms = found.low_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR)
@@ -98,11 +98,11 @@ class FilePredictor:
             low_ms=min(max(low_ms, _LEAST_MS), found.latency_ms),
             high_ms=found.high_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0),
             measurements=self.measurements,
-            unknown=tuple(dict.fromkeys(operator.kind for operator in strangers)),
+            unknown=tuple(dict.fromkeys(operator.kind for operator in unknown)),
         )
 
     def _stand_in(self, operator: Operator) -> Operator:
-        """The same amounts of a kind that was timed: the float kernel for the integer one, or a plain product."""
+        """An operator of a timed kind and the same amounts: the float kernel for an integer one, or a plain product."""
         for prefix in ("int8 ", "plain "):
             if operator.kind.startswith(prefix) and operator.kind.removeprefix(prefix) in self._kinds:
                 return replace(operator, kind=operator.kind.removeprefix(prefix))
@@ -112,10 +112,9 @@ class FilePredictor:
 
 
 class PredictorStore:
-    """Keeps the observations of each environment in a file of its own under `folder`.
+    """Stores the observations of each environment in a file of its own in `folder`.
 
-    A file that can't be read, is of another format or of another environment is not used; what went wrong is in
-    `warnings`.
+    A file that can't be read, or is of another format or environment, isn't used; `warnings` says why.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -130,19 +129,19 @@ class PredictorStore:
         timed: Callable[[], Sequence[Observation]] | None = None,
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> FilePredictor:
-        """The predictor of `device`: as it was kept, or else built now.
+        """The predictor of `device`, from the stored observations or new ones.
 
         Args:
-            device: what to predict for; ONNX Runtime's CPU provider of this machine.
+            device: must be ONNX Runtime's CPU provider on this machine.
             rebuild: time everything again.
-            timed: in place of the micro-benchmarks.
-            progress: hears how many micro-benchmarks are done, of how many.
+            timed: makes observations in place of the micro-benchmarks.
+            progress: called with the number of micro-benchmarks that are done, and of all.
 
         Raises:
             DeviceError: another kind of device.
         """
         _check(device)
-        # A batch or a precision is the model's affair: operators of any are among the micro-benchmarks.
+        # Batch and precision show in a model's operators, and the micro-benchmarks have operators of all.
         plain = replace(device, batch_size=1, precision="fp32")
         environment = capture(plain)
         path = self.folder / f"{environment.fingerprint}.json"

@@ -1,4 +1,4 @@
-"""Where a model's time goes: node by node, by module, by activation and by operator."""
+"""The time of a model, kernel by kernel, and summed by module, activation and operator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latency_models.nodes.attribution import Attribution, Origin
-from latency_models.nodes.runtime_profile import Kernel, RuntimeProfile, call_us, profile_runs
+from latency_models.nodes.runtime_profile import KernelCall, RuntimeProfile, call_us, profile_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,16 +24,16 @@ _NO_ACTIVATION = "(none)"
 
 @dataclass(frozen=True)
 class NodeTime:
-    """One kernel of an inference.
+    """The time of one kernel of an inference.
 
     Attributes:
-        node: the file's node that it is, or the kernel's own name where none was found.
+        node: its main node in the file, or the kernel's own name if its origin is unknown.
         op_type: the kernel's operator.
-        covers: the operators of the file's nodes that went into it.
-        module: a dotted path, "(unknown)" where no origin was found.
+        covers: the operators of the file's nodes that it computes.
+        module: a dotted path, "(unknown)" if its origin is unknown.
         activation: "relu" for a kernel of its own, "Conv + relu" for one fused into a convolution, "" for none.
         share: of the whole call.
-        ms: `share` of the true latency.
+        ms: `share` of the latency.
     """
 
     node: str
@@ -47,7 +47,7 @@ class NodeTime:
 
 @dataclass(frozen=True)
 class Group:
-    """What several kernels take together; `share` is of the whole call."""
+    """The time of several kernels together; `share` is of the whole call."""
 
     name: str
     share: float
@@ -57,18 +57,18 @@ class Group:
 
 @dataclass(frozen=True)
 class NodeProfile:
-    """Where the time of one inference goes.
+    """The distribution of the time of one inference.
 
     Attributes:
-        latency_ms: the end-to-end latency that all shares are of.
-        nodes: kernels in the order in which they run.
-        by_module: every module and each that holds it, in the order of the tree, the dearest first.
-        by_activation: the dearest first.
-        by_op: by the kernels' operators, the dearest first.
-        attributed: the share of the kernels' time whose origin in the file was found.
-        overhead_ms: the call itself: feeding, fetching, and what stands between the kernels.
-        profiler_us: what the profiler adds to a kernel, which was taken off.
-        runs: profiled inferences.
+        latency_ms: the end-to-end latency; shares are of this.
+        nodes: kernels in running order.
+        by_module: all modules and their parents in the order of the tree, the slowest first.
+        by_activation: the slowest first.
+        by_op: by the kernels' operators, the slowest first.
+        attributed: the share of the kernels' time with a known origin in the file.
+        overhead_ms: the time outside the kernels: feeding inputs, fetching outputs, the call itself.
+        profiler_us: the profiler's own time, taken off each kernel.
+        runs: number of profiled inferences.
     """
 
     latency_ms: float
@@ -96,17 +96,17 @@ def node_profile(
 ) -> NodeProfile:
     """Profile `model` kernel by kernel for about `budget_s`.
 
-    ONNX Runtime's profiler tells whole microseconds and lengthens each kernel, the shortest the most. A kernel's time
-    here is the mean of the middle half of its calls. Kernels together can't take more than an undisturbed call less
-    the cost of calling; what they do is spread evenly over them and taken off, though not more than the shortest
-    one takes. What is left is scaled to the undisturbed call, and that to `latency_ms`.
+    ONNX Runtime's profiler counts whole microseconds and lengthens each kernel, the shortest the most. A kernel's time
+    here is the mean of the middle half of its calls. All kernels together can't take more than an undisturbed call
+    less the time of calling: the excess is taken off them in equal parts, at most the time of the shortest. The rest is
+    scaled to the undisturbed call, and this to `latency_ms`.
 
     Args:
         model: an ONNX file, or its bytes.
         device: ONNX Runtime on this machine.
-        recognise: finds the activations in the file.
-        latency_ms: the latency as it was measured with all care; without it, the median of the calls seen here.
-        budget_s: for the runs, apart from loading.
+        recognise: names the activations in the file.
+        latency_ms: a careful measurement; by default the median of the calls here.
+        budget_s: of the runs, without loading.
 
     Raises:
         DeviceError: the device isn't ONNX Runtime on this machine.
@@ -138,7 +138,7 @@ def node_profile(
 
 
 def _kernel_us(profiled: RuntimeProfile, expected: float) -> tuple[np.ndarray, float]:
-    """Each kernel's µs, together `expected`; and what was taken off each as the profiler's own."""
+    """Times of the kernels in µs, with the sum `expected`, and the profiler's own time taken off each."""
     times = np.sort([[kernel.duration_us for kernel in run] for run in profiled.runs], axis=0).astype(float)
     middle = times[len(times) // 4 : max(len(times) // 4 + 1, len(times) - len(times) // 4)].mean(axis=0)
     excess = float(np.clip((middle.sum() - expected) / len(middle), 0.0, middle.min()))
@@ -160,7 +160,7 @@ def _origins(profiled: RuntimeProfile, recognise: Recogniser) -> Sequence[Origin
     return [by_name.get(kernel.name) for kernel in kernels]
 
 
-def _node_time(kernel: Kernel, origin: Origin | None, share: float, latency_ms: float) -> NodeTime:
+def _node_time(kernel: KernelCall, origin: Origin | None, share: float, latency_ms: float) -> NodeTime:
     return NodeTime(
         node=kernel.name if origin is None else origin.node,
         op_type=kernel.op_type,
@@ -185,7 +185,7 @@ def _group(name: str, nodes: Sequence[NodeTime]) -> Group:
 
 
 def _tree(nodes: Iterable[NodeTime]) -> tuple[Group, ...]:
-    """Every module and its parents; children stand behind their parent, the dearest first."""
+    """Every module and its parents; children follow their parent, the slowest first."""
     members: dict[str, list[NodeTime]] = defaultdict(list)
     for node in nodes:
         path = ""

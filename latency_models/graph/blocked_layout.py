@@ -27,20 +27,20 @@ _ACTIVATIONS = _INTO_CONVOLUTIONS | {"Gelu", "QuickGelu"}
 
 @dataclass(frozen=True)
 class Values:
-    """Shapes, and the bytes of one element, by name; the layout adds its own."""
+    """Shapes, and bytes of one element, by value name; the layout adds its own values."""
 
     dims: dict[str, tuple[int, ...]]
     item_bytes: dict[str, int]
 
 
 def blocked_steps(shapes: Shapes, steps: list[Step], values: Values, block: int) -> list[Step]:
-    """The steps (in running order) with what can be moved into the layout; `values` gets the new ones."""
+    """Move what can be moved of the steps (in running order) into the layout; `values` gets the new values."""
     return _Blocks(shapes, steps, values, block).run()
 
 
 @dataclass
 class _BlockedValue:
-    """A value that lies in blocks: who made it, and how many of its readers still want the plain layout."""
+    """A value in blocks: the step that made it, and the number of readers that still need the plain layout."""
 
     name: str
     channels: int
@@ -96,7 +96,7 @@ class _Blocks:
             self._steps.append(step)
 
     def _takes_blocks(self, step: Step) -> bool:
-        """Nodes that run on blocks where all of their inputs lie in blocks already."""
+        """Move a node that runs on blocks if all of its inputs are in blocks; returns whether it was moved."""
         sources = [self._blocked[name] for name in step.inputs]
         channels, first = sources[0].channels, step.inputs[0]
         if step.op_type in {"Add", "Sum", "Mul"}:
@@ -121,7 +121,7 @@ class _Blocks:
         return True
 
     def _added_by_convolution(self, step: Step) -> bool:
-        """Let one of two convolutions add its result onto the other's."""
+        """Fuse a sum into one of its convolutions, which adds its result onto the other operand."""
         for source, other in (step.inputs, step.inputs[::-1]):
             value = self._blocked[source]
             maker = self._steps[value.made_by]
@@ -160,17 +160,17 @@ class _Blocks:
         return True
 
     def _hand_on(self, name: str, value: _BlockedValue) -> None:
-        """`name` is from now on what the value's maker writes."""
+        """Make `name` the result of the value's maker."""
         uses = self._uses[name]
         self._blocked[name] = _BlockedValue(value.name, value.channels, uses, uses, value.made_by)
 
     def _emit(self, step: Step, inputs: tuple[str, ...], channels: int) -> None:
-        """A node of the layout's own, as young as they get."""
+        """Append a node of the layout's own; it sorts after every kernel that isn't."""
         age = self._next_age(BLOCKED)
         self._write(replace(step, inputs=inputs, age=age), channels)
 
     def _keep(self, step: Step, channels: int) -> None:
-        """A node that doesn't mind the layout."""
+        """Append a node that runs on either layout."""
         self._write(replace(step, inputs=tuple(self._blocked_input(name) for name in step.inputs)), channels)
 
     def _write(self, step: Step, channels: int) -> None:

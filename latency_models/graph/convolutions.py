@@ -1,4 +1,4 @@
-"""What a convolution's node says of itself."""
+"""Properties of a convolution, read from its node."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def group_of(node: onnx.NodeProto) -> int:
-    """Its number of groups."""
+    """The number of groups of a convolution."""
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def scales_channels(node: onnx.NodeProto, filters: Sequence[int]) -> bool:
-    """Whether it does no more than scale, and perhaps shift, each channel.
+    """Whether a convolution only scales, and perhaps shifts, each channel.
 
     Args:
         node: a convolution.

@@ -1,4 +1,4 @@
-"""Which nodes ONNX Runtime's optimiser leaves of a graph on a CPU, before it gives them a layout."""
+"""The nodes that are left after ONNX Runtime's fusions on a CPU, before they get a layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FLOAT_RESULT = frozenset({"Gemm", "MatMul"})
 
 
 def fused_steps(shapes: Shapes) -> list[Step]:
-    """The graph's nodes: without what is folded into others, and with operators that lack a kernel written out."""
+    """The kernels of a graph: some nodes are folded into others, operators without a kernel are written out."""
     fusion = _Fusion(shapes)
     fusion.remove_unchanged()
     fusion.fuse_quantized()
@@ -43,7 +43,7 @@ def fused_steps(shapes: Shapes) -> list[Step]:
 
 
 def dequantized_weights(shapes: Shapes) -> frozenset[str]:
-    """Constants that are stored as integers and made floats at every run, as ONNX Runtime doesn't fold them."""
+    """Names of the constants that are stored as integers and dequantised at every run."""
     return frozenset(
         node.output[0] for node in shapes.nodes if node.op_type == _DEQUANTIZE and node.output[0] in shapes.constants
     )
@@ -54,7 +54,7 @@ def _runs(node: onnx.NodeProto, shapes: Shapes) -> bool:
 
 
 class _Fusion:
-    """The rewrites of ONNX Runtime's levels 1 and 2 that change which values there are."""
+    """The rewrites of ONNX Runtime's levels 1 and 2 that add or remove values."""
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
@@ -74,7 +74,7 @@ class _Fusion:
         self._maker = {name: at for at, step in live for name in step.outputs}
 
     def remove_unchanged(self) -> None:
-        """Drop nodes that hand on their input; a result of the graph stays where it is."""
+        """Drop nodes that return their input, but not one that makes a result of the graph."""
         renamed: dict[str, str] = {}
         for at, step in enumerate(self.steps):
             assert step is not None
@@ -86,9 +86,9 @@ class _Fusion:
         self._count()
 
     def fuse_quantized(self) -> None:
-        """A node between dequantised inputs and a quantised result runs on the integers; so do products at the end.
+        """Run nodes between dequantised inputs and a quantised result on integers, and final matrix products as well.
 
-        What reads a dequantised value in any other way has that done for itself.
+        Every other reader of a dequantised value gets a dequantisation of its own.
         """
         reader = {name: at for at, step in enumerate(self.steps) if step is not None for name in step.inputs}
         for at, step in enumerate(self.steps):
@@ -116,7 +116,7 @@ class _Fusion:
         return None if at is None else self.steps[at]
 
     def _separate_dequantized(self) -> None:
-        """Each reader gets a dequantised value of its own; one that nobody reads any more goes."""
+        """Give each reader a dequantised value of its own, and drop those without a reader."""
         steps = [step for step in self.steps if step is not None]
         shared = {
             s.outputs[0]: s for s in steps if s.op_type == _DEQUANTIZE and s.outputs[0] not in self._shapes.outputs
@@ -135,7 +135,7 @@ class _Fusion:
         self.steps = list(separate)
 
     def fold_into_convolutions(self) -> None:
-        """Batch normalisation, and products and sums with one constant a channel."""
+        """Fold batch normalisation, and products and sums with one constant a channel, into convolutions."""
         for at, step in enumerate(self.steps):
             if step is None or len(step.inputs) != 1 or step.op_type not in {"BatchNormalization", "Mul", "Add"}:
                 continue
@@ -151,7 +151,7 @@ class _Fusion:
         )
 
     def fuse_activations(self) -> None:
-        """An activation goes into the convolution that nobody else reads."""
+        """Fuse an activation into a convolution that nothing else reads."""
         for at, step in enumerate(self.steps):
             if step is not None and step.op_type in _INTO_CONVOLUTIONS and len(step.inputs) == 1:
                 self._into_convolution(at, step, activated=True)

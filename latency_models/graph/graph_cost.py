@@ -1,18 +1,18 @@
-"""The exact costs of a graph that need no clock: multiply-accumulates, parameters, bytes."""
+"""Exact counts of a graph: multiply-accumulates, parameters, bytes of external data."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
 
 from latency_models.graph.convolutions import scales_channels
-from latency_models.graph.shapes import Shapes, infer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from latency_models.graph.shapes import Shapes
 
 # Weights, and the integers of a quantised one. 64-bit integers are shapes, axes and indices.
 _WEIGHT_TYPES = frozenset(
@@ -28,48 +28,24 @@ _WEIGHT_TYPES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class GraphCost:
-    """Costs of one inference of a whole batch.
+def macs(shapes: Shapes) -> int:
+    """Multiply-accumulates of the convolutions and matrix products that run at every inference.
 
-    `macs`: multiply-accumulates of convolutions and matrix products, but not of a scale for each channel (a depthwise
-    convolution of 1×1), which is how an activation may be written; `params`: stored weights, running
-    statistics and quantisation scales included; `size_bytes`: the serialised model with its external data;
-    `nodes`: the nodes of the file.
-    """
-
-    macs: int
-    params: int
-    size_bytes: int
-    nodes: int
-
-
-def count(model: onnx.ModelProto, batch_size: int = 1) -> GraphCost:
-    """Count `model`'s costs at `batch_size`.
+    A scale for each channel (a depthwise convolution of 1×1) doesn't count: an activation may be written as one.
 
     Raises:
-        InvalidModelError: an input has an open dimension beside the batch, or the batch is fixed at another
-            size.
-        UnknownShapeError: a shape that a product's cost hangs on can't be inferred.
+        UnknownShapeError: a shape that a product's cost depends on can't be inferred.
     """
-    shapes = infer(model, batch_size)
-    return GraphCost(macs(shapes), params(model, shapes), size_bytes(model), len(model.graph.node))
-
-
-def macs(shapes: Shapes) -> int:
-    """Multiply-accumulates of the products that run at every inference; other nodes count as none."""
     return sum(_MACS[node.op_type](node, shapes) for node in shapes.live_nodes if node.op_type in _MACS)
 
 
 def params(model: onnx.ModelProto, shapes: Shapes) -> int:
-    """Elements of the weights: initializers, Constant nodes of more than one element, filled constants."""
+    """Elements of the weights: initializers, Constant nodes of more than one element, filled constants.
+
+    Running statistics and quantisation scales are among them.
+    """
     stored: int = sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in _WEIGHT_TYPES)
     return stored + sum(_constant_elements(node, shapes) for node in shapes.nodes)
-
-
-def size_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of the serialised model and of the external data that it points to."""
-    return int(model.ByteSize()) + external_bytes(model)
 
 
 def external_bytes(model: onnx.ModelProto) -> int:
@@ -79,7 +55,7 @@ def external_bytes(model: onnx.ModelProto) -> int:
 
 
 def external_length(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor that lies in another file: as told there, else by its shape and type."""
+    """Bytes of a tensor in another file: as the model gives them, else by shape and type."""
     for entry in tensor.external_data:
         if entry.key == "length":
             return int(entry.value)
@@ -88,7 +64,7 @@ def external_length(tensor: onnx.TensorProto) -> int:
 
 
 def _constant_elements(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Weights that a node stores or fills in; a single number is a setting, no weight."""
+    """Number of weights that a node stores or fills in; a single number is a setting, no weight."""
     if node.op_type not in {"Constant", "ConstantOfShape"} or node.output[0] not in shapes.constants:
         return 0
     if shapes.elem_types.get(node.output[0]) not in _WEIGHT_TYPES:

@@ -1,9 +1,9 @@
 """Peak memory of the activations, by the plan that ONNX Runtime makes for a graph on a CPU.
 
-`runtime_graph` says which kernels run, in which order and on which layout. Here is which buffer each value goes to
-(ONNX Runtime's `allocation_planner.cc`): a view shares its input's; some kernels write over an input that nobody needs
+`runtime_graph` gives the kernels, their order and their layout. This file assigns a buffer to each value, like ONNX
+Runtime's `allocation_planner.cc`: a view shares its input's; some kernels write over an input that nobody needs
 any more; else the buffer that died last among those of exactly the same shape is taken again, and held from then on;
-else a new one. What kernels ask for while they run and give back before they end isn't counted, nor are weights.
+else a new one. Memory that a kernel takes only while it runs isn't counted, nor are weights.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from latency_models.graph.runtime_graph import BLOCK, RuntimeGraph, runtime_graph
-from latency_models.graph.shapes import Shapes, infer
 
 if TYPE_CHECKING:
-    import onnx
-
+    from latency_models.graph.shapes import Shapes
     from latency_models.graph.steps import Step
 
 # The result is the input's own memory under another shape or name.
@@ -30,28 +28,21 @@ _IN_PLACE = frozenset(
 )  # fmt: skip
 
 
-def peak_activation_bytes(model: onnx.ModelProto, batch_size: int = 1, block: int = BLOCK) -> int:
-    """The most bytes that activations take at one time, at `batch_size`, as ONNX Runtime's CPU provider plans them.
+def peak_bytes(shapes: Shapes, block: int = BLOCK) -> int:
+    """The most bytes that activations take at one time, as ONNX Runtime's CPU provider plans them.
 
     An input counts until its last use, an output to the end, weights not at all. `block` is the number of channels
-    in a block of the runtime's own layout, the same for every machine by default so that the figure doesn't hang on
-    the one that counts: 16 with AVX-512, 8 with AVX2 or NEON, 1 for runtimes without one.
+    in a block of the runtime's own layout: 16 with AVX-512, 8 with AVX2 or NEON, 1 for runtimes without one. By
+    default it is the same on every machine, so that the figure doesn't depend on the machine that counts.
 
     Raises:
-        InvalidModelError: an input has an open dimension beside the batch, or the batch is fixed at another
-            size.
         UnknownShapeError: the shape of an activation can't be inferred.
     """
-    return peak_bytes(infer(model, batch_size), block)
-
-
-def peak_bytes(shapes: Shapes, block: int = BLOCK) -> int:
-    """`peak_activation_bytes` of a graph whose shapes are known."""
     return max(_Plan(runtime_graph(shapes, block)).held_bytes(), default=0)
 
 
 class _Plan:
-    """The buffers that values are put into. A buffer goes by the name of its first value."""
+    """Assigns values to buffers. A buffer has the name of its first value."""
 
     def __init__(self, graph: RuntimeGraph) -> None:
         self._graph = graph
@@ -63,7 +54,7 @@ class _Plan:
         self._last_use: dict[str, int] = {}
 
     def held_bytes(self) -> list[int]:
-        """The bytes that are held while each step runs."""
+        """Bytes held while each step runs, one number a step."""
         for at, step in enumerate(self._graph.steps):
             for output in step.outputs:
                 self._place(step, output)
@@ -83,7 +74,7 @@ class _Plan:
         self._uses_left[taken] += self._uses[output]
 
     def _of_input(self, step: Step, output: str) -> str | None:
-        """The buffer of an input that the result may be written over: that it adds to, or its only operand."""
+        """The buffer of an input that the result may overwrite: the one it is added to, or the only operand."""
         operand = -1 if step.added else 0
         if not step.inputs or not (step.added or step.op_type in _IN_PLACE):
             return None
@@ -112,7 +103,7 @@ class _Plan:
         self._dead += [self._buffer[name] for name in step.outputs if self._uses_left[self._buffer[name]] == 0]
 
     def _replayed(self) -> list[int]:
-        """Buffers are there from their first value on, until the last use of their last."""
+        """Bytes held at each step: a buffer exists from its first value to the last use of its last value."""
         n_bytes = self._graph.n_bytes
         kept = {self._buffer[name] for name in self._graph.outputs}
         held = sum(n_bytes[name] for name in self._graph.inputs if self._uses[name])

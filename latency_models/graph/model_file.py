@@ -1,4 +1,4 @@
-"""ONNX files as they are handed in: readable, parsed, named in messages."""
+"""Reading an ONNX file: checks, parsing, its name in messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ from latency_models.graph.shapes import one_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def parse(model: Path | bytes) -> onnx.ModelProto:
-    """The model without its external data.
+    """Parse a model without its external data.
 
     Raises:
         InvalidModelError: not found, empty, truncated, or not ONNX at all.
@@ -40,12 +35,12 @@ def parse(model: Path | bytes) -> onnx.ModelProto:
 
 
 def model_label(model: bytes | Path) -> str:
-    """What messages call the model: its path, or "model" for bytes."""
+    """The model's name in messages: its path, or "model" for bytes."""
     return "model" if isinstance(model, bytes) else str(model)
 
 
 def check_readable(model: bytes | Path) -> None:
-    """Raise InvalidModelError for what can be told without loading: not found, a folder, empty."""
+    """Raise InvalidModelError for a file that is missing, a folder, or empty."""
     label = model_label(model)
     if isinstance(model, bytes):
         if not model:

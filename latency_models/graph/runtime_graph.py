@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of a graph on a CPU, as far as the memory of its activations depends on it."""
+"""The graph that ONNX Runtime runs on a CPU, as far as the memory of activations depends on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class RuntimeGraph:
-    """Steps in the order in which they run, and the shape and bytes of each value as it lies in memory."""
+    """The kernels in running order, and the shape and bytes of each value in memory."""
 
     steps: tuple[Step, ...]
     inputs: tuple[str, ...]
@@ -50,7 +50,7 @@ def runtime_graph(shapes: Shapes, block: int = BLOCK) -> RuntimeGraph:
 
 
 def _values(shapes: Shapes, steps: Sequence[Step]) -> Values:
-    """Shapes and element sizes; a value that the file doesn't have is like the result of the node it is a part of."""
+    """Shapes and element sizes; a value that isn't in the file has those of its node's result."""
     source = {name: name for name in shapes.inputs}
     for step in steps:
         for name in step.outputs:

@@ -27,8 +27,8 @@ _FIRST_IR_WITHOUT_INITIALIZER_INPUTS = 4
 class Shapes:
     """A graph with the shape and the type of its values.
 
-    `dims` and `elem_types` hold what could be inferred. `constants` are the values that don't depend on an
-    input: ONNX Runtime computes them once, when the session is made.
+    `dims` and `elem_types` hold all that could be inferred. `constants` are the values that depend on no input: ONNX
+    Runtime computes them once, when the session is made.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -44,7 +44,7 @@ class Shapes:
         return tuple(n for n in self.nodes if any(out and out not in self.constants for out in n.output))
 
     def of(self, value: str) -> tuple[int, ...]:
-        """The shape of a value. Raises UnknownShapeError where inference didn't settle it."""
+        """The shape of a value. Raises UnknownShapeError if it couldn't be inferred."""
         try:
             return self.dims[value]
         except KeyError:
@@ -55,7 +55,7 @@ class Shapes:
         return math.prod(self.of(value))
 
     def n_bytes(self, value: str) -> int:
-        """The bytes of a value. Raises UnknownShapeError where its shape or its type isn't known."""
+        """The bytes of a value. Raises UnknownShapeError if its shape or type isn't known."""
         try:
             elem_type = self.elem_types[value]
         except KeyError:
@@ -64,7 +64,7 @@ class Shapes:
 
 
 def infer(model: onnx.ModelProto, batch_size: int = 1) -> Shapes:
-    """Shapes of all values with the batch set to `batch_size`.
+    """Infer the shapes of all values, with the batch set to `batch_size`.
 
     The batch is the first dimension of an input, where that is not fixed. No other dimension is guessed.
 
@@ -102,7 +102,7 @@ def infer(model: onnx.ModelProto, batch_size: int = 1) -> Shapes:
 
 
 def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """The inputs that a caller feeds: older files list the initializers among the inputs too."""
+    """The inputs that a caller feeds; older files list initializers among the inputs too."""
     stored = {tensor.name for tensor in graph.initializer}
     return [info for info in graph.input if info.name not in stored]
 
@@ -110,7 +110,7 @@ def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def batch_sizes(
     declared: Mapping[str, Sequence[int | str | None]], batch_size: int, model: str = "model"
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes of the inputs, each declared with sizes and names (None: open, unnamed), at `batch_size`.
+    """The shapes of the inputs at `batch_size`; each is declared with sizes and names (None: open and unnamed).
 
     The batch is the first dimension where it is open, and any other that goes by its name.
 
@@ -135,7 +135,7 @@ def declared_shape(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
 
 
 def _fix_batch(inputs: Iterable[onnx.ValueInfoProto], batch_size: int) -> dict[str, int]:
-    """Write the sizes at `batch_size` into the inputs; answer the names of the batch with its size."""
+    """Write the sizes at `batch_size` into the inputs; returns the sizes of named dimensions."""
     shaped = {info.name: (info, shape) for info in inputs if (shape := declared_shape(info)) is not None}
     sizes = batch_sizes({name: shape for name, (_, shape) in shaped.items()}, batch_size)
     names: dict[str, int] = {}
@@ -148,7 +148,7 @@ def _fix_batch(inputs: Iterable[onnx.ValueInfoProto], batch_size: int) -> dict[s
 
 
 def _without_weights(model: onnx.ModelProto, batch_size: int) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """A copy with its batch fixed, weights turned into inputs, and open outputs; the batch's names."""
+    """A copy with a fixed batch, inputs in place of weights, and open outputs; also the sizes of named dimensions."""
     light = onnx.ModelProto(ir_version=max(model.ir_version, _FIRST_IR_WITHOUT_INITIALIZER_INPUTS))
     light.opset_import.extend(model.opset_import)
     graph = light.graph
@@ -161,7 +161,7 @@ def _without_weights(model: onnx.ModelProto, batch_size: int) -> tuple[onnx.Mode
             graph.initializer.append(tensor)
         else:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    # A declared shape may hold another batch than the one that is asked for.
+    # A declared shape may hold another batch size.
     for info in model.graph.output:
         graph.output.append(onnx.ValueInfoProto(name=info.name))
     return light, symbol_sizes
@@ -173,7 +173,7 @@ def _record(
     dims: dict[str, tuple[int, ...]],
     elem_types: dict[str, int],
 ) -> None:
-    """Keep what `info` settles, unless it is known already."""
+    """Store the shape and type of `info`, unless they are known already."""
     tensor_type = info.type.tensor_type
     if tensor_type.elem_type:
         elem_types.setdefault(info.name, tensor_type.elem_type)
@@ -188,7 +188,7 @@ def _record(
 
 
 def _constants(graph: onnx.GraphProto) -> frozenset[str]:
-    """Initializers, and the values that nodes make of nothing else."""
+    """Names of the values that depend on initializers alone."""
     known = {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:
         if not node.op_type.startswith("Random") and all(not name or name in known for name in node.input):

@@ -1,4 +1,4 @@
-"""The costs of a graph that need no clock."""
+"""All costs of a graph that need no clock, in one record."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from latency_models.devices.device import CPU_PROVIDER
 from latency_models.graph import graph_cost
 from latency_models.graph.memory import peak_bytes
+from latency_models.graph.model_file import parse
 from latency_models.graph.runtime_graph import BLOCK
 from latency_models.graph.shapes import infer
 
 if TYPE_CHECKING:
     from latency_models.devices.device import Device
-from latency_models.graph.model_file import parse
 
 
 @dataclass(frozen=True)
 class StaticCosts:
-    """The exact costs that need no clock, for one inference of a whole batch."""
+    """Exact costs of one inference of a whole batch: multiply-accumulates, parameters, file size, peak memory."""
 
     macs: int
     params: int
@@ -27,12 +27,12 @@ class StaticCosts:
 
 
 def static_costs(model: bytes, device: Device) -> StaticCosts:
-    """The costs of a serialised model that need no clock: for a limit that can be checked before any timing.
+    """Count the costs of a serialised model, so that limits can be checked before any timing.
 
     Raises:
         InvalidModelError: no ONNX model, an open dimension beside the batch, or a batch fixed at another
             size.
-        UnknownShapeError: a shape that a cost hangs on can't be inferred.
+        UnknownShapeError: a shape that a cost depends on can't be inferred.
     """
     proto = parse(model)
     shapes = infer(proto, device.batch_size)
@@ -45,5 +45,5 @@ def static_costs(model: bytes, device: Device) -> StaticCosts:
 
 
 def layout_block(device: Device) -> int:
-    """Only ONNX Runtime's CPU provider lays channels out in blocks."""
+    """Channels of a block in the device's layout; only ONNX Runtime's CPU provider has blocks of more than 1."""
     return BLOCK if device.provider == CPU_PROVIDER else 1

@@ -1,4 +1,4 @@
-"""The kernels that a runtime makes of a graph, and the order in which they run."""
+"""The kernels of a runtime's graph, and the order in which they run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-# The order of kernels goes by their age: those of the file, written out, fused, blocked, copies out of the layout.
+# Ages of kernels, which decide their order: in the file, written out, fused, blocked, copies out of the layout.
 FILE, WRITTEN_OUT, FUSED, BLOCKED, LAST = range(5)
 
 
@@ -20,10 +20,10 @@ class Step:
 
     Attributes:
         op_type: the kernel's operator.
-        inputs: the values that depend on the graph's inputs, by name.
-        outputs: by name.
-        age: its kind (`FILE` to `LAST`) and a number within that.
-        node: the node of the file that it comes from.
+        inputs: names of the values that it reads; constants are left out.
+        outputs: names.
+        age: `FILE` to `LAST`, and a number within that.
+        node: its origin in the file.
         activated: an activation was fused into it.
         added: it adds its result onto its last input.
     """
@@ -38,10 +38,9 @@ class Step:
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
-    """The steps as ONNX Runtime runs them (`GraphViewer`, default order).
+    """Sort steps into the order in which ONNX Runtime runs them (`GraphViewer`, default order).
 
-    Depth first from the results to the inputs: of the makers of a step's inputs, the youngest and all that it needs
-    come first.
+    Depth first from the results to the inputs; of the makers of a step's inputs the youngest comes first.
     """
     found = sorted(steps, key=lambda step: step.age)
     maker = {name: at for at, step in enumerate(found) for name in step.outputs}

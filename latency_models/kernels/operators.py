@@ -1,6 +1,6 @@
 """ONNX Runtime's kernels as operators of a cost model: a kind, sizes, and amounts of work each.
 
-The amounts follow how the kernels work (MLAS, the library of matrix products and convolutions inside ONNX Runtime):
+The amounts follow the kernels of MLAS, the library of matrix products and convolutions inside ONNX Runtime:
 blocks of 16 channels, up to four of which are computed at once from one read of the input; a call for each row of an
 output; a copy where the layout changes.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NotPredictableError(CostError):
-    """An operator whose cost nothing can be said about without timing it."""
+    """The cost of an operator can't be predicted, only timed."""
 
 
 CALL = "call"
@@ -29,23 +29,23 @@ WEIGHTS = "weights"
 _BLOCKS_AT_ONCE = 4
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape"})
 _COPIES = frozenset({"Concat", "Split", "Slice", "Pad", "Gather", "Tile", "Expand", "DepthToSpace", "SpaceToDepth"})
-_NEAR_BYTES, _FAR_BYTES = 500_000, 8_000_000  # what a core keeps near it, and what all of them share of the last cache
+_NEAR_BYTES, _FAR_BYTES = 500_000, 8_000_000  # caches near one core, and a share of the last cache
 
 
 def operators_of(graph: OptimisedGraph) -> list[Operator]:
-    """All that a network does in one inference, the call itself and the reading of its weights included."""
+    """The operators of one inference, with the call itself and the reading of weights."""
     found = [operator for kernel in graph.kernels for operator in _of(kernel)]
     return [*found, Operator(CALL, (), ()), *_weights(graph.stored_bytes)]
 
 
 def _weights(stored: int) -> Iterable[Operator]:
-    """Weights that don't fit into the caches near the core are read from further away at each inference."""
+    """An operator for the reading of weights that don't fit into the caches near the core."""
     if stored > 0:
         yield Operator(WEIGHTS, (float(stored),), (_beyond(stored, _NEAR_BYTES), _beyond(stored, _FAR_BYTES)))
 
 
 def _beyond(n_bytes: float, room: float) -> float:
-    """MB that don't find room, smoothly: nearly none of a small amount, nearly all of a large one."""
+    """MB of `n_bytes` that don't fit into `room`, as a smooth function: near 0 if it is small, near all if large."""
     return n_bytes**2 / (n_bytes + room) / 1e6
 
 
@@ -62,7 +62,7 @@ def _of(kernel: Kernel) -> Iterable[Operator]:
 
 
 def _moved(kernel: Kernel) -> float:
-    """Bytes of activations that go in and out, as far as they don't stay near the core, in MB."""
+    """MB of activations, inputs and outputs, that don't fit into the caches near the core."""
     moved = sum(value.n_bytes for value in (*kernel.inputs, *kernel.outputs) if value is not None and not value.stored)
     return _beyond(moved, _NEAR_BYTES)
 
@@ -98,7 +98,7 @@ def _convolution(weight_at: int) -> Callable[[Kernel], Iterable[Operator]]:
 def _taps(
     source: tuple[int, ...], result: tuple[int, ...], kernel: tuple[int, ...], attributes: Mapping[str, Any]
 ) -> float:
-    """How many positions of a window lie inside the map, on average over the result's; the kernels skip the others."""
+    """Average number of window positions inside the map; the kernels skip those in the padding."""
     count = len(kernel)
     strides = attributes.get("strides") or [1] * count
     dilations = attributes.get("dilations") or [1] * count
@@ -114,7 +114,7 @@ def _taps(
 def _window_product(
     kernel: Kernel, prefix: str, weight: tuple[int, ...], window: float, outside: tuple[int, ...]
 ) -> Operator:
-    """A convolution of any sort: `outside` are the batch and the positions of its result, `window` its `_taps`."""
+    """A convolution of any kind: `outside` are the batch and the spatial sizes of its result, `window` its `_taps`."""
     after, before = weight[0], weight[1]
     group = int(kernel.attributes.get("group", 1))
     single = math.prod(weight[2:]) == 1
@@ -161,7 +161,7 @@ def _resizing(kernel: Kernel) -> Iterable[Operator]:
 
 
 def _product(weight_at: int) -> Callable[[Kernel], Iterable[Operator]]:
-    """Matrix products: of a stored matrix, laid out for it beforehand, or of two that are computed."""
+    """A rule for matrix products: with a stored matrix, packed beforehand, or of two computed ones."""
 
     def rule(kernel: Kernel) -> Iterable[Operator]:
         some, others, (out,) = kernel.inputs[0], kernel.inputs[weight_at], kernel.outputs[:1]
@@ -206,7 +206,7 @@ def _reduction(kernel: Kernel) -> Iterable[Operator]:
 
 
 def _rows(kernel: Kernel) -> Iterable[Operator]:
-    """Softmax, norms: something for each element, something for each row."""
+    """Softmax and norms: a cost for each element and for each row."""
     value = kernel.outputs[0]
     axis = int(kernel.attributes.get("axis", -1)) % max(1, len(value.dims))
     columns = max(1, math.prod(value.dims[axis:]) if kernel.op_type == "LayerNormalization" else value.dims[axis])
@@ -222,7 +222,7 @@ def _reorder(kernel: Kernel) -> Iterable[Operator]:
 
 
 def _transposition(kernel: Kernel) -> Iterable[Operator]:
-    """Whole runs of neighbours are moved where the last dimensions stay; else one element at a time."""
+    """Transpose: whole runs of neighbours are moved if the last dimensions stay, else one element at a time."""
     value = kernel.outputs[0]
     order = list(kernel.attributes.get("perm") or reversed(range(len(value.dims))))
     kept = 1
@@ -244,7 +244,7 @@ def _in_runs(value: Value, run: int, kernel: Kernel) -> tuple[float, ...]:
 
 
 def _copy(kernel: Kernel) -> Operator:
-    """Copies in runs of neighbours: the part behind the axis that is put together or taken apart."""
+    """Concat, Split and the like: copies in runs of neighbours, the dimensions from their axis on."""
     value = kernel.outputs[0] if kernel.op_type in {"Gather", "Slice"} else _largest(kernel)
     axis = int(kernel.attributes.get("axis", 1 if len(value.dims) > 1 else 0)) % max(1, len(value.dims))
     parts = max(len([each for each in kernel.inputs if each is not None and not each.stored]), len(kernel.outputs))
@@ -255,10 +255,10 @@ def _copy(kernel: Kernel) -> Operator:
 
 
 def _elementwise(kernel: Kernel) -> Operator:
-    """Something for each element; two operands of one shape, one number, or something between (channels).
+    """An elementwise operator; a second operand of another shape is a number, or one value for each channel.
 
     Raises:
-        NotPredictableError: it has weights, and how it uses them isn't known here.
+        NotPredictableError: it has weights, and their use isn't known.
     """
     if kernel.op_type in _NOT_ELEMENTWISE or _has_weights(kernel):
         raise NotPredictableError(f"the cost of operator {kernel.op_type} can't be predicted; `hwnas profile` times it")
@@ -275,7 +275,7 @@ def _elementwise(kernel: Kernel) -> Operator:
 
 
 def _has_weights(kernel: Kernel) -> bool:
-    """Whether it keeps a matrix that isn't an operand of each element's."""
+    """Whether a kernel stores a matrix that isn't an elementwise operand."""
     if kernel.op_type in _BINARY or kernel.op_type in {"DequantizeLinear", "QuantizeLinear", "Where"}:
         return False
     matrices = (value for value in kernel.inputs if value is not None and value.stored and len(value.dims) > 1)

@@ -1,4 +1,4 @@
-"""The kernels that ONNX Runtime really runs for a file, from its own optimiser, with the shapes of their values."""
+"""The kernels that ONNX Runtime runs for a file, from its own optimiser, with the shapes of their values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import checker, defs, helper, shape_inference
+from onnx import defs, helper, shape_inference
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError, UnknownShapeError
-from latency_models.graph.model_file import check_readable, model_label
-from latency_models.graph.shapes import Shapes, declared_shape, infer, one_line, real_inputs
+from latency_models.graph.external_data import load_with_external_data
+from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.shapes import Shapes, batch_sizes, declared_shape, infer, one_line, real_inputs
 from latency_models.kernels.shapes import OWN_DOMAINS, own_output_shapes
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _READ_AS_SHAPES = 1024
 
 @dataclass(frozen=True)
 class Value:
-    """What flows along an edge: its shape, its element's bytes, and whether it is stored with the model."""
+    """A value between kernels: its shape, its element type, and whether it is stored with the model."""
 
     name: str
     dims: tuple[int, ...]
@@ -39,18 +39,18 @@ class Value:
 
     @property
     def elements(self) -> int:
-        """How many numbers."""
+        """Number of elements."""
         return math.prod(self.dims)
 
     @property
     def n_bytes(self) -> int:
-        """How many bytes."""
+        """Size in bytes."""
         return self.elements * int(helper.tensor_dtype_to_np_dtype(self.elem_type).itemsize)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One node of the optimised graph; inputs that are left out are None."""
+    """One node of the optimised graph; an omitted optional input is None."""
 
     op_type: str
     domain: str
@@ -61,14 +61,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class OptimisedGraph:
-    """The kernels in an order in which they can run, and the bytes of what is stored with them."""
+    """The kernels in topological order, and the bytes of the weights that they read."""
 
     kernels: tuple[Kernel, ...]
     stored_bytes: int
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> OptimisedGraph:
-    """What ONNX Runtime makes of `model` on `device`, by its own optimiser; nothing is run.
+    """The graph that ONNX Runtime's optimiser makes of `model` on `device`; nothing is run.
 
     Raises:
         InvalidModelError: no loadable model, or its batch isn't `device.batch_size`, or another dimension is open.
@@ -84,18 +84,10 @@ def optimised_graph(model: bytes | Path, device: Device) -> OptimisedGraph:
 
 
 def _with_fixed_batch(model: bytes | Path, batch_size: int) -> onnx.ModelProto:
-    check_readable(model)
-    try:
-        proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load_model(model)
-    except (DecodeError, ValueError, OSError, checker.ValidationError) as error:
-        raise InvalidModelError(model_label(model), f"not a loadable ONNX model: {one_line(error)}") from error
+    proto = parse(model) if isinstance(model, bytes) else load_with_external_data(model)[0]
     inputs = {info.name: info for info in real_inputs(proto.graph)}
     declared = {name: shape for name, info in inputs.items() if (shape := declared_shape(info)) is not None}
-    try:
-        sizes = timer.batch_sizes(declared, batch_size)
-    except timer.RefusedError as refused:
-        raise InvalidModelError(model_label(model), refused.reason) from refused
-    for name, fixed in sizes.items():
+    for name, fixed in batch_sizes(declared, batch_size, model_label(model)).items():
         for dim, size in zip(inputs[name].type.tensor_type.shape.dim, fixed, strict=True):
             dim.dim_value = size
     for output in proto.graph.output:  # a declared shape may hold another batch
@@ -110,7 +102,7 @@ def _optimised(proto: onnx.ModelProto, device: Device, label: str) -> onnx.Model
 
     refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, *timer.runtime_errors())
     options = timer.session_options(device.threads)
-    options.log_severity_level = 4  # it warns that such a file is bound to this machine, which is what it is for
+    options.log_severity_level = 4  # it would warn that such a file is bound to this machine
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
@@ -126,7 +118,7 @@ def _optimised(proto: onnx.ModelProto, device: Device, label: str) -> onnx.Model
 
 
 class _Reading:
-    """Walks the optimised graph and settles the shape of each value."""
+    """Walks the optimised graph and finds the shape of each value."""
 
     def __init__(self, model: onnx.ModelProto, known: Shapes) -> None:
         self._model = model
@@ -176,14 +168,14 @@ class _Reading:
         return self._inferred(node, at)
 
     def _elem_type(self, node: onnx.NodeProto, inputs: tuple[Value | None, ...]) -> int:
-        """Kernels of ONNX Runtime's own give what they take, floats out of integers excepted."""
+        """The type of a result of ONNX Runtime's own kernels: the first input's, or float after dequantisation."""
         first = next(value for value in inputs if value is not None)
         if node.op_type in {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}:
             return int(onnx.TensorProto.FLOAT)
         return first.elem_type
 
     def _inferred(self, node: onnx.NodeProto, at: int) -> Value:
-        """By ONNX's own inference for one node."""
+        """A node's output with the shape by ONNX's inference for this node."""
         name = node.output[at]
         unknown = UnknownShapeError(f"the shape of value {name!r} ({node.op_type}) can't be inferred")
         domain = "" if node.domain in _DEFAULT_DOMAINS else node.domain

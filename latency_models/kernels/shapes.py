@@ -1,4 +1,4 @@
-"""Shapes of what ONNX Runtime's own kernels give, which ONNX's shape inference doesn't know."""
+"""Output shapes of ONNX Runtime's own kernels, which ONNX's shape inference doesn't know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN_DOMAINS = frozenset({BLOCKED, "com.microsoft"})
 def own_output_shapes(
     op_type: str, inputs: Sequence[tuple[int, ...] | None], attributes: Mapping[str, Any]
 ) -> tuple[int, ...] | None:
-    """The shape of a kernel's (first) result; None where there is no rule for it."""
+    """The shape of a kernel's first output; None without a rule for the operator."""
     rule = _RULES.get(op_type)
     return None if rule is None else rule(inputs, attributes)
 
@@ -30,7 +30,7 @@ def _dims(inputs: Inputs, at: int) -> Dims:
 
 
 def window_sizes(dims: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many windows of a convolution or a pool fit into each spatial dimension."""
+    """Output sizes of a convolution or a pool, one for each spatial dimension."""
     count = len(kernel)
     strides = attributes.get("strides") or [1] * count
     dilations = attributes.get("dilations") or [1] * count
@@ -94,7 +94,7 @@ def _same(inputs: Inputs, attributes: Mapping[str, Any]) -> Dims:
 
 
 def broadcast(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
-    """The shape that two shapes broadcast to."""
+    """The shape of two shapes broadcast together."""
     width = max(len(some), len(others))
     pairs = zip((1,) * (width - len(some)) + tuple(some), (1,) * (width - len(others)) + tuple(others), strict=True)
     return tuple(b if a == 1 else a for a, b in pairs)

@@ -1,7 +1,7 @@
-"""Families of micro-benchmarks: short chains of operators as they occur in networks, of random sizes.
+"""Micro-benchmarks: short chains of operators as they occur in networks, of random sizes, and their timing.
 
-Each family draws one graph from a random generator. Chains are so long that the call itself is a small part of their
-time; each link has weights of its own, so that they come from as far away as they do in a network.
+Each family draws one graph from a random generator. Chains are long enough for the call itself to be a small part of
+their time; each link has weights of its own, so that they are read from as far away as in a network.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from latency_models.kernels.operators import operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
-from latency_models.microbench import convolutions as micro_convolutions
-from latency_models.microbench import others as micro_others
+from latency_models.microbench import convolutions, others
 from latency_models.predictors.operator_model import Observation
 from latency_models.timing.meter import LatencyMeter
+from latency_models.timing.statistics import NORMAL_95
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,42 +27,41 @@ if TYPE_CHECKING:
 Family = Callable[[np.random.Generator], bytes]
 
 FAMILIES: tuple[tuple[Family, int], ...] = (
-    (micro_convolutions.convolutions, 80),
-    (micro_convolutions.pointwise, 80),
-    (micro_convolutions.separable, 70),
-    (micro_convolutions.first, 30),
-    (micro_convolutions.few_channels, 20),
-    (micro_convolutions.excitation, 25),
-    (micro_convolutions.activations, 50),
-    (micro_others.elementwise, 60),
-    (micro_convolutions.residual, 25),
-    (micro_convolutions.branches, 25),
-    (micro_convolutions.dense, 15),
-    (micro_convolutions.affine, 15),
-    (micro_convolutions.shuffled, 20),
-    (micro_convolutions.grouped, 40),
-    (micro_convolutions.open_convolutions, 45),
-    (micro_others.heads, 15),
-    (micro_others.layouts, 15),
-    (micro_others.vectors, 25),
-    (micro_others.matrices, 25),
-    (micro_others.pools, 30),
-    (micro_others.others, 45),
-    (micro_convolutions.eight_bits, 40),
-    (micro_convolutions.heavy, 20),
-    (micro_others.tiny, 10),
+    (convolutions.convolutions, 80),
+    (convolutions.pointwise, 80),
+    (convolutions.separable, 70),
+    (convolutions.first, 30),
+    (convolutions.few_channels, 20),
+    (convolutions.excitation, 25),
+    (convolutions.activations, 50),
+    (others.elementwise, 60),
+    (convolutions.residual, 25),
+    (convolutions.branches, 25),
+    (convolutions.dense, 15),
+    (convolutions.affine, 15),
+    (convolutions.shuffled, 20),
+    (convolutions.grouped, 40),
+    (convolutions.open_convolutions, 45),
+    (others.heads, 15),
+    (others.layouts, 15),
+    (others.vectors, 25),
+    (others.matrices, 25),
+    (others.pools, 30),
+    (others.others, 45),
+    (convolutions.eight_bits, 40),
+    (convolutions.heavy, 20),
+    (others.tiny, 10),
 )
-"""Each family with the number of graphs that are drawn from it."""
-
+"""Each family with the number of graphs to draw from it."""
 
 SEED = 1
 _BUDGET_S = 0.05
 _LEAST_NOISE = 0.005
-_INTERVAL_SDS = 2 * 1.96
+_INTERVAL_SDS = 2 * NORMAL_95
 
 
 def benchmarks(families: Sequence[tuple[Family, int]] = FAMILIES, seed: int = SEED) -> Iterator[bytes]:
-    """The networks, the same for the same seed; families take turns, so that each is spread over the whole time."""
+    """Draw the networks, the same for a seed; families alternate, so that each is spread over the time of the run."""
     turns = [((at + 0.5) / count, family, at) for family, count in families for at in range(count)]
     for _, family, at in sorted(turns, key=lambda turn: (turn[0], turn[1].__name__)):
         yield family(np.random.default_rng([seed, at]))
@@ -75,10 +74,16 @@ def observe(
     families: Sequence[tuple[Family, int]] = FAMILIES,
     meter: LatencyMeter | None = None,
 ) -> list[Observation]:
-    """Time all of them on `device`, about a tenth of a second each; `progress` hears of how many are done, of how many.
+    """Time all networks on `device`, about a tenth of a second each.
+
+    Args:
+        device: of any kind that `optimised_graph` knows.
+        progress: called with the number of networks that are done, and of all.
+        families: with their numbers of networks.
+        meter: the meter to time with; by default one of its own.
 
     Raises:
-        DeviceError, TimerError: the device can't be used, or was lost on the way.
+        DeviceError, TimerError: the device can't be used, or was lost during the run.
     """
     count = sum(number for _, number in families)
     found = []

@@ -1,4 +1,4 @@
-"""Micro-benchmarks of convolutions, in the blocks and chains that networks make of them."""
+"""Micro-benchmarks of convolutions, in the blocks and chains of networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from latency_models.microbench.graphs import GraphBuilder, Tensor
-from latency_models.microbench.sizes import UNARY, channels, links, log_uniform, map_size, one_of, whole
+from latency_models.microbench.sizes import (
+    UNARY,
+    chain_length,
+    channels,
+    choice,
+    log_uniform,
+    log_uniform_int,
+    map_size,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +34,10 @@ def convolutions(rng: np.random.Generator) -> bytes:
     g = GraphBuilder(rng)
     x = g.image(1, before, side, side)
     flat = kernel > 3 and rng.random() < 0.4
-    for at in range(2 * (links(macs) // 2)):
+    for at in range(2 * (chain_length(macs) // 2)):
         shape = kernel if not flat else ((1, kernel), (kernel, 1))[at % 2]
         stride = 2 if rng.random() < 0.15 and x.dims[2] > 6 else 1
-        x = g.activation(g.conv(x, before if at % 2 else after, shape, stride), one_of(rng, _FUSED))
+        x = g.activation(g.conv(x, before if at % 2 else after, shape, stride), choice(rng, _FUSED))
     return g.model(x)
 
 
@@ -43,9 +51,9 @@ def pointwise(rng: np.random.Generator) -> bytes:
             break
     g = GraphBuilder(rng)
     x = g.image(1, before, side, side)
-    for at in range(2 * (links(macs) // 2)):
+    for at in range(2 * (chain_length(macs) // 2)):
         stride = 2 if rng.random() < 0.08 and x.dims[2] > 6 else 1
-        x = g.activation(g.conv(x, before if at % 2 else after, 1, stride), one_of(rng, _FUSED))
+        x = g.activation(g.conv(x, before if at % 2 else after, 1, stride), choice(rng, _FUSED))
     return g.model(x)
 
 
@@ -53,10 +61,10 @@ def separable(rng: np.random.Generator) -> bytes:
     """Depthwise convolutions, each with a 1×1 before it, some with one after it."""
     width, side = map_size(rng, 8, 1024)
     narrow = max(8, 8 * round(width / float(rng.choice([1, 1, 3, 4, 6])) / 8))
-    kernel, act = int(rng.choice([3, 3, 3, 5, 5, 7])), one_of(rng, (*_FUSED, "silu"))
+    kernel, act = int(rng.choice([3, 3, 3, 5, 5, 7])), choice(rng, (*_FUSED, "silu"))
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, narrow, side, side), width)
-    for at in range(max(2, links(width * side**2 * (narrow + kernel**2), most=6))):
+    for at in range(max(2, chain_length(width * side**2 * (narrow + kernel**2), most=6))):
         x = g.activation(x, act) if at else x
         stride = 2 if rng.random() < 0.2 and x.dims[2] > 6 else 1
         x = g.activation(g.conv(x, width, kernel, stride, groups=width), act)
@@ -68,22 +76,22 @@ def separable(rng: np.random.Generator) -> bytes:
 def first(rng: np.random.Generator) -> bytes:
     """The first convolution of a network, from one or three channels (or a few), and a second one."""
     kernel, stride = int(rng.choice([3, 3, 5, 7])), int(rng.choice([1, 2, 2, 4]))
-    side = whole(rng, 24, 300)
+    side = log_uniform_int(rng, 24, 300)
     g = GraphBuilder(rng)
     x = g.image(1, int(rng.choice([1, 3, 3, 3, 4])), side, side)
-    x = g.activation(g.conv(x, channels(rng, 8, 96), kernel, stride), one_of(rng, _FUSED))
+    x = g.activation(g.conv(x, channels(rng, 8, 96), kernel, stride), choice(rng, _FUSED))
     return g.model(g.conv(x, 16))
 
 
 def few_channels(rng: np.random.Generator) -> bytes:
-    """Maps of fewer channels than a block has: every second convolution reads the plain layout."""
+    """Maps with fewer channels than a block: every second convolution reads the plain layout."""
     few, many = int(rng.choice([4, 8, 8, 12])), channels(rng, 16, 256)
-    side = whole(rng, 1, 80)
+    side = log_uniform_int(rng, 1, 80)
     g = GraphBuilder(rng)
     x = g.image(1, few, side, side)
     for _ in range(3):
         kernel = int(rng.choice([1, 1, 3]))
-        x = g.activation(g.conv(x, many, kernel), one_of(rng, _FUSED))
+        x = g.activation(g.conv(x, many, kernel), choice(rng, _FUSED))
         x = g.activation(g.conv(x, few), "Relu")
     return g.model(x)
 
@@ -94,16 +102,16 @@ def excitation(rng: np.random.Generator) -> bytes:
     g = GraphBuilder(rng)
     x = g.image(1, max(8, width // 4 // 8 * 8), side, side)
     for _ in range(3):
-        x = g.activation(g.conv(x, width), one_of(rng, ("Relu", "silu", "HardSwish")))
+        x = g.activation(g.conv(x, width), choice(rng, ("Relu", "silu", "HardSwish")))
         inner = max(4, 4 * round(width / float(rng.choice([4, 4, 16, 24])) / 4))
-        x = g.conv(g.excitation(x, inner, one_of(rng, ("HardSigmoid", "Sigmoid"))), max(8, width // 4 // 8 * 8))
+        x = g.conv(g.excitation(x, inner, choice(rng, ("HardSigmoid", "Sigmoid"))), max(8, width // 4 // 8 * 8))
     return g.model(x)
 
 
 def activations(rng: np.random.Generator) -> bytes:
     """One activation after 1×1 convolutions, in the blocked layout where it can be."""
     width, side = map_size(rng, 16, 512)
-    act = one_of(rng, UNARY)
+    act = choice(rng, UNARY)
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
     for _ in range(max(2, min(5, int(4e6 / (width * side * side) / max(1, width / 64))))):
@@ -112,7 +120,7 @@ def activations(rng: np.random.Generator) -> bytes:
 
 
 def residual(rng: np.random.Generator) -> bytes:
-    """Convolutions that are added to what was before them."""
+    """Residual blocks: a chain of convolutions whose result is added to its input."""
     width, side = map_size(rng, 16, 512, 4e5)
     inner = max(8, 8 * round(width / float(rng.choice([1, 1, 4, 0.25])) / 8))
     kernel = 3 if inner <= width and inner * inner * side * side < 8e6 else 1
@@ -120,12 +128,12 @@ def residual(rng: np.random.Generator) -> bytes:
     x = g.conv(g.image(1, width, side, side), width)
     for _ in range(3):
         branch = g.activation(g.conv(g.activation(g.conv(x, inner), "Relu"), inner, kernel), "Relu")
-        x = g.activation(g.binary("Add", g.conv(branch, width), x), one_of(rng, ("Relu", "")))
+        x = g.activation(g.binary("Add", g.conv(branch, width), x), choice(rng, ("Relu", "")))
     return g.model(x)
 
 
 def branches(rng: np.random.Generator) -> bytes:
-    """A squeeze and branches that are put together; widths that fit into blocks, or don't."""
+    """A squeeze and concatenated branches; widths that fill whole blocks of the layout, or don't."""
     width, side = map_size(rng, 16, 256, 4e5)
     multiple = int(rng.choice([8, 16, 16]))
     squeeze = channels(rng, 16, max(17, width // 2), multiple)
@@ -135,15 +143,15 @@ def branches(rng: np.random.Generator) -> bytes:
     for _ in range(2):
         x = g.activation(g.conv(x, squeeze), "Relu")
         parts = [g.activation(g.conv(x, half, kernel), "Relu") for kernel in (1, 3)]
-        x = g.concat([*parts, g.pool(x, one_of(rng, ("MaxPool", "AveragePool")), 3, 1)] if multiple == 16 else parts)
+        x = g.concat([*parts, g.pool(x, choice(rng, ("MaxPool", "AveragePool")), 3, 1)] if multiple == 16 else parts)
         if rng.random() < 0.4 and x.dims[2] > 6:
             x = g.pool(x, "MaxPool", 3, 2)
     return g.model(x)
 
 
 def dense(rng: np.random.Generator) -> bytes:
-    """Maps that grow by what is put beside them, normalised before each convolution."""
-    growth, side = channels(rng, 16, 48), whole(rng, 4, 60)
+    """Dense blocks: each result is concatenated with its input, and normalised before each convolution."""
+    growth, side = channels(rng, 16, 48), log_uniform_int(rng, 4, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), channels(rng, 32, 512 if side < 20 else 128, 16))
     for _ in range(4):
@@ -154,8 +162,8 @@ def dense(rng: np.random.Generator) -> bytes:
 
 
 def affine(rng: np.random.Generator) -> bytes:
-    """Channels multiplied and shifted in steps of their own, as converted files have it."""
-    width, side = channels(rng, 16, 512, 16), whole(rng, 4, 60)
+    """Scales and shifts of channels as separate nodes, as in converted files."""
+    width, side = channels(rng, 16, 512, 16), log_uniform_int(rng, 4, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), width)
     for _ in range(3):
@@ -166,8 +174,8 @@ def affine(rng: np.random.Generator) -> bytes:
 
 
 def shuffled(rng: np.random.Generator) -> bytes:
-    """Halves, one convolved, put together and shuffled."""
-    width, side = channels(rng, 24, 512, 4) // 4 * 4, whole(rng, 3, 60)
+    """Shuffle blocks: one half of the channels convolved, both concatenated and shuffled."""
+    width, side = channels(rng, 24, 512, 4) // 4 * 4, log_uniform_int(rng, 3, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), 2 * width)
     for _ in range(3):
@@ -183,7 +191,7 @@ def grouped(rng: np.random.Generator) -> bytes:
     groups = int(rng.choice([2, 3, 4, 8, 16, 32]))
     inside = int(rng.choice([4, 6, 8, 14, 16, 16, 32, 34, 48, 64]))
     width = groups * inside
-    side = whole(rng, 4, min(60.0, math.sqrt(6e5 / width)))
+    side = log_uniform_int(rng, 4, min(60.0, math.sqrt(6e5 / width)))
     kernel = int(rng.choice([1, 1, 3]))
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
@@ -196,9 +204,9 @@ def grouped(rng: np.random.Generator) -> bytes:
 
 
 def open_convolutions(rng: np.random.Generator) -> bytes:
-    """Convolutions with weights that a caller may replace: they stay in the plain layout."""
+    """Convolutions with weights that are inputs too, which keep the plain layout."""
     width, side = map_size(rng, 8, 256, 4e5)
-    kind = one_of(rng, ("pointwise", "depthwise", "conv", "mixed", "mixed"))
+    kind = choice(rng, ("pointwise", "depthwise", "conv", "mixed", "mixed"))
     g = GraphBuilder(rng, open_weights=True)
     start = int(rng.choice([1, 3, width, width]))
     x = g.activation(g.conv(g.image(1, start, side, side), width, 1 if start == width else 3), "Relu")
@@ -216,9 +224,9 @@ def open_convolutions(rng: np.random.Generator) -> bytes:
 
 
 def eight_bits(rng: np.random.Generator) -> bytes:
-    """Convolutions of 8-bit integers: dense, depthwise and 1×1, with residuals and activations that stay float."""
+    """Convolutions of 8-bit integers: dense, depthwise and 1×1, with residuals and float activations."""
     width, side = map_size(rng, 8, 512, 4e5)
-    kind = one_of(rng, ("conv", "pointwise", "separable", "separable", "gated"))
+    kind = choice(rng, ("conv", "pointwise", "separable", "separable", "gated"))
     g = GraphBuilder(rng)
     x = g.quantised(g.quantised_conv(g.quantised(g.image(1, 3, side, side)), width, 3))
     for _ in range(3):
@@ -243,11 +251,11 @@ def _eight_bit_relu(g: GraphBuilder, x: Tensor) -> Tensor:
 
 
 def heavy(rng: np.random.Generator) -> bytes:
-    """Weights that fill caches and more: at every inference they come from memory."""
+    """Chains whose weights exceed the caches, so that every inference reads them from memory."""
     wanted = log_uniform(rng, 1e6, 8e7) / 4
     kernel, width, side = int(rng.choice([1, 1, 3])), channels(rng, 192, 1024, 16), int(rng.choice([2, 4, 7]))
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
     for _ in range(max(2, min(40, int(wanted / (width * width * kernel**2))))):
         x = g.activation(g.conv(x, width, kernel), "Relu")
-    return g.model(g.classifier(x, whole(rng, 10, 1000)))
+    return g.model(g.classifier(x, log_uniform_int(rng, 10, 1000)))

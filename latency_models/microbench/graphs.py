@@ -1,4 +1,4 @@
-"""Small ONNX graphs of random weights, written node by node: what micro-benchmarks and made-up networks consist of."""
+"""A builder of small ONNX graphs with random weights, node by node."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Tensor:
 
 @dataclass
 class GraphBuilder:
-    """Collects nodes; every method adds some and answers their result.
+    """Collects nodes; every method adds some and returns their result.
 
-    `open_weights` lists the weights among the inputs, as old files do: a caller may replace them, so that ONNX Runtime
-    neither folds them nor changes their layout.
+    `open_weights` lists the weights among the inputs, as old files do. ONNX Runtime neither folds such weights nor
+    changes their layout, because a caller may replace them.
     """
 
     rng: np.random.Generator
@@ -38,23 +38,23 @@ class GraphBuilder:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
     def image(self, *dims: int) -> Tensor:
-        """An input of floats."""
+        """A float input."""
         name = f"x{len(self.inputs)}"
         self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         return Tensor(name, dims)
 
     def constant(self, array: np.ndarray) -> str:
-        """A stored array; its name."""
+        """Store an array; returns its name."""
         name = f"w{len(self.stored)}"
         self.stored.append(numpy_helper.from_array(array, name))
         return name
 
     def weights(self, *dims: int, scale: float = 1.0) -> str:
-        """Stored random floats."""
+        """Store random floats; returns their name."""
         return self.constant((self.rng.standard_normal(dims, dtype=np.float32) * np.float32(scale)).astype(np.float32))
 
     def add(self, op_type: str, inputs: list[Tensor | str], dims: tuple[int, ...], **attributes: Any) -> Tensor:
-        """Any node with one result."""
+        """Add a node with one result."""
         name = f"v{len(self.nodes)}"
         names = [each.name if isinstance(each, Tensor) else each for each in inputs]
         self.nodes.append(helper.make_node(op_type, names, [name], name=name, **attributes))
@@ -63,7 +63,7 @@ class GraphBuilder:
     def conv(
         self, x: Tensor, after: int, kernel: int | tuple[int, int] = 1, stride: int = 1, groups: int = 1
     ) -> Tensor:
-        """A convolution with a bias that keeps the size of the map, but for its stride."""
+        """A padded convolution with a bias; only its stride changes the size of the map."""
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         before = x.dims[1] // groups
         weight = self.weights(after, before, height, width, scale=math.sqrt(2.0 / (before * height * width)))
@@ -112,7 +112,7 @@ class GraphBuilder:
         )
 
     def global_pool(self, x: Tensor, kind: str = "GlobalAveragePool") -> Tensor:
-        """One number a channel."""
+        """The mean (or maximum) of each channel."""
         return self.add(kind, [x], (*x.dims[:2], 1, 1))
 
     def excitation(self, x: Tensor, inner: int, gate: str = "HardSigmoid") -> Tensor:
@@ -121,7 +121,7 @@ class GraphBuilder:
         return self.binary("Mul", x, self.activation(self.conv(squeezed, x.dims[1]), gate))
 
     def concat(self, parts: list[Tensor], axis: int = 1) -> Tensor:
-        """Put together along an axis."""
+        """Concatenate along an axis."""
         dims = list(parts[0].dims)
         dims[axis] = sum(part.dims[axis] for part in parts)
         return self.add("Concat", list(parts), tuple(dims), axis=axis)
@@ -138,17 +138,17 @@ class GraphBuilder:
         return self.add("Reshape", [x, self.constant(np.array(dims, np.int64))], dims)
 
     def transpose(self, x: Tensor, *order: int) -> Tensor:
-        """Other order of the dimensions."""
+        """Permute the dimensions."""
         return self.add("Transpose", [x], tuple(x.dims[axis] for axis in order), perm=list(order))
 
     def shuffle(self, x: Tensor, groups: int) -> Tensor:
-        """Channels of the groups in turn."""
+        """Shuffle the channels of groups."""
         batch, channels, *spatial = x.dims
         apart = self.reshape(x, batch, groups, channels // groups, *spatial)
         return self.reshape(self.transpose(apart, 0, 2, 1, 3, 4), batch, channels, *spatial)
 
     def batch_norm(self, x: Tensor) -> Tensor:
-        """A batch normalisation of its own, which no convolution takes in."""
+        """A batch normalisation."""
         channels = x.dims[1]
         settings = [self.constant(np.full(channels, value, np.float32)) for value in (0.9, 0.1, 0.05, 1.1)]
         return self.add("BatchNormalization", [x, *settings], x.dims)
@@ -159,7 +159,7 @@ class GraphBuilder:
         return self.add("Gemm", [x, weight, self.weights(after, scale=0.1)], (x.dims[0], after), transB=1)
 
     def matmul(self, x: Tensor, other: Tensor | int) -> Tensor:
-        """Times another value, or times stored weights that give so many columns."""
+        """The product with another value, or with stored weights of `other` columns."""
         if isinstance(other, int):
             weight = self.weights(x.dims[-1], other, scale=math.sqrt(1.0 / x.dims[-1]))
             return self.add("MatMul", [x, weight], (*x.dims[:-1], other))
@@ -170,17 +170,17 @@ class GraphBuilder:
         return self.gemm(self.reshape(self.global_pool(x), x.dims[0], x.dims[1]), classes)
 
     def quantised(self, x: Tensor, *, signed: bool = True) -> Tensor:
-        """To unsigned 8 bits and back: ONNX Runtime takes such pairs into its integer kernels.
+        """Quantise to unsigned 8 bits and dequantise; ONNX Runtime fuses such pairs into its integer kernels.
 
-        What is never negative (not `signed`) has its zero at 0; ONNX Runtime leaves a Relu before it out.
+        A value that is never negative (not `signed`) has its zero at 0; ONNX Runtime drops a Relu before it.
         """
         factor = self.constant(np.array(_SCALE, np.float32))
         zero = self.constant(np.array(128 if signed else 0, np.uint8))
         integers = self.add("QuantizeLinear", [x, factor, zero], x.dims)
         return self.add("DequantizeLinear", [integers, factor, zero], x.dims)
 
-    def quantised_conv(self, x: Tensor, after: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Tensor:
-        """A convolution of what `quantised` gave, with weights of signed 8 bits, a scale for each channel."""
+    def quantised_conv(self, x: Tensor, after: int, kernel: int = 1, groups: int = 1) -> Tensor:
+        """A convolution of a `quantised` value, with signed 8-bit weights and a scale for each channel."""
         before, pad = x.dims[1] // groups, (kernel - 1) // 2
         integers = self.rng.integers(-127, 128, (after, before, kernel, kernel)).astype(np.int8)
         size = np.float32(math.sqrt(2.0 / (before * kernel * kernel)) / 73.0)
@@ -190,13 +190,12 @@ class GraphBuilder:
         bias_zeros = self.constant(np.zeros(after, np.int32))
         bias_scale = self.constant(np.full(after, size * np.float32(_SCALE)))
         bias = self.add("DequantizeLinear", [self.constant(biases), bias_scale, bias_zeros], (after,), axis=0)
-        rows, columns = ((side + 2 * pad - kernel) // stride + 1 for side in x.dims[2:])
         return self.add(
             "Conv",
             [x, weight, bias],
-            (x.dims[0], after, rows, columns),
+            (x.dims[0], after, *(side + 2 * pad - kernel + 1 for side in x.dims[2:])),
             kernel_shape=[kernel, kernel],
-            strides=[stride, stride],
+            strides=[1, 1],
             pads=[pad] * 4,
             group=groups,
         )

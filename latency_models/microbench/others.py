@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from latency_models.microbench.graphs import GraphBuilder, Tensor
-from latency_models.microbench.sizes import UNARY, channels, map_size, one_of, whole
+from latency_models.microbench.sizes import UNARY, channels, choice, log_uniform_int, map_size
 
 _BINARY = ("Add", "Mul", "Sub", "Div", "Max")
 _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")
@@ -16,20 +16,20 @@ _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")
 def elementwise(rng: np.random.Generator) -> bytes:
     """A few elementwise operators in the plain layout, with operands of each shape."""
     width, side = map_size(rng, 8, 512, 4e5)
-    act, op_type = one_of(rng, UNARY), one_of(rng, _BINARY)
+    act, op_type = choice(rng, UNARY), choice(rng, _BINARY)
     g = GraphBuilder(rng)
     x = y = g.image(1, width, side, side)
     for _ in range(3):
         operands: dict[int, Tensor | str] = {0: y, 1: g.weights(1, scale=0.1), 2: g.weights(width, 1, 1, scale=0.1)}
         other = operands[int(rng.integers(3))]
         y = g.activation(g.binary(op_type, y if op_type != "Div" else g.activation(y, "Exp"), other), act)
-        y = g.activation(y, "Tanh")  # whatever came before, what follows gets numbers of a usual size
+        y = g.activation(y, "Tanh")  # the next operator gets numbers of a usual size
     return g.model(g.binary("Add", y, x))
 
 
 def heads(rng: np.random.Generator) -> bytes:
-    """Maps turned into lists of boxes: transposed, reshaped, put together."""
-    width, side = channels(rng, 8, 128, 4), whole(rng, 4, 80)
+    """Detection heads: maps transposed and concatenated into lists of boxes."""
+    width, side = channels(rng, 8, 128, 4), log_uniform_int(rng, 4, 80)
     g = GraphBuilder(rng, open_weights=bool(rng.random() < 0.5))
     x = g.image(1, width, side, side)
     parts = []
@@ -41,7 +41,7 @@ def heads(rng: np.random.Generator) -> bytes:
 
 
 def layouts(rng: np.random.Generator) -> bytes:
-    """Channels last and back, as files from other frameworks have it."""
+    """Transpositions between channels last and channels first, as in files from other frameworks."""
     width, side = map_size(rng, 3, 256, 4e5)
     g = GraphBuilder(rng)
     x = g.image(1, side, side, width)
@@ -52,9 +52,9 @@ def layouts(rng: np.random.Generator) -> bytes:
 
 def vectors(rng: np.random.Generator) -> bytes:
     """Fully connected layers of one image."""
-    before, after = whole(rng, 16, 4096), whole(rng, 10, 4096)
+    before, after = log_uniform_int(rng, 16, 4096), log_uniform_int(rng, 10, 4096)
     while before * after > 6e6:
-        before = whole(rng, 16, 4096)
+        before = log_uniform_int(rng, 16, 4096)
     g = GraphBuilder(rng)
     x = g.image(1, before)
     for at in range(2 if before * after > 2e6 else 4):
@@ -64,7 +64,7 @@ def vectors(rng: np.random.Generator) -> bytes:
 
 def matrices(rng: np.random.Generator) -> bytes:
     """Attention: products of sequences with weights and with each other, softmax, normalisation."""
-    tokens, width = whole(rng, 8, 400), channels(rng, 16, 512)
+    tokens, width = log_uniform_int(rng, 8, 400), channels(rng, 16, 512)
     parts = int(rng.choice([1, 2, 4, 8]))
     g = GraphBuilder(rng)
     x = g.image(1, tokens, width)
@@ -75,7 +75,7 @@ def matrices(rng: np.random.Generator) -> bytes:
     scores = g.matmul(q, k)
     scores = g.add("Softmax", [scores], scores.dims, axis=-1)
     mixed = g.reshape(g.transpose(g.matmul(scores, q), 0, 2, 1, 3), 1, tokens, width)
-    inner = g.activation(g.matmul(mixed, 2 * width), one_of(rng, ("Gelu", "Relu")))
+    inner = g.activation(g.matmul(mixed, 2 * width), choice(rng, ("Gelu", "Relu")))
     return g.model(g.binary("Add", g.matmul(inner, width), mixed))
 
 
@@ -85,31 +85,31 @@ def pools(rng: np.random.Generator) -> bytes:
     width, side = map_size(rng, 8, 256)
     side = max(side, 6)
     width = width + 3 if plain else max(16, width // 16 * 16)
-    kind = one_of(rng, ("MaxPool", "AveragePool"))
+    kind = choice(rng, ("MaxPool", "AveragePool"))
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
     x = x if plain else g.conv(x, width)
     x = g.pool(x, kind, int(rng.choice([2, 3, 3, 5])), int(rng.choice([1, 2, 2])))
     x = g.pool(g.pool(x, kind, 3, 1), kind, 3, 1)
-    pooled = one_of(rng, ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"))
+    pooled = choice(rng, ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"))
     if pooled == "ReduceMean":
         return g.model(g.add(pooled, [x, g.constant(np.array([2, 3], np.int64))], (1, width, 1, 1)))
     return g.model(g.global_pool(x, pooled))
 
 
 def others(rng: np.random.Generator) -> bytes:
-    """What is rarer: normalisation over neighbours, resizing, transposed convolutions, reductions, padding, slices."""
+    """Rarer operators: local normalisation, resizing, transposed convolutions, reductions, padding, slices."""
     width, side = map_size(rng, 8, 256, 2e5)
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
-    kind = one_of(rng, ("LRN", "Resize", "ConvTranspose", "reduction", "Pad", "Slice", "InstanceNormalization"))
+    kind = choice(rng, ("LRN", "Resize", "ConvTranspose", "reduction", "Pad", "Slice", "InstanceNormalization"))
     for _ in range(2):
         x = g.activation(x, "Tanh")
         if kind == "LRN":
             x = g.add("LRN", [x], x.dims, size=5)
         elif kind == "Resize":
             dims = (1, width, 2 * x.dims[2], 2 * x.dims[3])
-            mode = one_of(rng, ("nearest", "linear"))
+            mode = choice(rng, ("nearest", "linear"))
             x = g.add("Resize", [x, "", g.constant(np.array([1, 1, 2, 2], np.float32))], dims, mode=mode)
         elif kind == "ConvTranspose" and width * width * x.dims[2] ** 2 < 3e7:
             dims = (1, width, 2 * x.dims[2], 2 * x.dims[3])
@@ -117,7 +117,7 @@ def others(rng: np.random.Generator) -> bytes:
             x = g.add("ConvTranspose", [x, weight], dims, kernel_shape=[2, 2], strides=[2, 2])
         elif kind == "reduction":
             axes = g.constant(np.array([1] if rng.random() < 0.5 else [2, 3], np.int64))
-            one = g.add(one_of(rng, _REDUCTIONS), [x, axes], x.dims, keepdims=1)
+            one = g.add(choice(rng, _REDUCTIONS), [x, axes], x.dims, keepdims=1)
             x = g.binary("Sub", x, one)
         elif kind == "Pad":
             dims = (1, width, x.dims[2] + 2, x.dims[3] + 2)
@@ -131,10 +131,10 @@ def others(rng: np.random.Generator) -> bytes:
 
 
 def tiny(rng: np.random.Generator) -> bytes:
-    """Next to nothing: what the call and each kernel take at least."""
+    """Tiny networks, for the least time of a call and of each kernel."""
     width, side = int(rng.choice([4, 8, 16])), int(rng.choice([1, 2, 3]))
     g = GraphBuilder(rng)
     x: Tensor = g.image(1, width, side, side)
     for _ in range(int(rng.choice([1, 2, 4, 8]))):
-        x = g.activation(x, one_of(rng, ("Relu", "Tanh")))
+        x = g.activation(x, choice(rng, ("Relu", "Tanh")))
     return g.model(g.reshape(x, 1, width * side * side))

@@ -1,4 +1,4 @@
-"""Random sizes of micro-benchmarks: as spread as those of networks for images."""
+"""Random sizes of micro-benchmarks, distributed like those of image networks."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ UNARY = (
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number whose logarithm is uniform."""
+    """A random number with a uniform logarithm."""
     return float(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def channels(rng: np.random.Generator, low: int, high: int, multiple: int = 8) -> int:
-    """A number of channels as networks have them."""
+    """A random number of channels, log-uniform, a multiple of `multiple`."""
     return max(multiple, multiple * round(log_uniform(rng, low, high) / multiple))
 
 
-def one_of(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """Any of them."""
+def choice(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """One of the options, with equal probability."""
     return options[int(rng.integers(len(options)))]
 
 
-def whole(rng: np.random.Generator, low: float, high: float) -> int:
-    """A whole number whose logarithm is uniform, 1 at least."""
+def log_uniform_int(rng: np.random.Generator, low: float, high: float) -> int:
+    """A random integer with a uniform logarithm, at least 1."""
     return max(1, round(log_uniform(rng, low, high)))
 
 
-def links(macs: float, wanted: float = 3e7, most: int = 10) -> int:
-    """How many links of a chain make it long enough, two at least."""
+def chain_length(macs: float, wanted: float = 3e7, most: int = 10) -> int:
+    """The number of links, at least 2, for a chain of `wanted` multiply-accumulates."""
     return int(min(most, max(2, wanted / max(macs, 1.0))))
 
 
 def map_size(rng: np.random.Generator, low: int, high: int, most: float = 1.2e6) -> tuple[int, int]:
-    """Channels and side of a map that isn't larger than networks' maps are."""
+    """Random channels and side of a feature map of at most `most` elements."""
     width = channels(rng, low, high)
-    return width, whole(rng, 2, min(180.0, math.sqrt(most / width)))
+    return width, log_uniform_int(rng, 2, min(180.0, math.sqrt(most / width)))

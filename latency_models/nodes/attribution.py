@@ -1,8 +1,8 @@
-"""From the kernels that ran back to the nodes of the file, the modules and the activations that they come from.
+"""The origins of the kernels that ran: nodes of the file, modules, activations.
 
 ONNX Runtime drops the nodes' metadata, fuses nodes and renames values. What survives is the flow of data: the graph
-that it ran is saved beside the profile, its values mostly keep their names, and a blocked kernel is called after
-the value that it stands for. So a kernel covers the nodes of the file between the values it reads and those it makes.
+that it ran is saved beside the profile, its values mostly keep their names, and a blocked kernel has the name of the
+value that it stands for. So a kernel covers the nodes of the file between the values it reads and those it makes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     """From a model to its activations: the name of a node's output → the activation that the node is part of."""
 
 _HEAVY = ("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "LSTM", "GRU", "Attention")
-# Copies into another form: those that lead out of the fast one are there for who reads them, the others for who wrote.
+# Copies into another layout or type: those out of the fast one count to their reader, the others to their writer.
 _FOR_READER = frozenset({"ReorderOutput", "DequantizeLinear"})
 _FOR_WRITER = frozenset({"ReorderInput", "QuantizeLinear"})
 _LAYOUT_NAME = re.compile(r"(_bn_nchwc|_mul_nchwc|_nchwc)(_token_\d+)?$")
@@ -36,13 +36,13 @@ _LARGEST_GROUP = 40
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a kernel comes from.
+    """The origin of a kernel in the file.
 
     Attributes:
-        node: the name of the node of the file that it mostly is (a convolution before what was fused into it).
+        node: the name of its main node (a convolution rather than the activation fused into it).
         op_types: the operators of all nodes that it covers, in the file's order.
         module: a dotted path.
-        activation: the activation that it computes, "Conv + relu" for one fused into something else, "" for none.
+        activation: the activation that it computes, "Conv + relu" for one fused into another node, "" for none.
     """
 
     node: str
@@ -52,9 +52,9 @@ class Origin:
 
 
 class Attribution:
-    """The origins of the kernels of `optimized`, which a runtime made of `model`.
+    """Finds the origins of the kernels in the graph `optimized` that a runtime made of `model`.
 
-    `origins` are in the order of `optimized`'s nodes; None where nothing could be found.
+    `origins` are in the order of `optimized`'s nodes; None for an unknown origin.
     """
 
     def __init__(self, model: onnx.ModelProto, optimized: onnx.ModelProto, recognise: Recogniser) -> None:
@@ -79,7 +79,7 @@ class Attribution:
         self.origins = tuple(self._origin(at) for at in range(len(self._ran.node)))
 
     def _original(self, name: str) -> str | None:
-        """The file's name of a value of the graph that ran."""
+        """The name in the file of a value of the graph that ran."""
         if name in self._maker or name in self._inputs:
             return name
         if name not in self._ran_maker:
@@ -98,13 +98,13 @@ class Attribution:
         return None
 
     def _gated(self, value: str | None) -> str | None:
-        """The file's x sigmoid(x), for which the runtime has a kernel of no name."""
+        """The file's product x sigmoid(x), which the runtime fuses into a kernel without a name."""
         gates = {n.output[0] for n in self._reading(value or "") if n.op_type == "Sigmoid"}
         products = (n for n in self._reading(value or "") if n.op_type == "Mul" and gates.intersection(n.input))
         return next((n.output[0] for n in products), None)
 
     def _after_fusion(self, value: str, node: onnx.NodeProto) -> str:
-        """A blocked convolution keeps its name when a sum, and then an activation, are fused into it."""
+        """The result of a blocked convolution, which keeps its name if a sum or an activation is fused into it."""
         if len(node.input) > 3 and node.input[3]:
             value = next((n.output[0] for n in self._reading(value) if n.op_type in {"Add", "Sum"}), value)
         activation = next((a.s.decode() for a in node.attribute if a.name == "activation"), None)
@@ -119,7 +119,7 @@ class Attribution:
         return [node for node in self._file.node if value in node.input]
 
     def _cover(self, node: onnx.NodeProto) -> tuple[int, ...]:
-        """The file's nodes that a kernel stands for, by their positions."""
+        """Positions of the file's nodes that a kernel stands for."""
         if node.op_type in {"ReorderInput", "ReorderOutput"}:
             return ()
         targets = [value for name in node.output if name and (value := self._original(name)) in self._maker]
@@ -155,12 +155,12 @@ class Attribution:
             return self._of_neighbour((*readers, *writers), node.op_type)
         if node.op_type in _FOR_WRITER:
             return self._of_neighbour((*writers, *readers), node.op_type)
-        if not self._covered[at]:  # a part of what was written out, or a layout's transposition
+        if not self._covered[at]:  # part of an operator that was written out, or a transposition for a layout
             return self._of_neighbour((*readers, *writers), node.op_type)
         return self._described(self._covered[at])
 
     def _of_neighbour(self, neighbours: Iterable[int], op_type: str) -> Origin | None:
-        """A helper's origin is that of who needs it; it isn't a part of what was fused there."""
+        """The origin of an auxiliary kernel: its neighbour's, but without what was fused there."""
         for neighbour in neighbours:
             if (origin := self._origin(neighbour)) is not None:
                 activation = "" if " + " in origin.activation else origin.activation
@@ -184,7 +184,7 @@ class Attribution:
         )
 
     def _scope(self, at: int) -> str | None:
-        """The module that the file's metadata or the node's name tells."""
+        """The module of a node by the file's metadata or the node's name."""
         node = self._file.node[at]
         metadata = {entry.key: entry.value for entry in node.metadata_props}
         scopes = _literal(metadata.get(_SCOPES, "")) or [part for part, _ in _namespace(metadata.get(_NAMESPACE, ""))]
@@ -194,7 +194,7 @@ class Attribution:
         return _module_of_path(node.name)
 
     def _by_weight(self, at: int) -> str | None:
-        """`layer1.0.conv1.weight` is a weight of the module `layer1.0.conv1`."""
+        """The module of a node by its weight: `layer1.0.conv1.weight` belongs to `layer1.0.conv1`."""
         names = [name for name in self._file.node[at].input if name.endswith(".weight")]
         return names[0].removesuffix(".weight") if names else None
 

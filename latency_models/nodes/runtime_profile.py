@@ -1,4 +1,4 @@
-"""What ONNX Runtime's own profiler says of a model: its kernels one by one, and the graph that it made of the file."""
+"""Runs under ONNX Runtime's own profiler: the time of each kernel, and the graph that the runtime made of the file."""
 
 from __future__ import annotations
 
@@ -22,21 +22,19 @@ from latency_models.graph.model_file import check_readable, model_label, parse
 from latency_models.runners.runner import providers, session, session_options, user_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    import numpy as np
-
-# Weights above this size go to a file of their own, which nobody reads.
-_KEPT_WITH_THE_GRAPH = 1024
+_KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own, which isn't read
 _LARGEST_CONSTANT = 1 << 16  # bytes of one that an activation may have
 _KERNEL_TIME = "_kernel_time"
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _CALLS = 300
+_MOST_RUNS = 1000
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One kernel's call: `held_bytes` are what ONNX Runtime's counter says was asked for when it ended."""
+class KernelCall:
+    """One call of a kernel; `held_bytes` is ONNX Runtime's count of requested memory at its end."""
 
     name: str
     op_type: str
@@ -47,37 +45,29 @@ class Kernel:
 
 @dataclass(frozen=True)
 class RuntimeProfile:
-    """Runs under the profiler, each a sequence of kernels, beside undisturbed ones.
+    """Profiled runs, each a sequence of kernels, and undisturbed ones.
 
     Attributes:
-        runs: the kernels of each run, in order; what runs inside of a branch or a loop counts with that.
-        first: the very first run, in which memory is asked for value by value.
-        plain_us: the time of each call of a session without the profiler, taken in turn with `runs`.
-        file: the model as it was handed over, without its external data.
+        runs: the kernels of each run, in order; those inside a branch or a loop count to its node.
+        first: the first run, in which memory is requested value by value.
+        plain_us: times of the calls of a session without the profiler, in alternation with `runs`.
+        file: the model's file, without its large external data.
         optimized: the graph as it runs, without its large weights; its nodes are in the kernels' order.
-        input_bytes: the bytes of each input that was fed.
+        input_bytes: the size of each input.
     """
 
-    runs: tuple[tuple[Kernel, ...], ...]
-    first: tuple[Kernel, ...]
+    runs: tuple[tuple[KernelCall, ...], ...]
+    first: tuple[KernelCall, ...]
     plain_us: tuple[float, ...]
     file: onnx.ModelProto
     optimized: onnx.ModelProto
     input_bytes: dict[str, int]
 
 
-def profile_runs(
-    model: bytes | Path,
-    device: Device,
-    *,
-    budget_s: float = 1.0,
-    most_runs: int = 1000,
-    inputs: Mapping[str, np.ndarray] | None = None,
-) -> RuntimeProfile:
-    """Run `model` under ONNX Runtime's profiler for about `budget_s`, at least twice.
+def profile_runs(model: bytes | Path, device: Device, *, budget_s: float = 1.0) -> RuntimeProfile:
+    """Run `model` on made-up inputs under ONNX Runtime's profiler for about `budget_s`, at least twice.
 
-    `inputs` are the arrays to feed by name; without them they are made up. Every file that the profiler writes
-    lies in a temporary folder and is gone afterwards.
+    All files of the profiler lie in a temporary folder, which is removed.
 
     Raises:
         DeviceError: the device isn't ONNX Runtime on this machine.
@@ -88,9 +78,9 @@ def profile_runs(
         raise DeviceError(f"device {device.name!r} runs {where}; kernels can be told apart in ONNX Runtime here only")
     check_readable(model)
     with _refusals(model, device), tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
-        plain = session(model, device, inputs)
+        plain = session(model, device, None)
         profiled = _profiled(model, device, Path(folder))
-        plain_us = _alternate(plain, profiled, budget_s, most_runs)
+        plain_us = _alternate(plain, profiled, budget_s)
         traced = Path(profiled.end_profiling())
         with traced.open(encoding="utf-8") as file:
             runs = tuple(_runs(json.load(file)))
@@ -105,17 +95,15 @@ def profile_runs(
     )
 
 
-def runtime_peak_bytes(
-    model: bytes | Path, device: Device, inputs: Mapping[str, np.ndarray] | None = None
-) -> int | None:
-    """The most bytes that activations took at one time by ONNX Runtime's own counter; None where it doesn't count.
+def runtime_peak_bytes(model: bytes | Path, device: Device) -> int | None:
+    """The most bytes of activations at one time by ONNX Runtime's own counter; None if it doesn't count.
 
-    The counter leaves out what the caller holds: an input is added for as long as it is still read.
+    The counter leaves out memory of the caller: an input is added until its last use.
 
     Raises:
         DeviceError, InvalidModelError: as `profile_runs`.
     """
-    found = profile_runs(model, device, budget_s=0.0, inputs=inputs)
+    found = profile_runs(model, device, budget_s=0.0)
     if not found.first or any(kernel.held_bytes is None for kernel in found.first):
         return None
     before = (found.first[0].held_bytes or 0) - (found.first[0].held_delta or 0)
@@ -129,7 +117,7 @@ def runtime_peak_bytes(
 
 
 def call_us(device: Device) -> float:
-    """What a call of a session costs on `device` before any kernel does something, in µs."""
+    """The time in µs of a session's call itself on `device`, measured with a trivial graph."""
     nothing = helper.make_model(
         helper.make_graph(
             [helper.make_node("Neg", ["x"], ["y"])],
@@ -171,7 +159,7 @@ def _read(model: bytes | Path) -> onnx.ModelProto:
 
 
 def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:
-    """A session like the undisturbed one that is profiled, and writes the graph that it runs to the folder."""
+    """A session under the profiler that also writes its graph to the folder."""
     import onnxruntime
 
     options: Any = session_options(device)
@@ -186,22 +174,22 @@ def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:
     return onnxruntime.InferenceSession(source, options, providers=providers(device))
 
 
-def _alternate(plain: timer.Session, profiled: Any, budget_s: float, most_runs: int) -> tuple[float, ...]:
-    """Run both in turn until the time is up; answer the undisturbed calls' times in µs, without the first two."""
+def _alternate(plain: timer.Session, profiled: Any, budget_s: float) -> tuple[float, ...]:
+    """Run both in alternation until the time is up; returns the undisturbed times in µs, without the first two."""
     outputs = [output.name for output in profiled.get_outputs()]
     ends_at = time.perf_counter() + budget_s
     plain_us: list[float] = []
-    while len(plain_us) < 3 or (time.perf_counter() < ends_at and len(plain_us) < most_runs):
+    while len(plain_us) < 3 or (time.perf_counter() < ends_at and len(plain_us) < _MOST_RUNS):
         profiled.run(outputs, plain.feed)
-        plain.run()  # the profiler's own work leaves its traces in the caches
+        plain.run()  # restores the caches after the profiler's own work
         began = time.perf_counter_ns()
         plain.run()
         plain_us.append((time.perf_counter_ns() - began) / 1e3)
     return tuple(plain_us[2:])
 
 
-def _runs(events: list[dict[str, Any]]) -> Iterator[tuple[Kernel, ...]]:
-    """The kernels of each run; those inside of control flow are left to it."""
+def _runs(events: list[dict[str, Any]]) -> Iterator[tuple[KernelCall, ...]]:
+    """The kernels of each run, without those inside control flow."""
     pending: list[dict[str, Any]] = []
     for event in events:
         if event.get("cat") == "Node" and str(event.get("name", "")).endswith(_KERNEL_TIME):
@@ -224,10 +212,10 @@ def _outermost(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda event: int(event["ts"]))
 
 
-def _kernel(event: dict[str, Any]) -> Kernel:
+def _kernel(event: dict[str, Any]) -> KernelCall:
     args = event["args"]
     counted = args.get("mem_bytes_requested_in_use")
-    return Kernel(
+    return KernelCall(
         name=str(event["name"]).removesuffix(_KERNEL_TIME),
         op_type=str(args.get("op_name", "")),
         duration_us=int(event["dur"]),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from latency_models.graph import graph_cost, memory, shapes
+from latency_models.graph.runtime_graph import BLOCK
 
 FLOAT = TensorProto.FLOAT
 
@@ -41,3 +46,20 @@ def small_net(batch: int | str = "N", side: int = 8) -> onnx.ModelProto:
     ]
     weights = [weight("w", 4, 3, 3, 3), weight("b", 4), weight("v", 5, 4), weight("d", 5)]
     return model(nodes, [value("x", [batch, 3, side, side])], [value("y", [batch, 5])], weights)
+
+
+class Counts(NamedTuple):
+    macs: int
+    params: int
+    size_bytes: int
+    nodes: int
+
+
+def count(net: onnx.ModelProto, batch_size: int = 1) -> Counts:
+    known = shapes.infer(net, batch_size)
+    size = net.ByteSize() + graph_cost.external_bytes(net)
+    return Counts(graph_cost.macs(known), graph_cost.params(net, known), size, len(net.graph.node))
+
+
+def peak_activation_bytes(net: onnx.ModelProto, batch_size: int = 1, block: int = BLOCK) -> int:
+    return memory.peak_bytes(shapes.infer(net, batch_size), block)

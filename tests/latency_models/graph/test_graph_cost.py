@@ -8,9 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers.cost_graphs import model, small_net, value, weight
+from helpers.cost_graphs import count, model, small_net, value, weight
 from latency_models.errors import InvalidModelError, UnknownShapeError
-from latency_models.graph.graph_cost import count
 
 if TYPE_CHECKING:
     from pathlib import Path

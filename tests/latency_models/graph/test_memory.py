@@ -7,10 +7,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from helpers.cost_graphs import model, small_net, value, weight
+from helpers.cost_graphs import model, peak_activation_bytes, small_net, value, weight
 from latency_models.devices.device import Device
 from latency_models.errors import UnknownShapeError
-from latency_models.graph.memory import peak_activation_bytes
 from latency_models.nodes.runtime_profile import profile_runs, runtime_peak_bytes
 
 if TYPE_CHECKING:

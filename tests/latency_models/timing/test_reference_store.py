@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
+from helpers.cost_graphs import count
 from helpers.stub_timers import REFERENCE_NS, DrawnTimer
 from latency_models.devices.device import Device
 from latency_models.devices.environment import capture
-from latency_models.graph.graph_cost import count
 from latency_models.timing.reference_models import ANCHOR, MEMORY_PROBE, REFERENCES, reference_model
 from latency_models.timing.reference_store import ReferenceStore, ReferenceTime, calibrate
 

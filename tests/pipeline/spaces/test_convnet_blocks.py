@@ -1,4 +1,4 @@
-"""The pieces of the space convnet against the networks that it builds: what the cost model sums up is what is run."""
+"""The blocks of the space convnet against the networks that it builds: what is summed up is what runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from export.exporter.graph_builder import plain_graph
-from latency_models.graph.graph_cost import count
+from helpers.cost_graphs import count
 from latency_models.predictors.operators import Operator
 from pipeline.config.space import ConvNetOptions
-from pipeline.spaces.base import Architecture, Piece
+from pipeline.spaces.base import Architecture, Block
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.spaces.convnet_net import FusedBlock, InvertedBlock, ResidualBlock, SqueezeExcitation
 
@@ -72,53 +72,53 @@ def macs_of(operator: Operator) -> float:
 
 
 @pytest.fixture(scope="module", params=range(len(CASES)), ids=lambda at: str(CASES[at]))
-def case(request: pytest.FixtureRequest) -> tuple[ConvNetSpace, list[tuple[Architecture, tuple[Piece, ...], Any]]]:
-    """Some architectures of one space: their pieces, and their graph."""
+def case(request: pytest.FixtureRequest) -> tuple[ConvNetSpace, list[tuple[Architecture, tuple[Block, ...], Any]]]:
+    """Some architectures of one space: their blocks, and their graph."""
     shape, options = CASES[request.param]
     space = space_of(shape, options)
     rows = []
     for architecture in drawn(space, PER_CASE, request.param):
         graph = plain_graph(space.build(architecture), shape)
-        rows.append((architecture, space.pieces(architecture), graph))
+        rows.append((architecture, space.blocks(architecture), graph))
     return space, rows
 
 
 class TestPieces:
     def test_shapes_chain_up(self, case: Any) -> None:
-        for architecture, pieces, _ in case[1]:
-            assert [piece.kind for piece in pieces][:: len(pieces) - 1] == ["stem", "head"]
-            assert len(pieces) - 2 == sum(int(v) for k, v in architecture.items() if k.endswith("_depth"))
-            for before, after in pairwise(pieces):
+        for architecture, blocks, _ in case[1]:
+            assert [block.kind for block in blocks][:: len(blocks) - 1] == ["stem", "head"]
+            assert len(blocks) - 2 == sum(int(v) for k, v in architecture.items() if k.endswith("_depth"))
+            for before, after in pairwise(blocks):
                 assert before.output_shape == after.input_shape
-            assert pieces[-1].output_shape == (CLASSES, 1, 1)
+            assert blocks[-1].output_shape == (CLASSES, 1, 1)
 
     def test_shapes_are_those_of_the_network(self, case: Any) -> None:
         space, rows = case
-        for architecture, pieces, _ in rows[:1]:
-            network, x = space.build(architecture).eval(), torch.zeros(1, *pieces[0].input_shape)
+        for architecture, blocks, _ in rows[:1]:
+            network, x = space.build(architecture).eval(), torch.zeros(1, *blocks[0].input_shape)
             with torch.inference_mode():
                 x = network.stem(x)
-                blocks = [block for stage in network.stages for block in stage]
-                for piece, block in zip(pieces[1:-1], blocks, strict=True):
-                    assert tuple(x.shape[1:]) == piece.input_shape
-                    x = block(x)
-                assert tuple(x.shape[1:]) == pieces[-1].input_shape
+                modules = [module for stage in network.stages for module in stage]
+                for block, module in zip(blocks[1:-1], modules, strict=True):
+                    assert tuple(x.shape[1:]) == block.input_shape
+                    x = module(x)
+                assert tuple(x.shape[1:]) == blocks[-1].input_shape
 
     def test_multiply_accumulates_are_the_graphs(self, case: Any) -> None:
-        for _, pieces, graph in case[1]:
-            told = sum(macs_of(operator) for piece in pieces for operator in piece.operators)
+        for _, blocks, graph in case[1]:
+            told = sum(macs_of(operator) for block in blocks for operator in block.operators)
             assert told == pytest.approx(count(graph).macs, rel=1e-9)
 
     def test_work_is_that_of_padded_channels(self, case: Any) -> None:
-        for _, pieces, _ in case[1]:
-            for operator in (o for piece in pieces for o in piece.operators if is_convolution(o)):
+        for _, blocks, _ in case[1]:
+            for operator in (o for block in blocks for o in block.operators if is_convolution(o)):
                 *channels, side = operator.sizes
                 padded = math.prod(16 * math.ceil(each / 16) for each in channels)
                 assert operator.work[0] == pytest.approx(padded * kernel_of(operator) ** 2 * side**2)
 
     def test_operators_are_as_many_as_the_graphs(self, case: Any) -> None:
-        for _, pieces, graph in case[1]:
-            kinds = Counter(operator.kind for piece in pieces for operator in piece.operators)
+        for _, blocks, graph in case[1]:
+            kinds = Counter(operator.kind for block in blocks for operator in block.operators)
             depthwise = sum(count for kind, count in kinds.items() if kind.startswith("depthwise"))
             dense = sum(count for kind, count in kinds.items() if kind.startswith(("conv", "stem")))
             nodes = histogram(graph)
@@ -136,52 +136,52 @@ class TestPieces:
 
     def test_work_and_sizes_suit_a_cost_model(self, case: Any) -> None:
         widths: dict[str, set[tuple[int, int]]] = {}
-        for _, pieces, _ in case[1]:
-            for operator in (operator for piece in pieces for operator in piece.operators):
+        for _, blocks, _ in case[1]:
+            for operator in (operator for block in blocks for operator in block.operators):
                 assert all(size > 0 for size in operator.sizes)
                 assert all(amount > 0 for amount in operator.work)
                 widths.setdefault(operator.kind, set()).add((len(operator.sizes), len(operator.work)))
         assert all(len(found) == 1 for found in widths.values())
 
-    def test_equal_blocks_are_equal_pieces(self) -> None:
+    def test_blocks_with_equal_settings_are_equal(self) -> None:
         options = {"depths": [3], "kernels": [3], "blocks": ["residual"], "squeeze_excitation": [False]}
         space = space_of((3, 32, 32), {**options, "activations": ["relu"]})
-        first, second, third = space.pieces(space.at(0))[1:4]
+        first, second, third = space.blocks(space.at(0))[1:4]
         assert second == third
         assert hash(second) == hash(third)
         assert first != second
 
 
 class TestProbe:
-    def test_of_all_pieces_is_the_network_itself(self, case: Any) -> None:
-        for _, pieces, graph in case[1]:
-            probe = case[0].probe(pieces)
-            found = plain_graph(probe.model, probe.input_shape)
+    def test_of_all_blocks_is_the_network_itself(self, case: Any) -> None:
+        for _, blocks, graph in case[1]:
+            chain = case[0].chain(blocks)
+            found = plain_graph(chain.model, chain.input_shape)
             assert [node.op_type for node in found.graph.node] == [node.op_type for node in graph.graph.node]
             costs, wanted = (count(each) for each in (found, graph))
             assert (costs.macs, costs.params) == (wanted.macs, wanted.params)
-            assert probe.operators[0].kind == "call"
-            assert probe.operators[1:] == tuple(operator for piece in pieces for operator in piece.operators)
+            assert chain.operators[0].kind == "call"
+            assert chain.operators[1:] == tuple(operator for block in blocks for operator in block.operators)
 
-    def test_of_some_pieces_lies_between_two_convolutions(self, case: Any) -> None:
-        for _, pieces, _ in case[1]:
-            for chain in (pieces[:2], pieces[1:-1], pieces[1:2], pieces[-2:-1], pieces[-2:]):
-                probe = case[0].probe(chain)
-                graph = plain_graph(probe.model, probe.input_shape)
-                told = sum(macs_of(operator) for operator in probe.operators)
+    def test_of_some_blocks_lies_between_two_convolutions(self, case: Any) -> None:
+        for _, blocks, _ in case[1]:
+            for part in (blocks[:2], blocks[1:-1], blocks[1:2], blocks[-2:-1], blocks[-2:]):
+                chain = case[0].chain(part)
+                graph = plain_graph(chain.model, chain.input_shape)
+                told = sum(macs_of(operator) for operator in chain.operators)
                 assert told == pytest.approx(count(graph).macs, rel=1e-9)
-                kinds = Counter(operator.kind for operator in probe.operators)
-                assert kinds["enter"] == (chain[0].kind != "stem")
-                assert kinds["leave"] == (chain[-1].kind != "head")
-                x = torch.zeros(2, *chain[0].input_shape)
-                wanted = (CLASSES,) if chain[-1].kind == "head" else chain[-1].output_shape
+                kinds = Counter(operator.kind for operator in chain.operators)
+                assert kinds["enter"] == (part[0].kind != "stem")
+                assert kinds["leave"] == (part[-1].kind != "head")
+                x = torch.zeros(2, *part[0].input_shape)
+                wanted = (CLASSES,) if part[-1].kind == "head" else part[-1].output_shape
                 with torch.inference_mode():
-                    assert tuple(probe.model.eval()(x).shape) == (2, *wanted)
+                    assert tuple(chain.model.eval()(x).shape) == (2, *wanted)
 
     def test_is_a_network_of_plain_modules(self, case: Any) -> None:
         space, rows = case
-        for _, pieces, _ in rows:
-            network = space.probe(pieces[1:-1]).model
+        for _, blocks, _ in rows:
+            network = space.chain(blocks[1:-1]).model
             assert not any(type(module).__name__ in ("LayerChoice", "Repeat") for module in network.modules())
 
 
@@ -223,17 +223,17 @@ class TestShortcuts:
                 seen[index > 0] += 1
         assert seen == {True: 9, False: 9}
 
-    def test_pieces_know_it(self) -> None:
+    def test_blocks_know_it(self) -> None:
         space = self.space()
         for architecture in drawn(space, 8, seed=1):
-            adds = [sum(o.kind == "add" for o in piece.operators) for piece in space.pieces(architecture)[1:-1]]
-            blocks = [block for stage in space.build(architecture).stages for block in stage]
-            assert adds == [isinstance(block, ResidualBlock) or self.identities(block) for block in blocks]
+            adds = [sum(o.kind == "add" for o in block.operators) for block in space.blocks(architecture)[1:-1]]
+            modules = [module for stage in space.build(architecture).stages for module in stage]
+            assert adds == [isinstance(module, ResidualBlock) or self.identities(module) for module in modules]
 
     def test_attention_is_where_it_was_chosen(self) -> None:
         space = self.space()
         for architecture in drawn(space, 8, seed=2):
-            attended = [any(o.kind == "attention" for o in piece.operators) for piece in space.pieces(architecture)]
-            blocks = [block for stage in space.build(architecture).stages for block in stage]
-            found = [any(isinstance(m, SqueezeExcitation) for m in block.modules()) for block in blocks]
+            attended = [any(o.kind == "attention" for o in block.operators) for block in space.blocks(architecture)]
+            modules = [module for stage in space.build(architecture).stages for module in stage]
+            found = [any(isinstance(m, SqueezeExcitation) for m in module.modules()) for module in modules]
             assert attended[1:-1] == found
