@@ -35,8 +35,8 @@ class TorchRunner(Runner):
 
     `inputs` are input arrays by name; without them inputs are made up: floats in [0, 1) from a fixed seed, zeros for
     other types, the device's batch size for an open first dimension. An inference copies its inputs to the GPU and its
-    results back, as ONNX Runtime's does. Convolutions use TF32 where the GPU has it, which is torch's default and ONNX
-    Runtime's.
+    results back, as ONNX Runtime's does; `device_ns` is the graph's time alone. Convolutions use TF32 where the GPU has
+    it, which is torch's default and ONNX Runtime's.
 
     Raises:
         InvalidModelError: no loadable model, an operator that isn't in the table, or one that can't be run with
@@ -59,6 +59,7 @@ class TorchRunner(Runner):
         self._on_gpu = self._where.type == "cuda"
         names = [info.name for info in real_inputs(proto.graph)]
         self._feed = {name: self._host_tensor(feed[name]) for name in names if name in feed}
+        self._events: list[Any] = [_timing_event() for _ in range(2)] if self._on_gpu else []
         self._results: list[Tensor] = []
         self._check_first_run()
 
@@ -67,7 +68,19 @@ class TorchRunner(Runner):
         """Make one inference, from inputs in the host's memory to results there."""
         assert self._graph is not None
         feed = {name: value.to(self._where, non_blocking=True) for name, value in self._feed.items()}
-        self._results = [result.cpu() for result in self._graph(feed)]  # a copy waits for the GPU
+        if self._on_gpu:
+            self._events[0].record()
+        results = self._graph(feed)
+        if self._on_gpu:
+            self._events[1].record()
+        self._results = [result.cpu() for result in results]
+        if self._on_gpu:
+            self._events[1].synchronize()
+
+    @property
+    def device_ns(self) -> int | None:
+        """Time of the last run on the GPU in ns, between CUDA events around the graph; None on a CPU."""
+        return round(self._events[0].elapsed_time(self._events[1]) * 1e6) if self._on_gpu else None
 
     @property
     def results(self) -> tuple[np.ndarray, ...]:
@@ -90,6 +103,10 @@ class TorchRunner(Runner):
             self.run()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             raise InvalidModelError(self._label, f"the model can't be run with torch: {one_line(error)}") from error
+
+
+def _timing_event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _with_index(torch_device: str, device: Device) -> str:

@@ -323,6 +323,7 @@ def test_inputs_are_made_up_at_the_devices_batch() -> None:
     with runner_of(small_net().SerializeToString(), Device(batch_size=3)) as runner:
         assert runner.results[0].shape == (3, 5)
         runner.run()
+        assert runner.device_ns is None  # no GPU, no events
 
 
 def test_a_timer_can_hold_it() -> None:
@@ -407,3 +408,5 @@ def test_a_gpu_agrees_with_onnx_runtime(name: str, monkeypatch: pytest.MonkeyPat
     with TorchRunner(content, Device("cuda", runtime="torch", provider=""), feed) as runner:
         for ours, theirs in zip(runner.results, wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+        assert runner.device_ns is not None
+        assert runner.device_ns > 0
