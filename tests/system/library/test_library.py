@@ -45,17 +45,24 @@ def run(command: list[object], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=cwd, env=environment, text=True, capture_output=True, timeout=300, check=False)
 
 
+def test_the_example_is_the_documentations() -> None:
+    for page in ("README.md", "docs/library.md"):
+        assert f"```python\n{EXAMPLE.read_text(encoding='utf-8')}```" in (REPOSITORY / page).read_text(encoding="utf-8")
+
+
 def test_the_example_runs_on_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    config = small_config(tmp_path / "small.yaml", export={"quantize": "never"})
-    for name in ("a.onnx", "b.onnx"):
+    small_config(tmp_path / "config.yaml", final={"epochs": 1}, export={"quantize": "never"})
+    for name in ("model.onnx", "other.onnx"):
         (tmp_path / name).write_bytes(small_net().SerializeToString())
-    done = run([wheel, EXAMPLE, config, "a.onnx", "b.onnx"], tmp_path)
+    done = run([wheel, EXAMPLE], tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) >= 5
-    assert lines[1].startswith("a.onnx 1.00 (1.00 to 1.00) False")
-    assert lines[-1] == "True"
-    assert done.stderr == ""  # nothing is printed that nobody asked for
+    assert done.stderr == ""  # nothing is said that nobody asked for
+    costs, first, second, result, *front = done.stdout.splitlines()
+    assert len(costs.split()) == 4
+    assert first == "model.onnx 1.0 False"
+    assert second.startswith("other.onnx ")
+    assert Path(result.split()[-1]).name == "bundle"
+    assert front
     home = run([wheel, "-c", "import hwnas, pipeline; print(hwnas.__file__, pipeline.__file__)"], tmp_path)
     assert str(REPOSITORY) not in home.stdout
 
