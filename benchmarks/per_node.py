@@ -1,8 +1,8 @@
 """Share of a model's time that is led back to modules, and whether the shares are true.
 
-Attributed: quick graphs of `convnet` with each activation of the table, the final exports of some, their INT8 forms,
-and published files. True: a module's time is compared with how much faster the network is without it, and how much
-slower with it twice. Both are taken in alternation with the whole network, so that disturbances meet them alike.
+Attribution: quick graphs of `convnet` with each activation of the table, the final exports of some, their INT8 forms,
+and published files. Accuracy: a module's share is compared with the change of the network's time when the module is
+removed or doubled. Both variants alternate with the whole network, so that disturbances affect them alike.
 
     python benchmarks/per_node.py [--seconds 1] [--checks 24]
 """
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 _SIDE = 32
 _FINAL_EXPORTS = 4
-_GOAL = 0.96  # what names alone reach
+_GOAL = 0.96  # reached by names alone
 
 
 @dataclass(frozen=True)
 class Check:
-    """A module's share by the profile, and by the difference that it makes."""
+    """A module's share by the profile, and by the change of the time without it or with it twice."""
 
     module: str
     way: str
@@ -77,7 +77,7 @@ def _attribute(seconds: float, seed: int) -> None:
             print(f"{group} {name}: {error}")
             continue
         found.setdefault(group, []).append(profile.attributed)
-        dearest = profile.by_activation[0]
+        slowest = profile.by_activation[0]
         rows.append(
             {
                 "model": f"{group} {name}",
@@ -85,7 +85,7 @@ def _attribute(seconds: float, seed: int) -> None:
                 "kernels": str(len(profile.nodes)),
                 "attributed": f"{profile.attributed:.2%}",
                 "taken off a kernel, µs": f"{profile.profiler_us:.2f}",
-                "dearest by activation": f"{dearest.name} {dearest.share:.0%}",
+                "slowest by activation": f"{slowest.name} {slowest.share:.0%}",
             }
         )
     table(rows)
@@ -210,7 +210,7 @@ def _changed(model: onnx.ModelProto, module: str, *, twice: bool) -> onnx.ModelP
 
 
 def _difference(changed: bytes, whole: bytes, seconds: float) -> float:
-    """How much longer the changed network takes, as a share of the whole one's time."""
+    """The additional time of the changed network, as a share of the whole one's."""
     device = resolve_device("cpu")
     ratios = []
     for _ in range(3):  # the speed of a session depends a little on where its memory lies

@@ -56,7 +56,7 @@ Key = tuple[str, str, int]
 
 
 @dataclass
-class _Found:
+class _Scores:
     """By method, device and number of nets: Spearman and share within ±10 %; by device and number: coverage."""
 
     scores: defaultdict[Key, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
@@ -69,7 +69,7 @@ class _Found:
     def methods(self) -> list[str]:
         return list(dict.fromkeys(name for name, _, _ in self.scores))
 
-    def extend(self, other: _Found) -> None:
+    def extend(self, other: _Scores) -> None:
         for key, scores in other.scores.items():
             self.scores[key] += scores
         for key, shares in other.coverage.items():
@@ -82,7 +82,7 @@ def main() -> None:
     arguments = _arguments()
     heading(__doc__)
     data = _Table(arguments.table, arguments.devices)
-    found = _Found()
+    found = _Scores()
     with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
         for one in pool.map(_one_seed, [data] * arguments.seeds, range(arguments.seeds)):
             found.extend(one)
@@ -124,8 +124,8 @@ class _Table:
         return (chosen - chosen.mean(axis=0)) / np.maximum(chosen.std(axis=0), 1e-12)
 
 
-def _one_seed(data: _Table, seed: int) -> _Found:
-    found = _Found()
+def _one_seed(data: _Table, seed: int) -> _Scores:
+    found = _Scores()
     chosen = representative_subset(data.columns, FEATURE_GROUPS, max(_COUNTS), seed=seed)
     drawn = np.random.default_rng(seed).permutation(len(data.columns))[: max(_COUNTS)]
     for device, latency_ms in data.latency_ms.items():
@@ -141,7 +141,7 @@ def _one_seed(data: _Table, seed: int) -> _Found:
     return found
 
 
-def _ours(data: _Table, device: str, chosen: np.ndarray, drawn: np.ndarray, found: _Found) -> None:
+def _ours(data: _Table, device: str, chosen: np.ndarray, drawn: np.ndarray, found: _Scores) -> None:
     latency_ms, count = data.latency_ms[device], len(chosen)
     for name, picked in ((_OURS, chosen), (_OURS_RANDOM, drawn)):
         began = time.perf_counter()
@@ -192,7 +192,7 @@ def _score(found_ms: np.ndarray, latency_ms: np.ndarray, picked: np.ndarray) -> 
     return float(spearmanr(found_ms, latency_ms)[0]), near
 
 
-def _print_device(device: str, found: _Found) -> None:
+def _print_device(device: str, found: _Scores) -> None:
     rows = []
     for name in found.methods():
         row = {device: name}
@@ -206,7 +206,7 @@ def _print_device(device: str, found: _Found) -> None:
     print(f"90 % intervals hold {', '.join(shares)}\n", flush=True)
 
 
-def _print_goals(devices: list[str], found: _Found) -> None:
+def _print_goals(devices: list[str], found: _Scores) -> None:
     for count in _COUNTS:
         ranks, near = (np.mean([found.mean(_OURS, device, count, what) for device in devices]) for what in (0, 1))
         goal = f">= {_GOALS[count]}" if count in _GOALS else "none set"
@@ -219,7 +219,7 @@ def _print_goals(devices: list[str], found: _Found) -> None:
     _print_coverage(devices, found)
 
 
-def _print_margin(devices: list[str], found: _Found) -> None:
+def _print_margin(devices: list[str], found: _Scores) -> None:
     """How far the model falls behind the best linear one, where it does."""
     linear = [name for name in found.methods() if name.startswith("linear")]
     rows = []
@@ -236,7 +236,7 @@ def _print_margin(devices: list[str], found: _Found) -> None:
     summary("least margin over the best linear model", f"{margins[worst]:+.4f} ({worst})", f">= -{_LINEAR_MARGIN}")
 
 
-def _print_coverage(devices: list[str], found: _Found) -> None:
+def _print_coverage(devices: list[str], found: _Scores) -> None:
     shares = {f"{device} @{n}": float(np.mean(found.coverage[device, n])) for device in devices for n in _COUNTS}
     told = f"{np.mean(list(shares.values())):.1%} overall, {min(shares.values()):.1%} to {max(shares.values()):.1%}"
     outside = [f"{name} {share:.1%}" for name, share in shares.items() if not 0.85 <= share <= 0.95]

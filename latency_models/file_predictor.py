@@ -19,7 +19,8 @@ from latency_models.files import write_whole
 from latency_models.kernels.operators import operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
 from latency_models.microbench.benchmarks import observe
-from latency_models.predictors.operator_model import Hyper, OperatorModel
+from latency_models.predictors.operator_kernel import Hyper
+from latency_models.predictors.operator_model import OperatorModel
 from latency_models.predictors.operators import Operator
 
 if TYPE_CHECKING:

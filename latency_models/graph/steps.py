@@ -16,7 +16,7 @@ FILE, WRITTEN_OUT, FUSED, BLOCKED, LAST = range(5)
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel.
+    """One kernel of the runtime's graph.
 
     Attributes:
         op_type: the kernel's operator.

@@ -222,7 +222,7 @@ def _reorder(kernel: Kernel) -> Iterable[Operator]:
 
 
 def _transposition(kernel: Kernel) -> Iterable[Operator]:
-    """Transpose: whole runs of neighbours are moved if the last dimensions stay, else one element at a time."""
+    """A transposition of whole runs of neighbours if the last dimensions stay, else of single elements."""
     value = kernel.outputs[0]
     order = list(kernel.attributes.get("perm") or reversed(range(len(value.dims))))
     kept = 1
@@ -244,7 +244,7 @@ def _in_runs(value: Value, run: int, kernel: Kernel) -> tuple[float, ...]:
 
 
 def _copy(kernel: Kernel) -> Operator:
-    """Concat, Split and the like: copies in runs of neighbours, the dimensions from their axis on."""
+    """A copy in runs of neighbours (Concat, Split and the like): the dimensions from its axis on."""
     value = kernel.outputs[0] if kernel.op_type in {"Gather", "Slice"} else _largest(kernel)
     axis = int(kernel.attributes.get("axis", 1 if len(value.dims) > 1 else 0)) % max(1, len(value.dims))
     parts = max(len([each for each in kernel.inputs if each is not None and not each.stored]), len(kernel.outputs))

@@ -120,7 +120,7 @@ def activations(rng: np.random.Generator) -> bytes:
 
 
 def residual(rng: np.random.Generator) -> bytes:
-    """Residual blocks: a chain of convolutions whose result is added to its input."""
+    """Residual blocks, with the result of each chain of convolutions added to its input."""
     width, side = map_size(rng, 16, 512, 4e5)
     inner = max(8, 8 * round(width / float(rng.choice([1, 1, 4, 0.25])) / 8))
     kernel = 3 if inner <= width and inner * inner * side * side < 8e6 else 1
@@ -150,7 +150,7 @@ def branches(rng: np.random.Generator) -> bytes:
 
 
 def dense(rng: np.random.Generator) -> bytes:
-    """Dense blocks: each result is concatenated with its input, and normalised before each convolution."""
+    """Dense blocks, with each result concatenated with its input, and normalised before each convolution."""
     growth, side = channels(rng, 16, 48), log_uniform_int(rng, 4, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), channels(rng, 32, 512 if side < 20 else 128, 16))
@@ -174,7 +174,7 @@ def affine(rng: np.random.Generator) -> bytes:
 
 
 def shuffled(rng: np.random.Generator) -> bytes:
-    """Shuffle blocks: one half of the channels convolved, both concatenated and shuffled."""
+    """Shuffle blocks, with one half of the channels convolved, and both concatenated and shuffled."""
     width, side = channels(rng, 24, 512, 4) // 4 * 4, log_uniform_int(rng, 3, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), 2 * width)

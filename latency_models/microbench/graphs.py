@@ -25,7 +25,7 @@ class Tensor:
 
 @dataclass
 class GraphBuilder:
-    """Collects nodes; every method adds some and returns their result.
+    """Collects the nodes of a graph; every method adds some and returns their result.
 
     `open_weights` lists the weights among the inputs, as old files do. ONNX Runtime neither folds such weights nor
     changes their layout, because a caller may replace them.

@@ -28,7 +28,7 @@ def elementwise(rng: np.random.Generator) -> bytes:
 
 
 def heads(rng: np.random.Generator) -> bytes:
-    """Detection heads: maps transposed and concatenated into lists of boxes."""
+    """Detection heads, with maps transposed and concatenated into lists of boxes."""
     width, side = channels(rng, 8, 128, 4), log_uniform_int(rng, 4, 80)
     g = GraphBuilder(rng, open_weights=bool(rng.random() < 0.5))
     x = g.image(1, width, side, side)
@@ -63,7 +63,7 @@ def vectors(rng: np.random.Generator) -> bytes:
 
 
 def matrices(rng: np.random.Generator) -> bytes:
-    """Attention: products of sequences with weights and with each other, softmax, normalisation."""
+    """Attention blocks, with products of sequences with weights and with each other, softmax, normalisation."""
     tokens, width = log_uniform_int(rng, 8, 400), channels(rng, 16, 512)
     parts = int(rng.choice([1, 2, 4, 8]))
     g = GraphBuilder(rng)
@@ -98,7 +98,7 @@ def pools(rng: np.random.Generator) -> bytes:
 
 
 def others(rng: np.random.Generator) -> bytes:
-    """Rarer operators: local normalisation, resizing, transposed convolutions, reductions, padding, slices."""
+    """Rarer operators, such as local normalisation, resizing, transposed convolutions, reductions, padding, slices."""
     width, side = map_size(rng, 8, 256, 2e5)
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)

@@ -217,7 +217,7 @@ def _literal(text: str) -> list[str]:
 
 
 def _namespace(text: str) -> list[tuple[str, str]]:
-    """`: Net/layer1: Sequential/…/conv2d: aten.conv2d` as (name, class) of each level."""
+    """Pairs (name, class) of each level of `: Net/layer1: Sequential/…/conv2d: aten.conv2d`."""
     levels = [level.partition(": ") for level in text.split("/")] if text else []
     return [(name.removesuffix(":").strip(), kind.strip()) for name, _, kind in levels]
 

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize, nnls
 
+from latency_models.predictors.operator_kernel import Hyper, covariance, covariance_of_few, gram_matrix
 from latency_models.predictors.operators import Operator
 from latency_models.predictors.prediction import Prediction, interval_width
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _LEAST_MS = 1e-5
 _RIDGE = 1e-3
 _HYPER_ROWS = 200
-_SAME = 1e-9
 _FOLDS = 6
 _FEW = 150
 # Prior relative standard deviations of whole networks' common factor, and of its growth with the log of the time.
@@ -50,29 +50,6 @@ class Observation:
     ms: float
     noise: float
     whole: bool = False
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """Hyperparameters: relative variances of the deviations of operators' times from their lines.
-
-    Attributes:
-        kind: of a deviation that all operators of a kind share.
-        shape: of one that varies smoothly with the logarithms of the sizes.
-        own: of each operator's own.
-        reach: the length scale of `shape`.
-        misfit: relative standard deviation of a network's time from the sum of its operators' times.
-    """
-
-    kind: float = 0.01
-    shape: float = 0.02
-    own: float = 0.002
-    reach: float = 1.0
-    misfit: float = 0.01
-
-    def logs(self) -> np.ndarray:
-        """Their logarithms, (5,)."""
-        return np.log([self.kind, self.shape, self.own, self.reach, self.misfit])
 
 
 @dataclass(frozen=True)
@@ -154,7 +131,7 @@ class OperatorModel:
             prior_ms=self._counts @ self._prior_ms,
         )
         rows, prior = self._rows, self._prior_ms
-        gram = _gram(self._operators, self._counts, prior, hyper) + rows.common(rows.prior_ms, rows.whole)
+        gram = gram_matrix(self._operators, self._counts, prior, hyper) + rows.common(rows.prior_ms, rows.whole)
         gram[np.diag_indices(len(gram))] += rows.times**2 * (hyper.misfit**2 + rows.noise**2)
         self._factor = cholesky(gram, lower=True)
         # A column of covariances is only ever needed through the factor's inverse.
@@ -169,7 +146,7 @@ class OperatorModel:
 
     @classmethod
     def fit(cls, observations: Sequence[Observation], hyper: Hyper | None = None) -> OperatorModel:
-        """The posterior given measured networks; the hyperparameters by marginal likelihood unless they are given.
+        """Fit to measured networks, with hyperparameters by marginal likelihood unless they are given.
 
         Raises:
             ValueError: fewer than two observations, or a time that is not above 0.
@@ -211,10 +188,13 @@ class OperatorModel:
         amounts = Counter(operators)
         known = [self._of(operator) for operator in amounts]
         counts = np.array(list(amounts.values()), float)
-        total = float(counts @ [each.line_ms for each in known])
+        line_ms = np.array([each.line_ms for each in known])
+        total = float(counts @ line_ms)
         ms = self._expected(total, float(counts @ [each.learnt_ms for each in known]), whole=whole)
         half = counts @ np.array([each.half for each in known])
-        variance = float(counts @ _covariance_of_known(known, self.hyper) @ counts)
+        sizes = [each.log_sizes for each in known]
+        covariances = covariance_of_few([each.kind for each in known], sizes, line_ms, self.hyper)
+        variance = float(counts @ covariances @ counts)
         if whole:
             half = half + total * (
                 _FACTOR_SD**2 * self._half_factor + _GROWTH_SD**2 * math.log(total) * self._half_growth
@@ -257,7 +237,7 @@ class OperatorModel:
     def _of(self, operator: Operator) -> _OperatorPosterior:
         if operator not in self._known:
             line_ms = self.lines.ms(operator)
-            own = _covariance(self._operators, [operator], self._prior_ms, np.array([line_ms]), self.hyper)[:, 0]
+            own = covariance(self._operators, [operator], self._prior_ms, np.array([line_ms]), self.hyper)[:, 0]
             sizes = np.log(np.array(operator.sizes, float))
             half = self._half(self._counts @ own)
             learnt_ms = float(half @ self._half_residual)
@@ -328,64 +308,6 @@ def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.nd
     return list(index), counts
 
 
-def _covariance_of_known(known: Sequence[_OperatorPosterior], hyper: Hyper) -> np.ndarray:
-    """Covariances of a few operators' times with each other, without a loop over kinds: a prediction waits for it."""
-    ids: dict[str, int] = {}
-    kinds = np.array([ids.setdefault(each.kind, len(ids)) for each in known])
-    sizes = np.zeros((len(known), max(len(each.log_sizes) for each in known)))
-    for row, each in zip(sizes, known, strict=True):
-        row[: len(each.log_sizes)] = each.log_sizes
-    times = np.array([each.line_ms for each in known])
-    distance = ((sizes[:, None] - sizes[None]) ** 2).sum(axis=2)
-    return np.asarray(_relative(distance, hyper) * (kinds[:, None] == kinds[None]) * np.outer(times, times))
-
-
-def _relative(distance: np.ndarray, hyper: Hyper) -> np.ndarray:
-    """Relative covariance of two operators of a kind at squared distances between their logarithmic sizes."""
-    smooth = hyper.kind + hyper.shape * np.exp(-distance / (2.0 * hyper.reach**2))
-    return np.asarray(smooth + hyper.own * (distance < _SAME))
-
-
-def _covariance(
-    some: Sequence[Operator], others: Sequence[Operator], some_ms: np.ndarray, others_ms: np.ndarray, hyper: Hyper
-) -> np.ndarray:
-    """Covariances (len(some), len(others)) of operators' times; `*_ms` are the times by their lines."""
-    matrix = np.zeros((len(some), len(others)))
-    columns = _by_kind(others)
-    for kind, rows in _by_kind(some).items():
-        if kind not in columns:
-            continue
-        a, b = _log_sizes(some, rows), _log_sizes(others, columns[kind])
-        distance = ((a[:, None] - b[None]) ** 2).sum(axis=2)
-        matrix[np.ix_(rows, columns[kind])] = _relative(distance, hyper) * np.outer(
-            some_ms[rows], others_ms[columns[kind]]
-        )
-    return matrix
-
-
-def _gram(operators: Sequence[Operator], counts: np.ndarray, prior_ms: np.ndarray, hyper: Hyper) -> np.ndarray:
-    """Covariances (n, n) of networks with `counts` (n, operators). Kinds are independent, so each adds its own."""
-    gram = np.zeros((len(counts), len(counts)))
-    for columns in map(np.array, _by_kind(operators).values()):
-        rows = np.flatnonzero(counts[:, columns].any(axis=1))
-        own, amounts = [operators[at] for at in columns], counts[np.ix_(rows, columns)]
-        covariance = _covariance(own, own, prior_ms[columns], prior_ms[columns], hyper)
-        gram[np.ix_(rows, rows)] += amounts @ covariance @ amounts.T
-    return gram
-
-
-def _by_kind(operators: Sequence[Operator]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for at, operator in enumerate(operators):
-        found.setdefault(operator.kind, []).append(at)
-    return found
-
-
-def _log_sizes(operators: Sequence[Operator], rows: Sequence[int]) -> np.ndarray:
-    sizes = np.array([operators[row].sizes for row in rows], float)
-    return np.asarray(np.log(sizes.reshape(len(rows), -1)))
-
-
 def _spread(observations: Sequence[Observation]) -> Sequence[Observation]:
     """At most about 200 observations, evenly spread: many fits are made to them."""
     step = max(1, len(observations) // _HYPER_ROWS)
@@ -407,7 +329,7 @@ def _most_likely(observations: Sequence[Observation], lines: Lines) -> Hyper:
 
     def loss(logs: np.ndarray) -> float:
         hyper = Hyper(*np.exp(logs))
-        gram = _gram(operators, scaled, prior_ms, hyper) + common
+        gram = gram_matrix(operators, scaled, prior_ms, hyper) + common
         gram[np.diag_indices(len(times))] += hyper.misfit**2 + noise
         factor = cholesky(gram, lower=True)
         half = solve_triangular(factor, residual, lower=True)

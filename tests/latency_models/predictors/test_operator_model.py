@@ -12,7 +12,8 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from latency_models.predictors.operator_model import Hyper, Lines, Observation, OperatorModel
+from latency_models.predictors.operator_kernel import Hyper
+from latency_models.predictors.operator_model import Lines, Observation, OperatorModel
 from latency_models.predictors.operators import Operator, constant, convolution, elementwise
 
 CALL = constant("call")
