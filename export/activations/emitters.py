@@ -33,11 +33,7 @@ def identity(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
 
 def plain(op_type: str, **attributes: Any) -> Emit:
     """A rule for one ONNX operator with attributes that don't depend on the module."""
-
-    def emit(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-        return writer.node(op_type, x, **attributes)
-
-    return emit
+    return lambda writer, module, x: writer.node(op_type, x, **attributes)
 
 
 def hardtanh(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
@@ -46,19 +42,9 @@ def hardtanh(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
     return writer.node("Clip", x, writer.scalar(float(bounds.min_val)), writer.scalar(float(bounds.max_val)))
 
 
-def leaky_relu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-    """Write LeakyRelu with the module's slope."""
-    return writer.node("LeakyRelu", x, alpha=float(cast("nn.LeakyReLU", module).negative_slope))
-
-
-def elu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-    """Write Elu with the module's α."""
-    return writer.node("Elu", x, alpha=float(cast("nn.ELU", module).alpha))
-
-
-def celu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-    """Write Celu with the module's α."""
-    return writer.node("Celu", x, alpha=float(cast("nn.CELU", module).alpha))
+def with_alpha(op_type: str, attribute: str = "alpha") -> Emit:
+    """A rule for one ONNX operator whose `alpha` is an attribute of the module."""
+    return lambda writer, module, x: writer.node(op_type, x, alpha=float(getattr(module, attribute)))
 
 
 def gelu(writer: GraphWriter, module: nn.Module, x: Value) -> Value:

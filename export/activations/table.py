@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.activations import emitters, learnable
+from export.activations import emitters as rules
+from export.activations import learnable
 from export.errors import UnknownActivationError
 
 if TYPE_CHECKING:
@@ -134,148 +135,69 @@ def emitter_of(module_type: type[nn.Module]) -> Emit | None:
     return EMITTERS.get(module_type)
 
 
-def _fixed(name: str, make: Callable[[], nn.Module], emit: Emit, formula: str, reference: str, cost: str) -> Activation:
-    return Activation(name, lambda channels: make(), emit, formula, reference, cost)
-
-
-def _learnt(
-    name: str, make: Callable[[], nn.Module], emit: Emit, formula: str, reference: str, cost: str
-) -> Activation:
-    """A row with one set of learnable parameters for each place in a network."""
-    return Activation(name, lambda channels: make(), emit, formula, reference, cost, learnable=True)
+def _row(name: str, make: Callable[[], nn.Module], emit: Emit, formula: str, reference: str, cost: str) -> Activation:
+    """A row without parameters for each channel."""
+    learnable = any(True for _ in make().parameters())
+    return Activation(name, lambda channels: make(), emit, formula, reference, cost, learnable)
 
 
 def _gelu_tanh() -> nn.Module:
     return nn.GELU(approximate="tanh")
 
 
-_HARDSIGMOID = emitters.plain("HardSigmoid", alpha=float(np.float32(1 / 6)), beta=0.5)
+_HARDSIGMOID = rules.plain("HardSigmoid", alpha=float(np.float32(1 / 6)), beta=0.5)
 _MOVED_BY = 1.01
 _BRANCH = "a comparison and a product"
 
-for _row in (
-    _fixed("identity", nn.Identity, emitters.identity, "x", "–", "nothing"),
-    _fixed("relu", nn.ReLU, emitters.plain("Relu"), "max(x, 0)", "Nair & Hinton 2010", "a comparison"),
-    _fixed("relu6", nn.ReLU6, emitters.hardtanh, "min(max(x, 0), 6)", "Krizhevsky 2010", "two comparisons"),
-    _fixed("leaky_relu", nn.LeakyReLU, emitters.leaky_relu, "x where x > 0, else 0.01 x", "Maas et al. 2013", _BRANCH),
-    _fixed("elu", nn.ELU, emitters.elu, "x where x > 0, else exp(x) − 1", "Clevert et al. 2015", "an exponential"),
-    _fixed(
-        "selu",
-        nn.SELU,
-        emitters.plain("Selu"),
-        "1.0507 (x where x > 0, else 1.6733 (exp(x) − 1))",
-        "Klambauer et al. 2017",
-        "an exponential",
-    ),
-    _fixed("celu", nn.CELU, emitters.celu, "max(x, 0) + min(exp(x) − 1, 0), as elu", "Barron 2017", "an exponential"),
-    _fixed("gelu", nn.GELU, emitters.gelu, "x Φ(x)", "Hendrycks & Gimpel 2016", "an error function"),
-    _fixed(
-        "gelu_tanh",
-        _gelu_tanh,
-        emitters.gelu,
-        "x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, about gelu",
-        "Hendrycks & Gimpel 2016",
-        "a hyperbolic tangent and products",
-    ),
-    _fixed(
-        "silu",
-        nn.SiLU,
-        emitters.silu,
-        "x σ(x), also called swish",
-        "Elfwing et al. 2017; Ramachandran et al. 2017",
-        "a sigmoid and a product, fused",
-    ),
-    _fixed(
-        "mish",
-        nn.Mish,
-        emitters.plain("Mish"),
-        "x tanh(softplus(x))",
-        "Misra 2019",
-        "exponential, logarithm, tangent; lowered to an exponential and a division",
-    ),
-    _fixed(
-        "hardswish",
-        nn.Hardswish,
-        emitters.plain("HardSwish"),
-        "x min(max(x + 3, 0), 6) / 6",
-        "Howard et al. 2019",
-        "comparisons and products",
-    ),
-    _fixed(
-        "hardsigmoid",
-        nn.Hardsigmoid,
-        _HARDSIGMOID,
-        "min(max(x + 3, 0), 6) / 6",
-        "Courbariaux et al. 2015; Howard et al. 2019",
-        "comparisons and a product",
-    ),
-    _fixed("hardtanh", nn.Hardtanh, emitters.hardtanh, "min(max(x, −1), 1)", "Collobert 2004", "two comparisons"),
-    _fixed("sigmoid", nn.Sigmoid, emitters.plain("Sigmoid"), "σ(x) = 1 / (1 + exp(−x))", "–", "a sigmoid"),
-    _fixed("tanh", nn.Tanh, emitters.plain("Tanh"), "tanh(x)", "–", "a hyperbolic tangent"),
-    _fixed(
-        "softplus", nn.Softplus, emitters.softplus, "log(1 + exp(x))", "Dugas et al. 2000", "exponential and logarithm"
-    ),
-    _fixed(
-        "softsign", nn.Softsign, emitters.softsign, "x / (1 + |x|)", "Bergstra et al. 2009", "a division, not fused"
-    ),
-    _fixed(
-        "squared_relu",
-        learnable.SquaredReLU,
-        emitters.squared_relu,
-        "max(x, 0)²",
-        "So et al. 2021",
-        "a comparison and a product",
-    ),
-    _learnt("prelu", nn.PReLU, emitters.prelu, "x where x > 0, else a x; one a", "He et al. 2015", _BRANCH),
-    Activation(
-        "prelu_channel",
-        learnable.ChannelPReLU,
-        emitters.prelu,
-        "x where x > 0, else a x; one a for each channel",
-        "He et al. 2015",
-        _BRANCH,
-        learnable=True,
-    ),
-    _learnt(
-        "swish_beta",
-        learnable.SwishBeta,
-        emitters.swish_beta,
-        "x σ(β x)",
-        "Ramachandran et al. 2017",
-        "a sigmoid and two products",
-    ),
-    _learnt(
-        "scaled_sigmoid",
-        learnable.ScaledSigmoid,
-        emitters.scaled_sigmoid,
-        "a σ(x) + b",
-        "after LeCun et al. 1998",
-        "a sigmoid, a product, a sum",
-    ),
-    Activation(
-        "acon",
-        learnable.AconC,
-        emitters.acon,
-        "(p₁ − p₂) x σ(β (p₁ − p₂) x) + p₂ x; p₁, p₂, β for each channel",
-        "Ma et al. 2021",
-        "a sigmoid, four products, a sum",
-        learnable=True,
-    ),
-    _learnt(
-        "piecewise_linear",
-        learnable.PiecewiseLinear,
-        emitters.piecewise_linear,
-        "s₀ x + Σ (sᵢ − sᵢ₋₁) max(x − tᵢ, 0), i = 1, 2, 3",
-        "after Agostinelli et al. 2014",
-        "comparisons, products and sums, in many operators",
-    ),
-    _learnt(
-        "pade",
-        learnable.Pade,
-        emitters.pade,
-        "(a₀ + a₁ x + … + a₅ x⁵) / (1 + |b₁ x + … + b₄ x⁴|)",
-        "Molina et al. 2020",
-        "products and sums in many operators, and a division",
-    ),
-):
-    register(_row)
+_ROWS = (
+    _row("identity", nn.Identity, rules.identity, "x", "–", "nothing"),
+    _row("relu", nn.ReLU, rules.plain("Relu"), "max(x, 0)", "Nair & Hinton 2010", "a comparison"),
+    _row("relu6", nn.ReLU6, rules.hardtanh, "min(max(x, 0), 6)", "Krizhevsky 2010", "two comparisons"),
+    _row("leaky_relu", nn.LeakyReLU, rules.with_alpha("LeakyRelu", "negative_slope"),
+         "x where x > 0, else 0.01 x", "Maas et al. 2013", _BRANCH),
+    _row("elu", nn.ELU, rules.with_alpha("Elu"),
+         "x where x > 0, else exp(x) − 1", "Clevert et al. 2015", "an exponential"),
+    _row("selu", nn.SELU, rules.plain("Selu"),
+         "1.0507 (x where x > 0, else 1.6733 (exp(x) − 1))", "Klambauer et al. 2017", "an exponential"),
+    _row("celu", nn.CELU, rules.with_alpha("Celu"),
+         "max(x, 0) + min(exp(x) − 1, 0), as elu", "Barron 2017", "an exponential"),
+    _row("gelu", nn.GELU, rules.gelu, "x Φ(x)", "Hendrycks & Gimpel 2016", "an error function"),
+    _row("gelu_tanh", _gelu_tanh, rules.gelu,
+         "x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, about gelu", "Hendrycks & Gimpel 2016",
+         "a hyperbolic tangent and products"),
+    _row("silu", nn.SiLU, rules.silu,
+         "x σ(x), also called swish", "Elfwing et al. 2017; Ramachandran et al. 2017",
+         "a sigmoid and a product, fused"),
+    _row("mish", nn.Mish, rules.plain("Mish"),
+         "x tanh(softplus(x))", "Misra 2019",
+         "exponential, logarithm, tangent; lowered to an exponential and a division"),
+    _row("hardswish", nn.Hardswish, rules.plain("HardSwish"),
+         "x min(max(x + 3, 0), 6) / 6", "Howard et al. 2019", "comparisons and products"),
+    _row("hardsigmoid", nn.Hardsigmoid, _HARDSIGMOID,
+         "min(max(x + 3, 0), 6) / 6", "Courbariaux et al. 2015; Howard et al. 2019", "comparisons and a product"),
+    _row("hardtanh", nn.Hardtanh, rules.hardtanh, "min(max(x, −1), 1)", "Collobert 2004", "two comparisons"),
+    _row("sigmoid", nn.Sigmoid, rules.plain("Sigmoid"), "σ(x) = 1 / (1 + exp(−x))", "–", "a sigmoid"),
+    _row("tanh", nn.Tanh, rules.plain("Tanh"), "tanh(x)", "–", "a hyperbolic tangent"),
+    _row("softplus", nn.Softplus, rules.softplus, "log(1 + exp(x))", "Dugas et al. 2000", "exponential and logarithm"),
+    _row("softsign", nn.Softsign, rules.softsign, "x / (1 + |x|)", "Bergstra et al. 2009", "a division, not fused"),
+    _row("squared_relu", learnable.SquaredReLU, rules.squared_relu,
+         "max(x, 0)²", "So et al. 2021", "a comparison and a product"),
+    _row("prelu", nn.PReLU, rules.prelu, "x where x > 0, else a x; one a", "He et al. 2015", _BRANCH),
+    Activation("prelu_channel", learnable.ChannelPReLU, rules.prelu,
+               "x where x > 0, else a x; one a for each channel", "He et al. 2015", _BRANCH, learnable=True),
+    _row("swish_beta", learnable.SwishBeta, rules.swish_beta,
+         "x σ(β x)", "Ramachandran et al. 2017", "a sigmoid and two products"),
+    _row("scaled_sigmoid", learnable.ScaledSigmoid, rules.scaled_sigmoid,
+         "a σ(x) + b", "after LeCun et al. 1998", "a sigmoid, a product, a sum"),
+    Activation("acon", learnable.AconC, rules.acon,
+               "(p₁ − p₂) x σ(β (p₁ − p₂) x) + p₂ x; p₁, p₂, β for each channel", "Ma et al. 2021",
+               "a sigmoid, four products, a sum", learnable=True),
+    _row("piecewise_linear", learnable.PiecewiseLinear, rules.piecewise_linear,
+         "s₀ x + Σ (sᵢ − sᵢ₋₁) max(x − tᵢ, 0), i = 1, 2, 3", "after Agostinelli et al. 2014",
+         "comparisons, products and sums, in many operators"),
+    _row("pade", learnable.Pade, rules.pade,
+         "(a₀ + a₁ x + … + a₅ x⁵) / (1 + |b₁ x + … + b₄ x⁴|)", "Molina et al. 2020",
+         "products and sums in many operators, and a division"),
+)  # fmt: skip
+for _each in _ROWS:
+    register(_each)

@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(manifest["preprocessing"], dict):
-            raise UsageError(f"{path} records no preprocessing: it can't be told what the network's inputs are")
+            raise UsageError(f"{path} records no preprocessing, without which the network's inputs aren't known")
     except OSError as error:
         raise UsageError(f"{path} can't be read ({error.strerror or error}); predict.py belongs beside it") from error
     except (ValueError, KeyError, TypeError) as error:

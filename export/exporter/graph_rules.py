@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 from torch import nn
 
+from export.activations.emitters import identity
 from export.errors import UnsupportedModuleError
 from export.module_state import array_of
 
@@ -111,10 +112,6 @@ def _average_pool(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
     return writer.node("AveragePool", x, shape=shape, count_include_pad=int(pool.count_include_pad), **window)
 
 
-def _unchanged(writer: GraphWriter, module: nn.Module, x: Value) -> Value:
-    return x
-
-
 # By exact type: a subclass may compute something else.
 MODULE_RULES: dict[type[nn.Module], Callable[[GraphWriter, nn.Module, Value], Value]] = {
     nn.Conv2d: _conv,
@@ -124,8 +121,8 @@ MODULE_RULES: dict[type[nn.Module], Callable[[GraphWriter, nn.Module, Value], Va
     nn.AdaptiveAvgPool2d: _global_average_pool,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _average_pool,
-    nn.Dropout: _unchanged,
-    nn.Dropout2d: _unchanged,
+    nn.Dropout: identity,
+    nn.Dropout2d: identity,
 }
 
 

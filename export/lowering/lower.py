@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -154,8 +154,8 @@ def _drop_dead(graph: onnx.GraphProto) -> None:
     _keep(graph.value_info, made)
 
 
-def _keep(entries: object, names: set[str]) -> None:
+def _keep(entries: Any, names: set[str]) -> None:
     """Remove the entries of a repeated field that are not named."""
-    for index in range(len(entries) - 1, -1, -1):  # type: ignore[arg-type]
-        if entries[index].name not in names:  # type: ignore[index]
-            del entries[index]  # type: ignore[attr-defined]
+    for index in range(len(entries) - 1, -1, -1):
+        if entries[index].name not in names:
+            del entries[index]

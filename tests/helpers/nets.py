@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from torch import nn
 from export import onnx_file
 from export.activations import learnable
 from export.activations import table as activations
+from export.exporter.graph_builder import build_graph
 from export.preprocessing import Preprocessing
 
 
@@ -151,3 +153,15 @@ PREPROCESSING = Preprocessing(channels=1, height=8, width=8, scale=1 / 16, mean=
 
 def digits_like(count: int = 64) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 17, (count, 8, 8, 1), dtype=np.uint8)
+
+
+def digits_net() -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(nn.Sequential(conv_norm(1, 8, 3), nn.Hardswish(), nn.Flatten(), nn.Linear(512, 10))).eval()
+
+
+def bundle_parts(network: nn.Module) -> dict[str, Any]:
+    """Arguments of `write_bundle` for a network of digits, all but the manifest."""
+    raw, inputs = digits_like(), PREPROCESSING.apply(digits_like())
+    outputs = torch_outputs(network, torch.from_numpy(inputs))
+    return {"model": build_graph(network, (1, 8, 8)), "inputs": inputs, "outputs": outputs, "raw_inputs": raw}

@@ -114,6 +114,7 @@ def test_it_computes_its_formula(name, make):
         found = module(x).numpy()
     wanted = FORMULAS[name](x.numpy(), **state)
     assert found.shape == x.shape
+    assert torch.equal(x, grid().double()), "it works in place"
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -218,6 +219,8 @@ def test_its_graph_computes_what_torch_computes(name):
     found = onnx_outputs(build_graph(nn.Sequential(module), tuple(x.shape[1:])), x)
     wanted = torch_outputs(module, x)
     assert (np.abs(found - wanted) <= 1e-6 * np.maximum(1, np.abs(wanted))).all()
+    vector = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, CHANNELS), trained(name)))
+    assert_same(build_graph(vector, (2, 2, 2)), vector, images(3, 2, 2))
 
 
 class Fan(nn.Module):

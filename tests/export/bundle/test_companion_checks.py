@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from export.bundle import companion_checks
 from export.bundle.content_checks import check_evaluation, check_intervals
@@ -18,10 +16,8 @@ from export.bundle.manifest import file_record, manifest_sha256, read_manifest
 from export.bundle.verify import verify_bundle
 from export.bundle.write import write_bundle
 from export.checks import Check
-from export.exporter.graph_builder import build_graph
-from helpers.nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_outputs
+from helpers.nets import PREPROCESSING, bundle_parts, digits_net
 
-RAW = digits_like()
 OWN = version("hwnas")
 METRICS = {"accuracy_test": 0.75, "latency_ms": 0.123, "latency_low_ms": 0.12, "latency_high_ms": 0.13}
 MANIFEST: dict[str, Any] = {
@@ -35,11 +31,7 @@ MANIFEST: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    torch.manual_seed(0)
-    network = randomise(nn.Sequential(conv_norm(1, 8, 3), nn.Flatten(), nn.Linear(512, 10))).eval()
-    inputs = PREPROCESSING.apply(RAW)
-    outputs = torch_outputs(network, torch.from_numpy(inputs))
-    return {"model": build_graph(network, (1, 8, 8)), "inputs": inputs, "outputs": outputs, "raw_inputs": RAW}
+    return bundle_parts(digits_net())
 
 
 @pytest.fixture

@@ -17,14 +17,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from export.bundle import predict
 from export.bundle.write import write_bundle
-from export.exporter.graph_builder import build_graph
 from export.exporter.image_model import with_preprocessing
 from export.preprocessing import Preprocessing
-from helpers.nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_outputs
+from helpers.nets import PREPROCESSING, bundle_parts, digits_like, digits_net
 
 COLOUR = Preprocessing(channels=3, height=12, width=10, scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 CLASSES = [f"digit {index}" for index in range(10)]
@@ -72,23 +70,17 @@ def refused(bundle: Path, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = randomise(nn.Sequential(conv_norm(1, 8, 3), nn.Hardswish(), nn.Flatten(), nn.Linear(512, 10))).eval()
-    model, raw = build_graph(network, (1, 8, 8)), digits_like()
-    inputs = PREPROCESSING.apply(raw)
+    parts = bundle_parts(digits_net())
     return write_bundle(
         tmp_path_factory.mktemp("predict") / "bundle",
-        model=model,
+        **parts,
         manifest={
             "classes": CLASSES,
             "preprocessing": PREPROCESSING.as_dict(),
             "dataset": {"name": "made up", "train_images": 1, "validation_images": 1, "test_images": 1,
                         "image_shape": [8, 8, 1], "value_range": [0, 16]},
         },
-        inputs=inputs,
-        outputs=torch_outputs(network, torch.from_numpy(inputs)),
-        raw_inputs=raw,
-        image_model=with_preprocessing(model, PREPROCESSING).SerializeToString(),
+        image_model=with_preprocessing(parts["model"], PREPROCESSING).SerializeToString(),
     )  # fmt: skip
 
 

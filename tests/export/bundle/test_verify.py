@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from export.checks import accuracy, parity
 from export.errors import BundleError, InvalidFileError
 from export.exporter.graph_builder import build_graph
 from export.preprocessing import Preprocessing
-from helpers.nets import PREPROCESSING, conv_norm, digits_like, randomise, torch_outputs
+from helpers.nets import PREPROCESSING, bundle_parts, digits_like, digits_net, randomise, torch_outputs
 
 RAW = digits_like()
 CLASSES = [f"digit {index}" for index in range(10)]
@@ -50,24 +51,22 @@ MANIFEST = {
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    layers = (conv_norm(1, 8, 3), nn.Hardswish(), nn.Flatten(), nn.Linear(512, 10))
-    torch.manual_seed(0)
-    return randomise(nn.Sequential(*layers)).eval()
+    return digits_net()
 
 
 @pytest.fixture(scope="module")
-def model(network: nn.Module) -> onnx.ModelProto:
-    return build_graph(network, (1, 8, 8))
+def parts(network: nn.Module) -> dict[str, Any]:
+    return bundle_parts(network)
 
 
 @pytest.fixture
-def arrays(network: nn.Module) -> dict[str, np.ndarray]:
-    inputs = PREPROCESSING.apply(RAW)
-    return {
-        "inputs": inputs,
-        "outputs": torch_outputs(network, torch.from_numpy(inputs)),
-        "raw_inputs": RAW,
-    }
+def model(parts: dict[str, Any]) -> onnx.ModelProto:
+    return parts["model"]
+
+
+@pytest.fixture
+def arrays(parts: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: part for name, part in parts.items() if name != "model"}
 
 
 @pytest.fixture

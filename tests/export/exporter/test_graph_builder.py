@@ -112,16 +112,6 @@ def test_nodes_are_named_after_their_modules(pair):
             assert model.get_submodule(path) is not None
 
 
-@pytest.mark.parametrize("name", activations.names())
-def test_each_activation_alone_matches_torch(name):
-    model = randomise(nn.Sequential(conv_norm(2, 6, 3), activations.create(name, 6)))
-    x = 4 * images(3, 2)  # far enough out to meet every branch
-    graph = build_graph(model, (2, 12, 12))
-    assert_same(graph, model, x)
-    vector = randomise(nn.Sequential(nn.Flatten(), nn.Linear(8, 30), activations.create(name, 30)))
-    assert_same(build_graph(vector, (2, 2, 2)), vector, images(3, 2, 2))
-
-
 def test_an_activation_keeps_its_own_options():
     model = nn.Sequential(
         nn.LeakyReLU(0.2), nn.ELU(0.7), nn.GELU("tanh"), nn.Softplus(threshold=1.0), nn.PReLU(2, init=0.4)
@@ -327,14 +317,6 @@ def test_unknown_activation_names_the_nearest():
     with pytest.raises(activations.UnknownActivationError, match=r"did you mean 'hardswish'\?.*squared_relu") as info:
         activations.create("hard_swish", 1)
     assert info.value.exit_code == 2
-
-
-def test_no_activation_works_in_place():
-    x = images(2, 3)
-    for name in activations.names():
-        before = x.clone()
-        activations.create(name, 3)(x)
-        assert torch.equal(x, before), name
 
 
 def test_an_opset_that_torch_would_raise_is_refused():
