@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.config.run import RunConfig
-    from pipeline.evaluators.stopping_rules import Curve
+    from pipeline.evaluators.learning_curve import LearningCurve
     from pipeline.spaces.base import Architecture
     from pipeline.trials.journal import TrialRecord
 
@@ -140,38 +140,39 @@ def run(config: RunConfig, epochs: int) -> Search:
     return Search(*columns, done, seconds, stopped).within(epochs)
 
 
-def trained(config: RunConfig, count: int) -> list[tuple[Curve, float]]:
+def trained(config: RunConfig, count: int) -> list[tuple[LearningCurve, float]]:
     """Random networks trained whole: curve with its cost, seconds of the processor's time."""
     import random
 
     from common import distinct_architectures
 
     from pipeline.engines.trial import TrialRunner
-    from pipeline.evaluators.stopping_rules import Curve
+    from pipeline.evaluators.learning_curve import LearningCurve
 
     runner = TrialRunner(config)
     found = []
     for number, architecture in enumerate(distinct_architectures(runner.space, random.Random(0), count), 1):
         began = time.process_time()
         result = runner.run(architecture, lambda *_: None)
-        curve = Curve(tuple(result.details["curve"]), (result.objectives["macs"],))
+        curve = LearningCurve(tuple(result.details["curve"]), (result.objectives["macs"],))
         found.append((curve, time.process_time() - began))
         if number % 10 == 0:
             print(f"  {number} of {count} networks trained", flush=True)
     return found
 
 
-def replay(rule: str, whole: list[tuple[Curve, float]], order: Any, epochs: int) -> Search:
+def replay(rule: str, whole: list[tuple[LearningCurve, float]], order: Any, epochs: int) -> Search:
     """Random search over networks whose curves are known, in one order, until the epochs are spent."""
     from pipeline.config.evaluator import StoppingOptions
-    from pipeline.evaluators.stopping_rules import Curve, verdict
+    from pipeline.evaluators.learning_curve import LearningCurve
+    from pipeline.evaluators.stopping_rules import verdict
 
     options, peers, spent = StoppingOptions(**stopping(rule)), [], [(0, 0.0)]
     for place in order:
         curve, seconds = whole[place]
         total = len(curve.accuracies)
         for epoch in range(1, total + 1):
-            own = Curve(curve.accuracies[:epoch], curve.costs)
+            own = LearningCurve(curve.accuracies[:epoch], curve.costs)
             if verdict(options, own, peers, total) is not None:
                 break
         peers.append(own)
@@ -184,7 +185,7 @@ def replay(rule: str, whole: list[tuple[Curve, float]], order: Any, epochs: int)
     return Search(*columns, done, seconds_spent, stopped).within(epochs)
 
 
-def agreement(whole: list[tuple[Curve, float]]) -> str:
+def agreement(whole: list[tuple[LearningCurve, float]]) -> str:
     """Rank correlation (Spearman) of the accuracy after each epoch with that after the last."""
     from scipy.stats import spearmanr
 

@@ -1,14 +1,9 @@
-"""Every error that a user may meet: one base class; each carries its fields and an exit code."""
+"""All errors that a user may meet, with one base class, their fields and an exit code."""
 
 from __future__ import annotations
 
 import difflib
 import shlex
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +11,8 @@ from export.errors import CustomActivationError, UnknownActivationError
 from latency_models.errors import CostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 EXIT_OWN_FAULT = 1
 EXIT_USER_MISTAKE = 2
@@ -32,11 +27,11 @@ class HwnasError(Exception):
 
 
 class ConfigError(HwnasError):
-    """The config can't be used: wrong key, value, type, or a file that is missing.
+    """A config that can't be used: wrong key, value or type, or a missing file.
 
     Args:
         source: the file, or the option, that the value came from.
-        problems: one sentence for each thing that is wrong, starting with its key path.
+        problems: one sentence for each mistake, starting with its key path.
     """
 
     def __init__(self, source: str, problems: Iterable[str]) -> None:
@@ -48,7 +43,7 @@ class ConfigError(HwnasError):
 
 
 class UnknownNameError(HwnasError):
-    """A name that is in no table; lists the valid ones and the nearest."""
+    """A name that is in no table, with the nearest valid one and all of them."""
 
     def __init__(self, kind: str, found: str, valid: Iterable[str]) -> None:
         self.kind, self.found, self.valid = kind, found, tuple(valid)
@@ -76,17 +71,17 @@ class CheckpointError(HwnasError):
 
 
 class ReferencesError(HwnasError):
-    """The record of a run's reference points is damaged."""
+    """A damaged record of a run's reference points."""
 
     exit_code = EXIT_CHECK_FAILED
 
 
 class EvaluatorError(HwnasError):
-    """An evaluator that answers with something other than an accuracy."""
+    """An evaluator that returns something else than an accuracy."""
 
 
 class ReadingError(HwnasError):
-    """A cost that the device gives, but didn't give this time."""
+    """A cost that the device measures, but didn't give this time."""
 
 
 class UnknownTrialError(HwnasError):
@@ -94,11 +89,11 @@ class UnknownTrialError(HwnasError):
 
 
 class NothingFeasibleError(HwnasError):
-    """No candidate keeps the limits; carries the nearest miss.
+    """A search in which no candidate keeps the limits.
 
     Args:
-        reason: what was looked at, with the nearest miss.
-        run_dir: where the trials are.
+        reason: in words, with the nearest miss.
+        run_dir: of the trials.
     """
 
     exit_code = EXIT_CHECK_FAILED
@@ -109,10 +104,10 @@ class NothingFeasibleError(HwnasError):
 
 
 class Interrupted(HwnasError):  # noqa: N818 - a stop that was asked for is no error
-    """The user or the system asked to stop; the work can be gone on with.
+    """An interruption by the user or the system, after which the work can go on.
 
     Args:
-        words: the command that goes on, without its shell's quotes.
+        words: of the command that goes on, unquoted.
     """
 
     exit_code = EXIT_INTERRUPTED
@@ -131,7 +126,7 @@ def nearest(found: str, valid: Iterable[str]) -> str:
 
 @contextmanager
 def config_errors_at(source: str, key: str, more: str = "") -> Iterator[None]:
-    """Errors of other packages, told with the place and the key that they come from."""
+    """Turn errors of this and other packages into a `ConfigError` with the source and the key of the mistake."""
     try:
         yield
     except ConfigError:

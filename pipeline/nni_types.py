@@ -1,4 +1,4 @@
-"""The one door to NNI: its names for the rest of the package, imported after what it needs was prepared."""
+"""The only module that imports NNI, after its surroundings are prepared: NNI's names for the rest of the package."""
 
 from pipeline.shims import prepare_nni
 

@@ -1,8 +1,8 @@
-"""Space + strategy + engine, as NNI objects, until the budget ends."""
+"""A search: space, strategy and engine, as NNI objects, until the budget ends."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from latency_models.counters.energy import require_energy
 from pipeline.config.device import device_of
@@ -11,7 +11,7 @@ from pipeline.costs.precision import INT8
 from pipeline.costs.predictor_file import check_cost_model
 from pipeline.data import load_data
 from pipeline.errors import ConfigError, EvaluatorError, config_errors_at
-from pipeline.evaluators.stopping import stopping_of
+from pipeline.evaluators.stopping_rules import stopping_of
 from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def load_inputs(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
-    """Everything that can be wrong before the first trial is found here.
+    """Load a search's data and space, and check all that can be wrong before the first trial.
 
     Args:
         config: of a run, or of one that is to begin.
-        source: what errors name as the place of the mistake.
+        source: the place that errors name.
 
     Raises:
-        HwnasError: data, space, device, an objective or somebody else's code can't be had.
+        HwnasError: the data, the space, the device, an objective or a third party's code can't be used.
     """
     with config_errors_at(source, "device"):
         resolved = device_of(config.device)
@@ -49,58 +49,57 @@ def load_inputs(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
             require_energy(resolved)
     with config_errors_at(source, "final.pick"):
         check_pick(config.final.pick)
-    for kind, table in (("strategy", STRATEGIES), ("engine", ENGINES)):
-        load(kind, _name(getattr(config, kind)), table)
+    load("strategy", config.strategy.name, STRATEGIES)
+    load("engine", config.engine.name, ENGINES)
     with config_errors_at(source, "strategy.proxies"):
         check_proxies(config)
-    evaluator = load("evaluator", _name(config.evaluator), EVALUATORS)
+    evaluator = load("evaluator", config.evaluator.name, EVALUATORS)
     try:
         stopping_of(config.evaluator, evaluator)
     except EvaluatorError as error:
         raise ConfigError(source, [str(error)]) from error
     if not getattr(evaluator, "builds", True):
         problem = "looks up what is published: there is nothing to train, measure or export; `hwnas bench` compares"
-        raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem} strategies on it"])
+        raise ConfigError(source, [f"evaluator: {config.evaluator.name} {problem} strategies on it"])
     if resolved.precision == INT8 and not getattr(evaluator, "trains", True):
         problem = "knows accuracies without training, so not those of quantised networks; valid: one that trains"
-        raise ConfigError(source, [f"evaluator: {_name(config.evaluator)} {problem}, or device.precision fp32"])
+        raise ConfigError(source, [f"evaluator: {config.evaluator.name} {problem}, or device.precision fp32"])
     with config_errors_at(source, "data"):
         data = load_data(config.data)
     with config_errors_at(source, "space"):
         space = make_space(config, data)
     if not space.buildable:
         problem = "has names of networks only, which can't be built; `hwnas bench` searches it"
-        raise ConfigError(source, [f"space: {_name(config.space)} {problem}"])
+        raise ConfigError(source, [f"space: {config.space.name} {problem}"])
     return data, space
 
 
 def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: str) -> None:
-    """Before a search begins: the cost model that its config names has to be of its space and device.
+    """Check that a cost model's file that a config names is of its space and device.
 
     Raises:
         ConfigError: it isn't, or there is none.
     """
     if config.cost_model.endswith(".json"):
         with config_errors_at(source, "cost_model"):
-            check_cost_model(config, data, space, device_of(config.device))
+            check_cost_model(config, data, space)
 
 
 def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: SearchSpace, reporter: Reporter) -> str:
-    """Search until the budget ends; every result is in the journal.
+    """Search until the budget ends; the journal gets every result.
 
     Returns:
-        Why it ended.
+        The reason why the search ended, in words.
     """
     config = run.config
     records = journal.trials()
     budget = Budget(config.budget, records)
     reporter.search_started(config, budget, records)
     known = known_costs(run, data, space, begun=bool(records))
-    limits = cast("dict[str, float]", config.constraints)
     proxies = proxies_of(config, data, space, reporter, run.scores)
-    problem = Problem(space, config.seed, tuple(config.objectives), limits, known, proxies)
+    problem = Problem(space, config.seed, tuple(config.objectives), config.limits, known, proxies)
     strategy = strategy_of(config.strategy, problem)
-    engine = make("engine", _name(config.engine), ENGINES, config, space, journal, budget, reporter, run.log)
+    engine = make("engine", config.engine.name, ENGINES, config, space, journal, budget, reporter, run.log)
     try:
         if budget.exhausted() is None:
             strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
@@ -110,7 +109,3 @@ def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: Search
     reason = budget.exhausted() or "the strategy has no more candidates"
     reporter.search_ended(reason)
     return reason
-
-
-def _name(section: Any) -> str:
-    return cast("str", section.name)

@@ -1,1 +1,1 @@
-"""activations"""
+"""A finished run's activations: their effects, costs and behaviour. Start with `record.py`."""

@@ -1,4 +1,4 @@
-"""What the winner's activations cost in time: its graph against the same with relu in one place, on the device."""
+"""The latency that the winner's activations cost: its graph against the same graph with relu in one place."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from export.exporter.graph_builder import quick_graph
 from pipeline.activations.facts import EVERYWHERE, Costs, PlaceCost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
-    from latency_models.timing.meter import LatencyMeter, Ratio
+    from latency_models.timing.meter import Ratio
+    from pipeline.costs.target import Target
 
 BASELINE = "relu"
 _SECONDS_EACH = 1.5
@@ -28,20 +29,16 @@ def activation_costs(
     input_shape: tuple[int, int, int],
     chosen: Mapping[str, str],
     places: Mapping[str, str],
-    meter: LatencyMeter,
-    prepare: Callable[[bytes], bytes],
-    forms: Mapping[str, str] | None = None,
+    target: Target,
 ) -> Costs:
-    """Time the network and its twins in one rotation, within about 15 s.
+    """Time the network and its twins, each with relu in one place, in one rotation within about 15 s.
 
     Args:
-        network: trained, on the CPU; as it was afterwards.
+        network: trained, on the CPU; left as it was.
         input_shape: one input's (channels, height, width).
         chosen: place → activation.
         places: path of an activation module → place.
-        meter: of the run's device.
-        prepare: what the device's precision does to a float graph.
-        forms: of the activations, as `export.lowering.lower.lower` takes them.
+        target: of the run.
 
     Raises:
         ExportError: the network's own graph can't be built.
@@ -53,13 +50,13 @@ def activation_costs(
     missing: dict[str, str] = {}
     for place, paths in _to_time(chosen, places).items():
         try:
-            twins[place] = prepare(_twin(network, paths, input_shape, forms))
+            twins[place] = _twin(network, paths, input_shape, target)
         except ExportError as error:
             missing[place] = f"its twin with relu can't be built: {error}"
     if not twins:
         return Costs(None, tuple(_untimed(place, chosen, places, missing) for place in chosen))
-    models = [prepare(_graph(network, input_shape, forms)), *twins.values()]
-    together = meter.measure_together(models, budget_s=min(_MOST_SECONDS, _SECONDS_EACH * len(models)))
+    models = [_graph(network, input_shape, target), *twins.values()]
+    together = target.meter.measure_together(models, budget_s=min(_MOST_SECONDS, _SECONDS_EACH * len(models)))
     base = together.latencies[0]
     ratios = dict(zip(twins, together.ratios[1:], strict=True))
     rows = [
@@ -75,7 +72,7 @@ def activation_costs(
 
 @contextmanager
 def with_relu(network: nn.Module, paths: Sequence[str]) -> Iterator[nn.Module]:
-    """The network with relu in place of some of its modules, as long as the context lasts."""
+    """Put relu in place of some modules, as long as the context lasts."""
     kept = {path: network.get_submodule(path) for path in paths}
     try:
         for path in paths:
@@ -87,16 +84,16 @@ def with_relu(network: nn.Module, paths: Sequence[str]) -> Iterator[nn.Module]:
 
 
 def _to_time(chosen: Mapping[str, str], places: Mapping[str, str]) -> dict[str, list[str]]:
-    """Place → its modules, of the places that are worth a twin; and everywhere, where they are several."""
+    """Map each place that is worth a twin to its modules; with several places also `everywhere` to all."""
     of_place = {
         place: [path for path, owner in places.items() if owner == place]
         for place, name in chosen.items()
         if name != BASELINE
     }
-    found = {place: paths for place, paths in of_place.items() if paths}
-    everywhere = [path for paths in found.values() for path in paths]
-    kept = dict(list(found.items())[:_MOST_PLACES])
-    return {**kept, EVERYWHERE: everywhere} if len(found) > 1 else kept
+    with_modules = {place: paths for place, paths in of_place.items() if paths}
+    everywhere = [path for paths in with_modules.values() for path in paths]
+    kept = dict(list(with_modules.items())[:_MOST_PLACES])
+    return {**kept, EVERYWHERE: everywhere} if len(with_modules) > 1 else kept
 
 
 def _untimed(place: str, chosen: Mapping[str, str], places: Mapping[str, str], missing: Mapping[str, str]) -> PlaceCost:
@@ -122,15 +119,13 @@ def _timed(place: str, name: str, latency_ms: float, ratio: Ratio) -> PlaceCost:
     )
 
 
-def _twin(
-    network: nn.Module, paths: Sequence[str], input_shape: tuple[int, int, int], forms: Mapping[str, str] | None
-) -> bytes:
+def _twin(network: nn.Module, paths: Sequence[str], input_shape: tuple[int, int, int], target: Target) -> bytes:
     with with_relu(network, paths):
-        return _graph(network, input_shape, forms)
+        return _graph(network, input_shape, target)
 
 
-def _graph(network: nn.Module, input_shape: tuple[int, int, int], forms: Mapping[str, str] | None) -> bytes:
-    return bytes(quick_graph(network, input_shape, forms=forms)[0].SerializeToString())
+def _graph(network: nn.Module, input_shape: tuple[int, int, int], target: Target) -> bytes:
+    return target.quantize(quick_graph(network, input_shape, forms=target.forms)[0].SerializeToString())
 
 
 def _put(network: nn.Module, path: str, module: nn.Module) -> None:

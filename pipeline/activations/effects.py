@@ -1,10 +1,9 @@
-"""What each activation does to accuracy and latency, as far as a search's trials tell.
+"""The effect of each activation on accuracy and latency, estimated from a search's trials.
 
-A Bayesian linear regression (MacKay, "Bayesian interpolation", 1992; scikit-learn's `BayesianRidge`) of what candidates
-reached on their choices. A candidate differs from another in much besides its activations, so all its choices are in
-the regression, and with them the logarithms of its operations and parameters. An activation counts twice: by the share
-of the network's places that have it, and for itself at each place; so a place about which few trials speak leans on
-the others.
+The estimate is a Bayesian linear regression on the candidates' choices (MacKay, "Bayesian interpolation", 1992;
+scikit-learn's `BayesianRidge`). Candidates differ in much besides their activations, so all choices are in the
+regression, and the logarithms of operations and parameters with them. An activation counts twice: by the share of the
+network's places that have it, and for itself at each place; so a place with few trials leans on the others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.activations.facts import EVERYWHERE, Effect, Effects
-from pipeline.spaces.base import activations_of
+from pipeline.spaces.base import activation_place, activations_of
 from pipeline.trials.result import is_stopped, scored_by
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ BASELINE = "relu"
 LEAST_TRIALS = 5
 _COVERAGE = 0.9
 _COUNTED = ("macs", "params")
-# A priori a share's effect may be twice another choice's, and that twice an activation's at a single place: what is
-# asked for should be shrunk little, but not take the credit for a width that always came with it.
+# A priori a share's effect may be twice another choice's, and that twice an activation's at a single place: the effects
+# in question should be shrunk little, but not take the credit for a width that always came with them.
 _SHARE_SCALE = 4.0
 _CHOICE_SCALE = 2.0
 # For a quantity of standard deviation 1, coefficients of about 0.4 and noise of about 0.5, both held loosely. Flat
@@ -38,10 +37,10 @@ _PRIORS = {"alpha_1": 2.0, "alpha_2": 0.5, "lambda_1": 2.0, "lambda_2": 0.3}
 
 
 def effects_of(records: Sequence[TrialRecord]) -> Effects:
-    """The effects of the activations that were tried, everywhere and at each place; against relu where it was tried.
+    """The effects of the tried activations, everywhere and at each place; against relu where it was tried.
 
-    Accuracies of trainings that were stopped early are left out: they are of fewer epochs; and so are scores of
-    untrained networks, which are no accuracies.
+    Accuracies of trainings that were stopped early are left out, since they are of fewer epochs; and so are zero-cost
+    scores, which are no accuracies.
     """
     whole = [r for r in records if not is_stopped(r.details) and not scored_by(r.details)]
     trained = [r for r in whole if r.status == "ok" and "accuracy" in r.objectives]
@@ -67,7 +66,7 @@ def _tried(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _effects(records: Sequence[TrialRecord], values: Sequence[float], baseline: str) -> tuple[tuple[Effect, ...], str]:
-    """The effects, and why there are none."""
+    """The effects, and the reason why there are none."""
     names = _tried(records)
     if len(records) < LEAST_TRIALS:
         return (), f"{len(records)} trials are too few to tell; {LEAST_TRIALS} are the least"
@@ -77,25 +76,25 @@ def _effects(records: Sequence[TrialRecord], values: Sequence[float], baseline: 
         return (), f"all {len(records)} trials reached the same value"
     table = _Table.of(records, names)
     posterior = _Posterior.of(table.columns, np.array(values))
-    found = []
+    effects = []
     for place in (*([EVERYWHERE] if len(table.places) > 1 else []), *table.places):
         against = {name: table.contrast(name, place) for name in names}
         base = against[baseline] if baseline else np.mean(list(against.values()), axis=0)
         for name in names:
             trials = table.trials(name, place)
             if name != baseline and trials > 0:
-                found.append(Effect(name, place, trials, *posterior.interval(against[name] - base)))
-    return tuple(found), ""
+                effects.append(Effect(name, place, trials, *posterior.interval(against[name] - base)))
+    return tuple(effects), ""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Trials as rows of numbers.
+    """The regression's design matrix.
 
     Attributes:
         columns: (trials, columns): other choices and counts; then each activation's share; then, place by place,
-            whether each activation stands there.
-        first_share: where the shares begin.
+            whether each activation is there.
+        first_share: the first column of a share.
     """
 
     names: list[str]
@@ -110,26 +109,26 @@ class _Table:
         places = list(dict.fromkeys(place for each in activations for place in each))
         others = _others(records)
         shares = [[_SHARE_SCALE * _share(each, name) for name in names] for each in activations]
-        stands = [[float(each.get(place) == name) for place in places for name in names] for each in activations]
-        columns = np.hstack([others, np.array(shares), np.array(stands)])
+        present = [[float(each.get(place) == name) for place in places for name in names] for each in activations]
+        columns = np.hstack([others, np.array(shares), np.array(present)])
         return cls(names, places, activations, columns, others.shape[1])
 
     def contrast(self, name: str, place: str) -> np.ndarray:
-        """(columns,): how the columns change when a network gets the activation at that place, or everywhere."""
-        found = np.zeros(self.columns.shape[1])
+        """The change of the columns (columns,) when a network gets the activation at that place, or everywhere."""
+        change = np.zeros(self.columns.shape[1])
         at = self.names.index(name)
         present = [len(each) for each in self.activations if place in each]
-        found[self.first_share + at] = _SHARE_SCALE if place == EVERYWHERE else _SHARE_SCALE / float(np.mean(present))
+        change[self.first_share + at] = _SHARE_SCALE if place == EVERYWHERE else _SHARE_SCALE / float(np.mean(present))
         for n, other in enumerate(self.places):
             column = self.first_share + len(self.names) * (n + 1) + at
             if place == EVERYWHERE:  # as in the average trial: not every network has every place
-                found[column] = float(np.mean([other in each for each in self.activations]))
+                change[column] = float(np.mean([other in each for each in self.activations]))
             elif other == place:
-                found[column] = 1.0
-        return found
+                change[column] = 1.0
+        return change
 
     def trials(self, name: str, place: str) -> int:
-        """How many trials have the activation there."""
+        """Number of trials that have the activation there."""
         if place == EVERYWHERE:
             return sum(name in each.values() for each in self.activations)
         return sum(each.get(place) == name for each in self.activations)
@@ -137,13 +136,13 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Posterior:
-    """The coefficients' distribution, normal given what the data say of noise and size.
+    """Normal posterior of the coefficients, given the noise and the size that were fitted.
 
     Attributes:
         mean: (columns,).
         covariance: (columns, columns).
-        scale: what multiplies both: the quantity was divided by it.
-        quantile: of the interval's ends, in standard deviations.
+        scale: the unit of both, by which the quantity was divided.
+        quantile: half the width of the intervals, in standard deviations.
     """
 
     mean: np.ndarray
@@ -158,15 +157,15 @@ class _Posterior:
 
         scale = float(values.std())
         fitted: Any = BayesianRidge(max_iter=1000, **_PRIORS).fit(columns, values / scale)
-        # Its own `sigma_` leaves out what no trial varies, in releases before 1.6.
+        # scikit-learn's own `sigma_` leaves out columns that no trial varies, in releases before 1.6.
         centred = columns - columns.mean(axis=0)
         precision = fitted.alpha_ * centred.T @ centred + fitted.lambda_ * np.eye(columns.shape[1])
-        # Student's quantile: the noise, too, is only known from so many trials.
+        # Student's quantile, since the noise is estimated from the same trials.
         quantile = float(stats.t.ppf(0.5 + _COVERAGE / 2, len(values) - 1))
         return cls(fitted.coef_, np.linalg.inv(precision), scale, quantile)
 
     def interval(self, contrast: np.ndarray) -> tuple[float, float, float]:
-        """The value of a sum of coefficients, and its interval's ends."""
+        """The value of a weighted sum of coefficients, and the ends of its interval."""
         value = float(contrast @ self.mean) * self.scale
         reach = self.quantile * math.sqrt(float(contrast @ self.covariance @ contrast)) * self.scale
         return value, value - reach, value + reach
@@ -177,8 +176,8 @@ def _share(activations: dict[str, str], name: str) -> float:
 
 
 def _others(records: Sequence[TrialRecord]) -> np.ndarray:
-    """(trials, columns): the choices that are no activations, one-hot, and the logarithms of counted costs."""
-    places = {label for r in records for label in r.architecture if label.endswith("activation")}
+    """Columns (trials, columns) of the choices that are no activations, one-hot, and of the logarithms of counts."""
+    places = {label for r in records for label in r.architecture if activation_place(label)}
     chosen = dict.fromkeys(
         (label, value) for r in records for label, value in r.architecture.items() if label not in places
     )
@@ -191,6 +190,6 @@ def _others(records: Sequence[TrialRecord]) -> np.ndarray:
 
 
 def _as_change(effect: Effect) -> Effect:
-    """A difference of logarithms as a relative change."""
+    """Convert a difference of logarithms to a relative change."""
     value, low, high = (math.expm1(each) for each in (effect.value, effect.low, effect.high))
     return Effect(effect.activation, effect.place, effect.trials, value, low, high)

@@ -1,4 +1,4 @@
-"""What a finished run knows about its activations: the records of `activations.json`, read and written here."""
+"""The records of a run's `activations.json`, which tell what its activations cost and do."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ EVERYWHERE = "everywhere"
 
 
 class ActivationFileError(HwnasError):
-    """An `activations.json` that can't be read, or belongs to something else; tells why."""
+    """An `activations.json` that can't be read, or belongs to another winner or config."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What an activation does against the baseline, with its 90 % interval.
+    """The effect of an activation against the baseline, with its 90 % interval.
 
     Attributes:
         activation: its name.
         place: as in an architecture's activations; `everywhere` for all of a network's places at once.
-        trials: how many had it there.
+        trials: number of trials that had it there.
         value: a difference of validation accuracies (0 to 1), or a relative change of the latency (0.1: 10 % more).
     """
 
@@ -38,22 +38,22 @@ class Effect:
     high: float
 
     @property
-    def told(self) -> bool:
-        """Whether the interval leaves out 0: the trials can tell the effect from none."""
+    def is_significant(self) -> bool:
+        """Whether the interval leaves out 0."""
         return self.low > 0.0 or self.high < 0.0
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What the search's trials say, each quantity by a regression of its own.
+    """Effects estimated from the search's trials, with one regression for accuracy and one for latency.
 
     Attributes:
-        baseline: the activation that effects are against; empty: the mean of all activations.
-        trained: trials whose accuracy was used.
-        timed: trials whose latency was used, candidates over a limit included.
+        baseline: the activation that effects are against; empty for the mean of all activations.
+        trained: number of trials whose accuracy was used.
+        timed: number of trials whose latency was used, including those that broke a limit.
         predicted: those of `timed` whose latency came from a cost model.
-        accuracy: differences of validation accuracy; empty where `accuracy_missing` says why.
-        latency: relative changes of the latency; empty where `latency_missing` says why.
+        accuracy: differences of validation accuracy; empty with a reason in `accuracy_missing`.
+        latency: relative changes of the latency; empty with a reason in `latency_missing`.
     """
 
     baseline: str
@@ -68,12 +68,12 @@ class Effects:
 
 @dataclass(frozen=True)
 class PlaceCost:
-    """A place's activation against relu there: `(1 - ratio)` of the network's latency, 95 % interval.
+    """Latency that a place's activation costs more than relu there, with its 95 % interval.
 
     Attributes:
-        ratio: the latency with relu at that place over the latency as it is.
-        cost_ms: what the activation costs more than relu; below 0: less.
-        missing: why there are no figures; empty where there are.
+        ratio: the latency with relu at that place over the network's own.
+        cost_ms: `(1 - ratio)` of the network's latency; negative where relu is slower.
+        missing: the reason why there are no figures; empty where there are.
     """
 
     place: str
@@ -87,20 +87,20 @@ class PlaceCost:
     missing: str = ""
 
     @property
-    def told(self) -> bool:
-        """Whether the device can tell the two apart."""
+    def is_significant(self) -> bool:
+        """Whether the interval of the ratio leaves out 1."""
         low, high = self.ratio_low, self.ratio_high
         return low is not None and high is not None and not low <= 1.0 <= high
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The winner's places on the device, all in one interleaved sitting.
+    """Costs of the winner's activations on the device, all timed in one rotation.
 
     Attributes:
-        latency_ms: of the winner's quick graph in that sitting; None where nothing was measured.
-        places: one for each, and `everywhere` for all at once where there are several.
-        missing: why there are none; empty where there are.
+        latency_ms: of the winner's quick graph; None where nothing was measured.
+        places: one for each place, and `everywhere` for all at once where there are several.
+        missing: the reason why there are none; empty where there are.
     """
 
     latency_ms: float | None
@@ -126,12 +126,12 @@ class LearnedParameter:
 
 @dataclass(frozen=True)
 class ActivationCurve:
-    """An activation as it is after training, over the inputs seen at the site.
+    """The curve of a trained activation over the inputs seen at its site.
 
     Attributes:
         x: ascending, (n,).
-        y: its output, the mean over the channels, (n,).
-        y_low: smallest over the channels, (n,); so `y_high`.
+        y: outputs, the mean over the channels, (n,).
+        y_low: the smallest over the channels, (n,); `y_high` the largest.
         slope: the derivative, the mean over the channels, (n,).
     """
 
@@ -148,20 +148,20 @@ class ActivationSite:
 
     Attributes:
         path: of the module.
-        place: which decision of the architecture it belongs to; empty for one that the space fixes.
-        activation: its name in the table, else its type's.
-        kind: type and options; sites that agree in it and have no parameters are the same function.
-        units: channels (features after a linear layer).
-        mean: of the inputs; `std` and the percentiles alike.
+        place: the decision of the architecture that it belongs to; empty for one that the space fixes.
+        activation: its name in the table, else that of its type.
+        kind: type and options; sites of one kind without parameters are the same function.
+        units: number of channels, or of features after a linear layer.
+        mean: of the inputs, as are `std` and the percentiles.
         saturated: share of the inputs where the derivative's magnitude is below 0.01; None with `missing`.
         dead: units that are saturated on all images at all positions.
         gradient: RMS of the loss's gradient at the output.
-        gain: RMS of the gradient that the site passes on over the RMS that reaches it; None where none reaches it.
-        edges: of the inputs' histogram, (bins + 1,); outliers (0.5 % at either end) are left out.
-        shares: of the inputs in each bin.
+        gain: RMS of the gradient at the input over that at the output; None where no gradient reaches it.
+        edges: of the inputs' histogram, (bins + 1,), without outliers (0.5 % at either end).
+        shares: of the inputs in each bin, (bins,).
         learnt: the module's parameters.
         curve: None with `missing`.
-        missing: why there is no curve and no saturation; empty where there is.
+        missing: the reason why there is no curve and no saturation; empty where there are.
     """
 
     path: str
@@ -187,11 +187,11 @@ class ActivationSite:
 
 @dataclass(frozen=True)
 class Sites:
-    """All sites in the order in which they run.
+    """All activation sites in the order in which they run.
 
     Attributes:
-        images: how many validation images they saw.
-        missing: why there are none; empty where there are.
+        images: number of validation images that they saw.
+        missing: the reason why there are none; empty where there are.
     """
 
     images: int
@@ -228,7 +228,7 @@ def write(run: Path, facts: ActivationFacts) -> None:
 
 
 def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts:
-    """The run's `activations.json`, of this winner and config.
+    """Read the run's `activations.json` of this winner and config.
 
     Raises:
         ActivationFileError: there is none, it is damaged, of another format, or of another winner or config.

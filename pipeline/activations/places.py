@@ -1,4 +1,4 @@
-"""Which modules of a network are activations, and which of the architecture's decisions each belongs to."""
+"""Activation modules of a network, and the decisions of its architecture that they belong to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from export.activations import table as activations
 from export.activations.modules import sites_of
-from pipeline.spaces.base import activations_of
+from pipeline.spaces.base import activation_place, activations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,27 +24,27 @@ _STAND_INS = ("relu", "tanh")
 
 
 def places_of(space: SearchSpace, architecture: Architecture) -> dict[str, str]:
-    """Path of an activation module → the place that decides it; modules that the space fixes are left out.
+    """Map the path of each activation module to the place that decides it; modules that the space fixes are left out.
 
-    A place's modules are those that change when the place gets another activation. Where the space offers it no
-    other, a copy of the space with one more value is asked.
+    A place's modules are those that change when the place gets another activation. Where the space offers no other, a
+    copy of the space with one more value is used.
     """
     with torch.random.fork_rng(devices=[]):
         before = _kinds(space.build(architecture))
-        found: dict[str, str] = {}
+        owners: dict[str, str] = {}
         for place in activations_of(architecture):
             for other in _others(space, architecture, label_of(architecture, place)):
                 after = _kinds(other)
                 changed = [path for path in before if path in after and before[path] != after[path]]
-                found.update(dict.fromkeys(changed, place))
+                owners.update(dict.fromkeys(changed, place))
                 if changed:
                     break
-        return {path: found[path] for path in before if path in found}
+        return {path: owners[path] for path in before if path in owners}
 
 
 def label_of(architecture: Mapping[str, Value], place: str) -> str:
     """The label of a place's decision."""
-    return next(label for label in architecture if activations_of({label: ""}) == {place: ""})
+    return next(label for label in architecture if activation_place(label) == place)
 
 
 def name_of(module: nn.Module, units: int) -> str:
@@ -56,7 +56,7 @@ def name_of(module: nn.Module, units: int) -> str:
 
 
 def _others(space: SearchSpace, architecture: Architecture, label: str) -> Iterator[nn.Module]:
-    """The network with other activations in one place; a space that refuses one it doesn't list gives none."""
+    """Build the network with other activations in one place, as far as the space accepts them."""
     values = next(choice.values for choice in space.choices if choice.label == label)
     for value in values:
         if value != architecture[label]:
@@ -78,5 +78,5 @@ def _with_value(space: SearchSpace, label: str, value: Value) -> SearchSpace:
 
 
 def _kinds(network: nn.Module) -> dict[str, tuple[str, str]]:
-    """Path → what tells an activation from another: its type and how it describes itself."""
+    """Map each activation module's path to its type and description, which tell it from others."""
     return {path: (type(module).__qualname__, repr(module)) for path, module in sites_of(network).items()}

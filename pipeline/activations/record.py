@@ -1,4 +1,4 @@
-"""All about a finished run's activations, put into its `activations.json`."""
+"""The record of a finished run's activations: effects, costs and behaviour, written to `activations.json`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.activations.sites import images_for, sites_facts
 from pipeline.spaces.base import activations_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from torch import nn
 
-    from latency_models.timing.meter import LatencyMeter
+    from pipeline.costs.target import Target
     from pipeline.data import DataSet
     from pipeline.run import RunDirectory
     from pipeline.spaces.base import SearchSpace
@@ -37,42 +37,37 @@ def record_activations(
     winner: TrialRecord,
     network: nn.Module,
     records: Sequence[TrialRecord],
-    meter: LatencyMeter,
-    prepare: Callable[[bytes], bytes],
-    forms: Mapping[str, str],
+    target: Target,
     reporter: Reporter,
 ) -> None:
-    """Write the run's `activations.json`; what can't be had becomes a note, because the bundle is whole without it.
+    """Write the run's `activations.json`; a part that fails becomes a note, since the bundle is whole without it.
 
     Args:
         run: held by the caller.
         data: of the run's config.
         space: of the run's config.
         winner: the trial that became the bundle.
-        network: the winner's, trained; afterwards on the CPU, in eval mode.
+        network: the winner's, trained; left on the CPU, in eval mode.
         records: all trials of the run.
-        meter: of the run's device.
-        prepare: what the device's precision does to a float graph.
-        forms: of the activations on that device, as `export.lowering.lower.lower` takes them.
-        reporter: hears what couldn't be had.
+        target: of the run.
+        reporter: hears what failed.
     """
     reporter.stage("Looking at the activations: what each costs, and what it does on validation images")
     network.cpu().eval()
     images = data.validation.images[(chosen := images_for(len(data.validation), *data.input_shape[1:]))]
 
-    def look_at_costs(places: dict[str, str]) -> Costs:
-        activations = activations_of(winner.architecture)
-        return activation_costs(network, data.input_shape, activations, places, meter, prepare, forms)
+    def costs_at(places: dict[str, str]) -> Costs:
+        return activation_costs(network, data.input_shape, activations_of(winner.architecture), places, target)
 
-    def look_at_sites(places: dict[str, str]) -> Sites:
+    def sites_at(places: dict[str, str]) -> Sites:
         with torch.random.fork_rng(devices=[]):
             start = space.build(winner.architecture)
         inputs = torch.from_numpy(data.preprocessing.apply(images))
         return sites_facts(network, start, places, inputs, torch.from_numpy(data.validation.labels[chosen]))
 
-    def part(what: str, look: Callable[[], Part], without: Callable[[str], Part]) -> Part:
+    def part(what: str, make: Callable[[], Part], without: Callable[[str], Part]) -> Part:
         try:
-            return look()
+            return make()
         # Spaces, activations and devices of third parties may raise anything.
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -86,8 +81,8 @@ def record_activations(
         architecture_id=winner.id,
         config_sha256=run.digest(),
         effects=part("effects", lambda: effects_of(records), lambda why: Effects("", 0, 0, 0, (), (), why, why)),
-        costs=part("costs", lambda: look_at_costs(places), lambda why: Costs(None, (), missing=why)),
-        sites=part("sites", lambda: look_at_sites(places), lambda why: Sites(0, (), why)),
+        costs=part("costs", lambda: costs_at(places), lambda why: Costs(None, (), missing=why)),
+        sites=part("sites", lambda: sites_at(places), lambda why: Sites(0, (), why)),
     )
     try:
         write(run.path, facts)

@@ -1,4 +1,4 @@
-"""What each activation of a trained network does on real images: saturation, dead units, gradients, the curve."""
+"""Behaviour of a trained network's activations on real images: saturation, dead units, gradients, curves."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SATURATED_BELOW = 0.01
-"""A derivative of a smaller magnitude lets less than 1 % of a gradient pass."""
+"""Magnitude of the derivative below which an input counts as saturated: less than 1 % of a gradient passes."""
 
-# A slope of exactly 0.01, leaky relu's usual one, is meant to pass it.
+# A slope of exactly 0.01, leaky relu's usual one, must not count as saturated.
 _SATURATED = SATURATED_BELOW * (1.0 - 1e-3)
 _LEAST_IMAGES, _MOST_IMAGES = 32, 256
 _MOST_PIXELS = 1 << 21
-_BATCH_PIXELS = 1 << 18
+BATCH_PIXELS = 1 << 18
+"""Pixels of the images that pass the network at a time."""
 _KEPT_VALUES = 20_000
 _BINS = 40
 _TAIL = 0.5
@@ -37,7 +38,7 @@ _SEED = 0
 
 
 def images_for(count: int, height: int, width: int) -> npt.NDArray[np.int64]:
-    """Which of that many images are looked at: evenly taken, at most 256, and fewer where they are large."""
+    """Indices of the images to use out of `count`: evenly spaced, at most 256, and fewer of large ones."""
     most = max(_LEAST_IMAGES, min(_MOST_IMAGES, _MOST_PIXELS // (height * width)))
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
@@ -45,22 +46,22 @@ def images_for(count: int, height: int, width: int) -> npt.NDArray[np.int64]:
 def sites_facts(
     network: nn.Module, start: nn.Module, places: Mapping[str, str], inputs: Tensor, labels: Tensor
 ) -> Sites:
-    """Look at every activation module of a network.
+    """Observe every activation module of a network on labelled images.
 
     Args:
-        network: trained, on the CPU, in eval mode; as it was afterwards.
+        network: trained, on the CPU, in eval mode; left as it was.
         start: the same network before the training, for its activations' parameters.
-        places: path → place of the architecture; others are fixed by the space.
+        places: path → place of the architecture; modules without one are fixed by the space.
         inputs: (N, C, H, W), preprocessed.
         labels: (N,).
     """
-    # An identity that no decision asked for stands where a network has nothing.
+    # An identity that no decision chose is a placeholder.
     modules = {p: m for p, m in sites_of(network).items() if p in places or type(m) is not nn.Identity}
     if not modules:
         return Sites(0, (), "the network has no activation modules")
     tallies = {path: _Tally(module) for path, module in modules.items()}
     height, width = inputs.shape[2:]
-    for batch in torch.split(torch.arange(len(labels)), max(1, _BATCH_PIXELS // (height * width))):
+    for batch in torch.split(torch.arange(len(labels)), max(1, BATCH_PIXELS // (height * width))):
         for path, x, gradient in _passed(network, modules, inputs[batch], labels[batch], len(labels)):
             tallies[path].add(x, gradient)
     beginnings = dict(start.named_modules())
@@ -73,7 +74,7 @@ def sites_facts(
 def _passed(
     network: nn.Module, modules: Mapping[str, nn.Module], inputs: Tensor, labels: Tensor, images: int
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """For each call of each module: its path, its input, and the mean loss's gradient at its output."""
+    """Yield for each call of each module its path, its input, and the mean loss's gradient at its output."""
     seen: list[tuple[str, Tensor, Tensor]] = []
     before: list[Tensor] = []
 
@@ -118,7 +119,7 @@ class _Tally:
     kept: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
-        """One call: its input and the loss's gradient at its output."""
+        """Add one call, with its input and the loss's gradient at its output."""
         first = self.count == 0
         self.rank, self.units = x.dim(), x.shape[1] if x.dim() > 1 else 1
         self.count += x.numel()
@@ -148,14 +149,14 @@ class _Tally:
 
 
 def slopes(module: nn.Module, x: Tensor) -> Tensor:
-    """The derivative of an elementwise module at each value of x, of x's shape."""
+    """Derivatives of an elementwise module at each value of x, of x's shape."""
     leaf = x.detach().clone().requires_grad_()
-    (found,) = torch.autograd.grad(module(leaf.clone()).sum(), leaf)
-    return found
+    (derivatives,) = torch.autograd.grad(module(leaf.clone()).sum(), leaf)
+    return derivatives
 
 
 def why_not_elementwise(module: nn.Module, x: Tensor) -> str:
-    """Why the module has no curve: an output depends on other values than the input at its own place."""
+    """The reason why a module is no elementwise function, which has a curve; empty for one that is."""
     leaf = x[:2].detach().clone().requires_grad_()
     output = module(leaf.clone())
     if output.shape != leaf.shape:
@@ -193,32 +194,32 @@ def _site(path: str, place: str, tally: _Tally, beginning: nn.Module | None) -> 
         gain=math.sqrt(tally.passing / tally.reaching) if tally.reaching > 0.0 else None,
         edges=_rounded(edges),
         shares=_rounded(counts / len(values)),
-        learnt=learnt_parameters(module, beginning, tally.units),
+        learnt=learned_parameters(module, beginning, tally.units),
         curve=None if tally.missing else _curve(module, low, high, tally),
         missing=tally.missing,
     )
 
 
-def learnt_parameters(module: nn.Module, beginning: nn.Module | None, units: int) -> tuple[LearnedParameter, ...]:
-    """The module's parameters, each beside what it was in `beginning`; a few that no channel owns one by one."""
+def learned_parameters(module: nn.Module, beginning: nn.Module | None, units: int) -> tuple[LearnedParameter, ...]:
+    """The module's parameters beside their values in `beginning`; up to 8 that no channel owns are listed singly."""
     before = {} if beginning is None else dict(beginning.named_parameters())
-    found = []
+    parameters = []
     for name, parameter in module.named_parameters():
         now = parameter.detach().double().flatten()
         then = before[name].detach().double().flatten() if name in before else now
         if 1 < len(now) <= _LISTED and len(now) != units:
-            found += [_learnt(f"{name}[{n}]", then[n : n + 1], now[n : n + 1]) for n in range(len(now))]
+            parameters += [_learned(f"{name}[{n}]", then[n : n + 1], now[n : n + 1]) for n in range(len(now))]
         else:
-            found.append(_learnt(name, then, now))
-    return tuple(found)
+            parameters.append(_learned(name, then, now))
+    return tuple(parameters)
 
 
-def _learnt(name: str, then: Tensor, now: Tensor) -> LearnedParameter:
+def _learned(name: str, then: Tensor, now: Tensor) -> LearnedParameter:
     return LearnedParameter(name, len(now), float(then.mean()), float(now.mean()), float(now.min()), float(now.max()))
 
 
 def _curve(module: nn.Module, low: float, high: float, tally: _Tally) -> ActivationCurve:
-    """Drawn for every channel at once: its parameters may be a channel's own."""
+    """The module's curve over all channels, since each may have parameters of its own."""
     points = torch.linspace(low, high, _POINTS)
     shape = (-1, tally.units) + (1,) * (tally.rank - 2)
     x = points.repeat_interleave(tally.units).reshape(shape) if tally.rank > 1 else points
@@ -230,5 +231,5 @@ def _curve(module: nn.Module, low: float, high: float, tally: _Tally) -> Activat
 
 
 def _rounded(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
-    """With as many digits as a drawing needs."""
+    """Round to as many digits as a drawing needs."""
     return tuple(float(f"{float(value):.5g}") for value in values)

@@ -1,7 +1,7 @@
-"""The form of each activation that is fastest on a device: timed when a space first asks for it, and kept.
+"""The ONNX form of each activation that is fastest on a device: timed once, and kept in the user's data folder.
 
-What is timed is a small network, convolution, activation, convolution, as the space's own are; the choice goes into
-the candidates' quick graphs and the winner's export alike. Most activations have one form only, and nothing to time.
+Timed is a small network like a space's own: convolution, activation, convolution. Candidates' quick graphs and the
+winner's export use the same forms. Most activations have one form only, and nothing to time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives, choose_forms
 from pipeline.costs.precision import quantizer_for
 from pipeline.files import write_whole
+from pipeline.spaces.base import activation_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,33 +27,32 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from latency_models.devices.device import Device
     from latency_models.timing.meter import LatencyMeter
     from pipeline.spaces.base import SearchSpace
 
 FORMAT = 1
-"""Of the file, and of the forms: where `export.lowering.forms` gets another form, another number."""
+"""Version of the file; a new form in `export.lowering.forms` takes a new number."""
 _CHANNELS, _SIDE = 64, 16
 _SECONDS_EACH = 0.4
 
 
-def forms_of(space: SearchSpace, device: Device, meter: LatencyMeter) -> dict[str, str]:
-    """Activation family → form to prefer, for the activations that a space may choose.
+def forms_of(space: SearchSpace, meter: LatencyMeter) -> dict[str, str]:
+    """Map the family of each activation that a space may choose to its fastest form on the meter's device.
 
     Raises:
         CostError: the device can't be used.
     """
-    names = sorted({str(v) for c in space.choices if c.label.endswith("activation") for v in c.values})
+    names = sorted({str(v) for c in space.choices if activation_place(c.label) for v in c.values})
     models = {name: model for name in names if alternatives(model := _network(name))}
     if not models:
         return {}
-    path = _file(device, meter)
+    path = _file(meter)
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_suffix(".lock")):
         known = _read(path)
         missing = {name: model for name, model in models.items() if name not in known}
         if missing:
-            known |= {name: choose_forms(m, _measure(device, meter)) for name, m in missing.items()}
+            known |= {name: choose_forms(m, _measure(meter)) for name, m in missing.items()}
             write_whole(path, json.dumps({"format": FORMAT, "forms": known}, indent=1).encode())
     return {family: form for name in models for family, form in known[name].items()}
 
@@ -69,24 +69,25 @@ def _network(name: str) -> onnx.ModelProto:
             return plain_graph(network, (_CHANNELS, _SIDE, _SIDE))
 
 
-def _measure(device: Device, meter: LatencyMeter) -> Callable[[Sequence[bytes]], list[tuple[float, float]]]:
-    prepare = quantizer_for(device.precision)
+def _measure(meter: LatencyMeter) -> Callable[[Sequence[bytes]], list[tuple[float, float]]]:
+    quantize = quantizer_for(meter.device.precision)
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
-        found = meter.measure_together([prepare(model) for model in models], budget_s=_SECONDS_EACH * len(models))
-        return [(ratio.ratio, ratio.high) for ratio in found.ratios]
+        timed = meter.measure_together([quantize(model) for model in models], budget_s=_SECONDS_EACH * len(models))
+        return [(ratio.ratio, ratio.high) for ratio in timed.ratios]
 
     return measure
 
 
-def _file(device: Device, meter: LatencyMeter) -> Path:
+def _file(meter: LatencyMeter) -> Path:
+    device = meter.device
     settings = f"{device.precision}-b{device.batch_size}"
     name = f"{device.name}-{meter.environment().fingerprint[:16]}-{settings}.json"
     return platformdirs.user_data_path("hwnas") / "activation_forms" / name
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
-    """What is stored; nothing where there is no file, or none of this format."""
+    """The stored forms; none where there is no file, or none of this format."""
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         return dict(document["forms"]) if document["format"] == FORMAT else {}

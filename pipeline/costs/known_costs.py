@@ -1,4 +1,4 @@
-"""What a calibrated cost model tells a strategy of every candidate, before any trial."""
+"""Latencies of all candidates before any trial, for strategies, from a calibrated predictor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latency_models.timing.meter import LatencyMeter
-from pipeline.config.device import device_of
 from pipeline.costs.latency_predictor import BlockwisePredictor
-from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read, read_anywhere
+from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, read, read_anywhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class PredictedLatencies:
-    """The latency that operators' times add up to; see `pipeline.strategies.problem.KnownCosts`.
+    """The sums of operators' times; see `pipeline.strategies.problem.KnownCosts`.
 
-    It is as the run began: what trials measure improves the model that judges them, not this one, so that a resumed
-    run asks for the same architectures.
+    The predictor stays as it was when the run began, so that a resumed run asks for the same architectures; what
+    trials measure improves only the one that judges them.
 
     Args:
         model: calibrated.
@@ -38,15 +36,15 @@ class PredictedLatencies:
         self._model = model
 
     def costs(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, 1), in ms."""
+        """Latencies in ms, (architectures, 1)."""
         return np.array([[self._model.expected_ms(each)] for each in architectures], dtype=float).reshape(-1, 1)
 
 
 def known_costs(run: RunDirectory, data: DataSet, space: SearchSpace, *, begun: bool) -> KnownCosts | None:
-    """What is known of all the run's candidates: latencies, where the space was calibrated before the run began.
+    """The latencies of all the run's candidates, where the space was calibrated before the run began.
 
-    The run keeps a copy of the cost model. A space that tells no pieces has to be built to predict its networks'
-    latencies: nothing is known of it beforehand.
+    The run keeps a copy of the predictor's file. A space without blocks has to be built for a prediction: nothing is
+    known of it beforehand.
 
     Args:
         run: locked by the caller.
@@ -56,24 +54,21 @@ def known_costs(run: RunDirectory, data: DataSet, space: SearchSpace, *, begun: 
 
     Raises:
         CostError: the device can't be used.
-        CostModelError: the run's cost model is damaged, or another space's.
+        CostModelError: the run's file is damaged, or another space's.
     """
     if not begun and run.config.cost_model in ("auto", "predict") and not run.cost_model.is_file():
-        _keep(run, data, space)
+        _copy_into(run, data, space)
     if not run.cost_model.is_file():
         return None
     model = read_anywhere(run.cost_model, space, identity_of(run.config, data))
     return PredictedLatencies(model) if isinstance(model, BlockwisePredictor) else None
 
 
-def _keep(run: RunDirectory, data: DataSet, space: SearchSpace) -> None:
-    """Copy the cost model of this space and device into the run, where there is one."""
-    device, identity = device_of(run.config.device), identity_of(run.config, data)
-    with LatencyMeter(device) as meter:
-        environment = meter.environment()
-    file = default_file(identity, device, environment)
+def _copy_into(run: RunDirectory, data: DataSet, space: SearchSpace) -> None:
+    """Copy the predictor of this space and device into the run, where there is one."""
+    scope = Scope.today(run.config, data)
     try:
-        read(file, space, identity, device, environment)
+        read(scope.file, space, scope)
     except CostModelError:
         return
-    run.keep_cost_model(file.read_bytes())
+    run.keep_cost_model(scope.file.read_bytes())

@@ -1,4 +1,4 @@
-"""The cost model of a space on a device: an architecture's latency without running it."""
+"""Latency predictors: regressions that predict an architecture's latency on a device without running it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 from latency_models.predictors.feature_kernel import FeatureGroup
 from latency_models.predictors.feature_model import MINIMUM, FeatureModel
 from latency_models.predictors.herding import representative_subset
-from latency_models.predictors.operator_model import Hyper, Observation, OperatorModel
+from latency_models.predictors.operator_kernel import Hyper
+from latency_models.predictors.operator_model import Observation, OperatorModel
 from latency_models.predictors.operators import constant
 from latency_models.predictors.prediction import Prediction
+from latency_models.timing.statistics import NORMAL_95
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,16 +23,17 @@ if TYPE_CHECKING:
 
 _COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
 _CALL = constant("call")
-# A few whole networks alone don't tell how far their operators' times reach: broad guesses until there are more.
+# Few whole networks don't settle how far their operators' times reach: broad guesses until there are more.
 _FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
-_INTERVAL_95_SD = 1.96
 
 
 class LatencyPredictor(ABC):
-    """Predicts latencies of a space's architectures, and learns from each that is measured.
+    """Predicts the latencies of a space's architectures, and learns from each that is measured.
 
-    `predict` answers None until enough was observed. `counted` are the costs that need no clock, under the names that
-    configs use.
+    `counted` are the metrics that need no clock, see `pipeline.costs.metrics.counted`.
+
+    Attributes:
+        nets: how many whole networks it has learned from.
     """
 
     kind: ClassVar[str]
@@ -42,29 +45,33 @@ class LatencyPredictor(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """Which model, and from how many measurements."""
+        """Kind of the predictor and number of its measurements."""
 
     @abstractmethod
     def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
-        """The latency with its 90 % interval."""
+        """The latency with its 90 % interval; None until enough was observed."""
 
     @abstractmethod
     def observe(
         self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
     ) -> None:
-        """Learn a measured network; `noise` is the measurement's relative standard deviation."""
+        """Learn from a measured network; `noise` is the measurement's relative standard deviation."""
 
     @abstractmethod
     def as_dict(self) -> dict[str, Any]:
-        """What `load` needs."""
+        """The state that `load` restores."""
 
     @abstractmethod
     def load(self, document: Mapping[str, Any]) -> None:
-        """Take over what `as_dict` gave; raises KeyError, TypeError or ValueError for what it didn't give."""
+        """Restore the state that `as_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: the document is damaged.
+        """
 
 
 class BlockwisePredictor(LatencyPredictor):
-    """For spaces that tell their pieces: the sum of the operators' times."""
+    """Sums the times of a network's operators; for spaces that tell their blocks."""
 
     kind = "operators"
     least_nets = 12
@@ -78,51 +85,46 @@ class BlockwisePredictor(LatencyPredictor):
 
     @property
     def description(self) -> str:
-        """Probes and networks."""
         return f"operators: {self._probes} timed probes, {self.nets} whole networks"
 
     def operators(self, architecture: Mapping[str, Value]) -> tuple[Any, ...]:
-        """All operators of the network, and its call."""
-        found = self.space.pieces(architecture)
-        assert found is not None
-        return (_CALL, *(operator for piece in found for operator in piece.operators))
+        """All operators of the network, and the call of the model itself."""
+        blocks = self.space.blocks(architecture)
+        assert blocks is not None
+        return (_CALL, *(operator for block in blocks for operator in block.operators))
 
     def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
-        """The latency with its 90 % interval."""
         if self._probes == 0 and self.nets < self.least_nets:
             return None
         return self._model().predict(self.operators(architecture))
 
     def expected_ms(self, architecture: Mapping[str, Value]) -> float:
-        """The latency alone, from the architecture alone: for thousands of candidates. At least two observations."""
+        """The latency alone, quick enough for thousands of candidates; needs two observations."""
         return self._model().expected_ms(self.operators(architecture))
 
     def observe(
         self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
     ) -> None:
-        """Learn a measured network."""
         self._observations.append(Observation(self.operators(architecture), latency_ms, noise, whole=True))
         self._fitted = None
         self.nets += 1
 
     def observe_probes(self, observations: Sequence[Observation]) -> None:
-        """Learn timed probes."""
+        """Learn from timed chains of blocks."""
         self._observations += observations
         self._fitted = OperatorModel.fit(self._observations)
         self._probes += len(observations)
         self._hyper = self._fitted.hyper
 
     def held_out(self) -> np.ndarray | None:
-        """(n,) relative errors of the probes, each predicted without it; None where they are too few to tell."""
+        """Relative errors of the probes (n,), each predicted without itself; None where there are too few."""
         errors = self._model().held_out_errors()
         return None if errors is None else errors[: self._probes]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `load` needs."""
         return self._model().as_dict()
 
     def load(self, document: Mapping[str, Any]) -> None:
-        """Take over what `as_dict` gave."""
         self._fitted = OperatorModel.from_dict(document)
         self._observations = list(self._fitted.observations)
         self.nets = sum(each.whole for each in self._observations)
@@ -130,21 +132,21 @@ class BlockwisePredictor(LatencyPredictor):
         self._hyper = self._fitted.hyper if self._probes else _FROM_NETS
 
     def _model(self) -> OperatorModel:
-        """Fitted once to what was observed so far; probes settle the hyperparameters."""
+        """The model of all observations so far; probes settle its hyperparameters."""
         if self._fitted is None:
             self._fitted = OperatorModel.fit(self._observations, self._hyper)
         return self._fitted
 
 
 class FeaturePredictor(LatencyPredictor):
-    """For any other space: a regression over choices and counted costs of whole networks."""
+    """Regresses the latency on choices and counted metrics of whole networks; for any space."""
 
     kind = "features"
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space)
         self._columns = [(choice.label, value) for choice in space.choices for value in choice.values]
-        # Few counts say more than many choices: a group of their own keeps them from drowning among those.
+        # Few metrics say more than many choices: a group of their own keeps them from drowning among those.
         self._groups = (FeatureGroup("choices", len(self._columns)), FeatureGroup("counted", len(_COUNTED)))
         self._features: list[np.ndarray] = []
         self._ms: list[float] = []
@@ -152,33 +154,28 @@ class FeaturePredictor(LatencyPredictor):
 
     @property
     def description(self) -> str:
-        """Networks."""
         return f"features: {self.nets} whole networks"
 
     def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
-        """The latency with its 90 % interval."""
         if self.nets < MINIMUM:
             return None
         if self._model is None:
             self._model = FeatureModel.fit(np.array(self._features), np.array(self._ms), self._groups)
-        found = self._model.predict(self._vector(architecture, counted)[None])
-        return Prediction(float(found.latency_ms[0]), float(found.low_ms[0]), float(found.high_ms[0]))
+        rows = self._model.predict(self._vector(architecture, counted)[None])
+        return Prediction(float(rows.latency_ms[0]), float(rows.low_ms[0]), float(rows.high_ms[0]))
 
     def observe(
         self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
     ) -> None:
-        """Learn a measured network."""
         self._features.append(self._vector(architecture, counted))
         self._ms.append(latency_ms)
         self.nets += 1
         self._model = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What `load` needs."""
         return {"features": [each.tolist() for each in self._features], "latency_ms": self._ms}
 
     def load(self, document: Mapping[str, Any]) -> None:
-        """Take over what `as_dict` gave."""
         self._features = [np.array(each, float) for each in document["features"]]
         width = len(self._columns) + len(_COUNTED)
         if not all(each.shape == (width,) and np.isfinite(each).all() for each in self._features):
@@ -189,7 +186,7 @@ class FeaturePredictor(LatencyPredictor):
         self.nets, self._model = len(self._ms), None
 
     def representative_subset(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:
-        """Which `count` of the pool to measure: those whose choices together look most like it; any first part too."""
+        """The `count` architectures whose choices represent the pool best; every prefix is representative as well."""
         if count == 0:
             return []
         chosen = np.array([self._chosen(architecture) for architecture in pool])
@@ -202,12 +199,12 @@ class FeaturePredictor(LatencyPredictor):
         return [float(architecture.get(label) == value) for label, value in self._columns]
 
 
-def cost_model_for(space: SearchSpace) -> LatencyPredictor:
-    """An empty cost model of the form that suits the space."""
-    tells_pieces = space.pieces(space.at(0)) is not None
-    return BlockwisePredictor(space) if tells_pieces else FeaturePredictor(space)
+def predictor_for(space: SearchSpace) -> LatencyPredictor:
+    """An empty predictor of the kind that suits the space."""
+    has_blocks = space.blocks(space.at(0)) is not None
+    return BlockwisePredictor(space) if has_blocks else FeaturePredictor(space)
 
 
 def relative_noise(low_ms: float, latency_ms: float, high_ms: float) -> float:
     """A measurement's relative standard deviation, from its 95 % interval."""
-    return (high_ms - low_ms) / (2.0 * _INTERVAL_95_SD * latency_ms)
+    return (high_ms - low_ms) / (2.0 * NORMAL_95 * latency_ms)

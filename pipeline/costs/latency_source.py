@@ -1,7 +1,7 @@
-"""How a candidate's latency is known: predicted where that decides as well, measured where it matters.
+"""Latencies of candidates: predicted where that decides as well, measured where it matters.
 
-A candidate is measured while the cost model knows too little, where its predicted interval straddles the limit, and,
-once it is trained, where it may join the front. Each measurement improves the model.
+A candidate is measured while the predictor knows too little, where its predicted interval straddles the limit, and,
+once it is trained, where it may join the front. Each measurement improves the predictor.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.costs.costs import SEARCH_MEASURE_S, interval
-from pipeline.costs.latency_predictor import cost_model_for, relative_noise
-from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read
+from pipeline.costs.latency_predictor import predictor_for, relative_noise
+from pipeline.costs.predictor_file import CostModelError, Scope, read
 from pipeline.trials.objectives import as_losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from latency_models.predictors.prediction import Prediction
-    from latency_models.timing.meter import LatencyMeter
+    from latency_models.timing.meter import Latency, LatencyMeter
     from pipeline.config.run import RunConfig
     from pipeline.costs.latency_predictor import LatencyPredictor
     from pipeline.data import DataSet
@@ -31,11 +30,14 @@ if TYPE_CHECKING:
     Costs = dict[str, float]
     Details = dict[str, Any]
 
+SEARCH_MEASURE_S = 0.06
+"""For a candidate's latency: enough for about ±1 % on a quiet machine; finalists are measured again at length."""
+
 
 class LatencySource:
-    """Answers for one search's candidates, one after the other.
+    """Gives the latencies of one search's candidates, one after the other.
 
-    Order of calls: `restore` with what a resumed search knows; for each candidate `before_training`, then, where it
+    Order of calls: `restore` with the trials of a resumed search; for each candidate `before_training`, then, where it
     was trained, `after_training`.
 
     Raises:
@@ -44,60 +46,59 @@ class LatencySource:
 
     def __init__(self, config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> None:
         self._config, self._meter = config, meter
-        self._limit: float | None = dict(config.constraints).get("latency_ms")
+        self._limit = config.limits.get("latency_ms")
         self._model = None if config.cost_model == "measure" else _model_of(config, data, space, meter)
         self._trained: list[Costs] = []
 
     def restore(self, history: Iterable[Mapping[str, Any]]) -> None:
-        """Learn finished trials: their `architecture`, `status`, `objectives` and `details`."""
+        """Learn from finished trials: their `architecture`, `status`, `objectives` and `details`."""
         for trial in history:
             latency = trial["details"].get("latency", {})
             if self._model is not None and latency.get("source") == "measured":
-                found = trial["objectives"]
-                noise = relative_noise(latency["low_ms"], found["latency_ms"], latency["high_ms"])
-                self._model.observe(trial["architecture"], found, found["latency_ms"], noise)
+                objectives = trial["objectives"]
+                noise = relative_noise(latency["low_ms"], objectives["latency_ms"], latency["high_ms"])
+                self._model.observe(trial["architecture"], objectives, objectives["latency_ms"], noise)
             if trial["status"] == "ok":
                 self._trained.append(dict(trial["objectives"]))
 
     def prediction(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> tuple[Prediction, str]:
-        """What the cost model says now, and which model it is.
+        """The predicted latency, and the predictor's description.
 
         Raises:
             CostModelError: it knows too little, or the config wants no predictions.
         """
-        found = None if self._model is None else self._model.predict(architecture, counted)
-        if self._model is None or found is None:
-            known = 0 if self._model is None else self._model.nets
-            raise CostModelError(f"no cost model yet: {known} measured networks are too few; see `hwnas calibrate`")
-        return found, self._model.description
+        predicted = None if self._model is None else self._model.predict(architecture, counted)
+        if self._model is None or predicted is None:
+            nets = 0 if self._model is None else self._model.nets
+            raise CostModelError(f"no cost model yet: {nets} measured networks are too few; see `hwnas calibrate`")
+        return predicted, self._model.description
 
     def before_training(
-        self, architecture: Mapping[str, Value], counted: Costs, content: bytes, *, measured: bool = False
+        self, architecture: Mapping[str, Value], counted: Costs, content: bytes
     ) -> tuple[float, Details]:
-        """The latency in ms and what is to be told of it.
+        """The latency in ms, and the trial's details on it.
 
         Args:
             architecture: of the candidate.
-            counted: its costs that need no clock.
+            counted: its metrics that need no clock.
             content: its graph as the device runs it.
-            measured: whether a prediction won't do.
         """
         began = time.perf_counter()
         predicted = None if self._model is None else self._model.predict(architecture, counted)
-        if predicted is None or measured or self._straddled(predicted):
+        if predicted is None or self._straddles_limit(predicted):
             return self._measured(architecture, counted, content, predicted, began)
-        details = {"source": "predicted", **_told(predicted), "cost_s": time.perf_counter() - began}
+        details = {"source": "predicted", **_predicted_details(predicted), "cost_s": time.perf_counter() - began}
         return predicted.latency_ms, details
 
     def after_training(
         self, architecture: Mapping[str, Value], objectives: Costs, details: Details, content: bytes
     ) -> tuple[float, Details]:
-        """As `before_training`, with what the accuracy adds: whoever may join the front is measured."""
+        """Like `before_training`, once the accuracy is known: a candidate that may join the front is measured."""
         if details["source"] == "predicted" and self._may_join(objectives, details["low_ms"]):
             began = time.perf_counter() - details["cost_s"]
-            known = details["predicted"]
+            prediction = details["predicted"]
             ms, details = self._measured(architecture, objectives, content, None, began)
-            details["predicted"] = known
+            details["predicted"] = prediction
             objectives = {**objectives, "latency_ms": ms}
         self._trained.append(dict(objectives))
         return objectives["latency_ms"], details
@@ -114,16 +115,16 @@ class LatencySource:
         if self._model is not None:
             noise = relative_noise(latency.low_ms, latency.latency_ms, latency.high_ms)
             self._model.observe(architecture, counted, latency.latency_ms, noise)
-        details = {"source": "measured", **interval(latency), "cost_s": time.perf_counter() - began}
+        details = {"source": "measured", **_measured_details(latency), "cost_s": time.perf_counter() - began}
         if predicted is not None:
-            details["predicted"] = _told(predicted)["predicted"]
+            details["predicted"] = _predicted_details(predicted)["predicted"]
         return latency.latency_ms, details
 
-    def _straddled(self, predicted: Prediction) -> bool:
+    def _straddles_limit(self, predicted: Prediction) -> bool:
         return self._limit is not None and predicted.low_ms <= self._limit < predicted.high_ms
 
     def _may_join(self, objectives: Costs, low_ms: float) -> bool:
-        """Whether nobody is at least as good in everything, were the latency as low as it may be."""
+        """Whether no trained candidate would dominate or equal it, were the latency at its lower bound."""
         names = self._config.objectives
         if "latency_ms" not in names or not self._trained:
             return "latency_ms" in names
@@ -132,7 +133,7 @@ class LatencySource:
 
 
 def history_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """What `restore` takes, of a journal's trials."""
+    """The trials of a journal as `LatencySource.restore` takes them."""
     return [
         {"architecture": r.architecture, "status": r.status, "objectives": r.objectives, "details": r.details}
         for r in records
@@ -140,16 +141,27 @@ def history_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
 
 
 def _model_of(config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> LatencyPredictor:
-    """The named file's model; else the one that was calibrated for this space and device; else an empty one."""
-    identity, environment = identity_of(config, data), meter.environment()
+    """The predictor of the named file; else the one calibrated for this space and device; else an empty one."""
+    scope = Scope.of(config, data, meter)
     if config.cost_model.endswith(".json"):
-        return read(Path(config.cost_model), space, identity, meter.device, environment)
+        return read(Path(config.cost_model), space, scope)
     try:
-        return read(default_file(identity, meter.device, environment), space, identity, meter.device, environment)
+        return read(scope.file, space, scope)
     except CostModelError:
-        return cost_model_for(space)
+        return predictor_for(space)
 
 
-def _told(predicted: Prediction) -> Details:
+def _measured_details(latency: Latency) -> Details:
+    return {
+        "low_ms": latency.low_ms,
+        "high_ms": latency.high_ms,
+        "p50_ms": latency.p50_ms,
+        "p99_ms": latency.p99_ms,
+        "reference": latency.reference,
+        "warnings": list(latency.warnings),
+    }
+
+
+def _predicted_details(predicted: Prediction) -> Details:
     shown = {"latency_ms": predicted.latency_ms, "low_ms": predicted.low_ms, "high_ms": predicted.high_ms}
     return {"low_ms": predicted.low_ms, "high_ms": predicted.high_ms, "predicted": shown}

@@ -1,4 +1,4 @@
-"""What a network becomes on a device of a precision."""
+"""What becomes of a network on a device of another precision: its file, its images for calibration, its accuracy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from export.checks import accuracy
 from export.quantization.quantize import QuantizationError, is_quantized, quantize_like
+from latency_models.graph.external_data import load_with_external_data
 from latency_models.graph.model_file import parse
-from pipeline.costs.external_data import whole_model
 from pipeline.errors import HwnasError
 
 if TYPE_CHECKING:
@@ -20,31 +20,25 @@ if TYPE_CHECKING:
 
     from pipeline.data import DataSet
 
-    Prepare = Callable[[bytes], bytes]
-
+    Quantizer = Callable[[bytes], bytes]
 
 INT8 = "int8"
-
-
 _CALIBRATION_IMAGES = 256
 
 
-def quantizer_for(precision: str) -> Prepare:
-    """What turns a float model, whole or a block of one, into what a device of that precision runs.
-
-    The numbers in it are made up: it is for costs alone. A plain function, which another process can be sent.
-    """
-    return quantize_like if precision == INT8 else _as_it_is
+def quantizer_for(precision: str) -> Quantizer:
+    """A function from a float model to one of that precision, for costs alone: its ranges are made up."""
+    return quantize_like if precision == INT8 else _unchanged
 
 
-def _as_it_is(model: bytes) -> bytes:
+def _unchanged(model: bytes) -> bytes:
     return model
 
 
-def prepared_file(path: Path) -> tuple[bytes | Path, list[str]]:
-    """An ONNX file as an INT8 device runs it, and what a reader of its costs has to know.
+def int8_file(path: Path) -> tuple[bytes | Path, list[str]]:
+    """An ONNX file as an INT8 device runs it, with notes for the reader of its costs.
 
-    A file that is quantised is taken as it is; a float one is quantised with made-up ranges.
+    A quantised file is taken as it is; a float one is quantised with made-up ranges.
 
     Raises:
         CostError: it is no model.
@@ -52,7 +46,7 @@ def prepared_file(path: Path) -> tuple[bytes | Path, list[str]]:
     """
     if is_quantized(parse(path)):
         return path, []
-    model, _ = whole_model(path)
+    model, _ = load_with_external_data(path)
     try:
         content = quantize_like(model.SerializeToString())
     except (ValueError, QuantizationError) as error:
@@ -63,13 +57,13 @@ def prepared_file(path: Path) -> tuple[bytes | Path, list[str]]:
     ]
 
 
-def calibration(data: DataSet) -> npt.NDArray[np.float32]:
-    """Training images, evenly taken from all of them, as the network's inputs."""
+def calibration_images(data: DataSet) -> npt.NDArray[np.float32]:
+    """Up to 256 training images, evenly taken from all of them, as network inputs (N, C, H, W)."""
     count = len(data.train.images)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _CALIBRATION_IMAGES)).astype(np.int64))
     return data.preprocessing.apply(data.train.images[chosen])
 
 
-def quantized_accuracy(model: bytes, data: DataSet, threads: int = 1) -> float:
-    """Validation accuracy through ONNX Runtime, 0 to 1."""
+def validation_accuracy(model: bytes, data: DataSet, threads: int = 1) -> float:
+    """Accuracy of an ONNX model on the validation images through ONNX Runtime, 0 to 1."""
     return accuracy(model, data.preprocessing.apply(data.validation.images), data.validation.labels, threads=threads)

@@ -1,4 +1,4 @@
-"""Data sets: a plain table name → loader. A loader takes the section of the config and gives a `DataSet`."""
+"""Data sets: labelled images with one preprocessing record. Start with `dataset.py`; `digits.py` is a loader."""
 
 from pipeline.data.dataset import DataSet, Split, load_data
 from pipeline.tables import DATA

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the project: labelled images and one preprocessing record."""
+"""The data set of a run: labelled images and one preprocessing record."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DataSet:
     Attributes:
         classes: readable names, in the order of the network's outputs.
         preprocessing: from a raw image to the network's input; training, calibration and bundle share it.
-        load_test: reads the test split. It is a call, because test data is read only for a finished bundle.
+        load_test: reads the test split; a function, since test data is read only for a finished bundle.
     """
 
     name: str
@@ -98,7 +98,7 @@ def stratified(
     one, rest = train_test_split(index, train_size=first, stratify=labels, random_state=seed)
     if second is None or second == len(rest):
         return np.sort(one), np.sort(rest)
-    # The few that are left over may be too few to have equal shares themselves.
+    # The rest may be too few for equal shares.
     left = len(rest) - second
     shares = labels[rest] if left >= len(np.unique(labels)) else None
     two, _ = train_test_split(rest, train_size=second, stratify=shares, random_state=seed)

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real 8×8 images with 17 grey levels that come with a dependency."""
+"""The loader of scikit-learn's handwritten digits: 8×8 images with 17 grey levels, installed with a dependency."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEVELS = 16
 
 
 def load(options: BaseModel) -> DataSet:
-    """1,077 training, 360 validation and 360 test images, stratified by class."""
+    """Load 1,077 training, 360 validation and 360 test images, stratified by class."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()

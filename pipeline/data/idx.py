@@ -39,7 +39,7 @@ FILES = {
 
 
 def read_fashion_mnist(root: Path, *, train: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Images (N, 28, 28) and labels (N,) of one split; all four files must be there and whole.
+    """Read images (N, 28, 28) and labels (N,) of one split; all four files have to be there and whole.
 
     Raises:
         DataError: one is missing or damaged.
@@ -52,7 +52,7 @@ def read_fashion_mnist(root: Path, *, train: bool) -> tuple[npt.NDArray[np.uint8
 
 
 def check_published(label: str, path: Path, digest: str) -> None:
-    """A file must be the one that was published.
+    """Check that a file is the published one.
 
     Raises:
         DataError: it is missing, or its MD5 is another.
@@ -67,7 +67,7 @@ def check_published(label: str, path: Path, digest: str) -> None:
 
 
 def _content(archive: Path, digest: str) -> Path:
-    """The archive, checked, or the file that lies unpacked where it should be."""
+    """The checked archive or, where there is none, the unpacked file."""
     loose = archive.with_suffix("")
     if loose.is_file() and not archive.is_file():
         _array(loose)
@@ -77,9 +77,9 @@ def _content(archive: Path, digest: str) -> Path:
 
 
 def _array(path: Path) -> npt.NDArray[np.uint8]:
-    """IDX: two zero bytes, the type (8: uint8), the number of dimensions, each dimension as a big-endian uint32.
+    """Read an IDX file: two zero bytes, the type (8: uint8), the rank, each dimension as a big-endian uint32, values.
 
-    An unpacked file has no published MD5, but this header says how long it must be.
+    An unpacked file has no published MD5, but its header gives its length.
     """
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rank = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0

@@ -1,7 +1,7 @@
-"""Fashion-MNIST, and CIFAR-10 through torchvision, from a local root; nothing is ever downloaded.
+"""The loader of Fashion-MNIST and CIFAR-10 from a local folder; nothing is ever downloaded.
 
-CIFAR-10's files are pickles. torchvision checks each against its published MD5 before it is read, and so does
-this module: no other file of that name is ever unpickled.
+CIFAR-10's files are pickles, which torchvision reads. This module checks each against its published MD5 first, so that
+no other file of that name is unpickled.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SOURCES = {
 
 
 def load(options: BaseModel) -> DataSet:
-    """The set that the options name, with a stratified part of its training images for validation.
+    """Load the set that the options name, with a stratified part of its training images for validation.
 
     Raises:
         DataError: files are missing or damaged, or fewer images exist than asked for.
@@ -89,7 +89,7 @@ def _indices(source: _Source, section: TorchvisionOptions, labels: Any) -> tuple
 
 
 def _check_cifar(source: _Source, root: Path, cifar: Any) -> None:
-    """Every file there and the published one, before the first is unpickled."""
+    """Check that all files are the published ones, before the first is unpickled."""
     folder, meta = root / cifar.base_folder, cifar.meta
     for name, digest in (*cifar.train_list, *cifar.test_list, (meta["filename"], meta["md5"])):
         check_published(source.label, folder / name, digest)

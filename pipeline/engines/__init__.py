@@ -1,1 +1,1 @@
-"""Where trials run: a plain table name → NNI `ExecutionEngine` subclass."""
+"""Engines, NNI's `ExecutionEngine`s: where trials run. Start with `base.py`; `trial.py` has the life of one trial."""

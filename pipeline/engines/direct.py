@@ -1,4 +1,4 @@
-"""An engine for judges that answer at once: trials run within the search's own process."""
+"""An engine whose trials run within the search's own process, for results that are looked up."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class DirectEngine(JournaledEngine):
-    """See the module.
+    """Gets each trial's result from a function.
 
     Args:
-        judge: says of an architecture in canonical form what its trial would.
+        judge: architecture in canonical form → result.
 
     Attributes:
-        answering_s: time that went into answers, journal and all; what a search takes beside it is the strategy's.
+        answering_s: seconds spent on results, journal included; the rest of a search's time is the strategy's.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class DirectEngine(JournaledEngine):
         judge: Callable[[Architecture], TrialResult],
     ) -> None:
         super().__init__(config, space, journal, budget, reporter)
-        self._judged = judge
+        self._judge_function = judge
         self.answering_s = 0.0
 
     def _answer(self, architecture: Architecture) -> TrialRecord:
@@ -49,4 +49,4 @@ class DirectEngine(JournaledEngine):
             self.answering_s += time.perf_counter() - began
 
     def _judge(self, architecture: Architecture) -> TrialResult:
-        return self._judged(architecture)
+        return self._judge_function(architecture)

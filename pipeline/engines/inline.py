@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.costs.latency_source import history_of
 from pipeline.engines.base import JournaledEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
-from pipeline.evaluators.stopping import peers_for
+from pipeline.evaluators.stopping_rules import peers_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class InlineEngine(JournaledEngine):
-    """See the module. Options: `pipeline.config.run.InlineOptions`."""
+    """Runs one trial at a time in a child process. Options: `pipeline.config.engine.InlineOptions`."""
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class InlineEngine(JournaledEngine):
         )
 
     def _history(self) -> list[dict[str, Any]]:
-        """What a worker has to know of the trials so far."""
         return history_of(self._known.values())
 
     def _judge(self, architecture: Architecture) -> TrialResult:

@@ -1,4 +1,4 @@
-"""The base of engines that run several trials at a time, in an order of results that can be replayed."""
+"""The base of engines that run several trials at a time and give their results in an order that can be replayed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EndedTrial:
-    """A trial that ran to its end, whatever the result."""
+    """A trial that has ended, with any result."""
 
     architecture: Architecture
     result: TrialResult
@@ -36,12 +36,12 @@ class EndedTrial:
 
 @dataclass(frozen=True)
 class _Flight:
-    """A trial that was submitted and whose result wasn't told yet.
+    """A submitted trial whose result the strategy doesn't have yet.
 
     Attributes:
         models: all that ask for it.
-        number: how many trials were submitted before it.
-        after: how many results had been told by then.
+        number: trials submitted before it.
+        after: results given to the strategy before it was submitted.
     """
 
     models: list[ExecutableModelSpace]
@@ -50,12 +50,12 @@ class _Flight:
 
 
 class ParallelEngine(JournaledEngine):
-    """Runs up to `workers` trials at a time; a strategy hears of one result after the other.
+    """Runs up to `workers` trials at a time; a strategy gets one result after the other.
 
-    Order of calls: as for the base. While all workers are busy `idle_worker_available` waits for one result, tells it,
-    and lets the strategy submit one more. What a strategy knew when it submitted a trial is in the trial's details,
-    `submission`: in a resumed run the recorded results are told in the recorded order, as many before each submission
-    as there were then. Trials that ran when the run was stopped are submitted, and run, once more.
+    Order of calls: as for the base. While all workers are busy `idle_worker_available` waits for one result, gives it
+    to the strategy and lets it submit one more. The number of results that the strategy had when it submitted a trial
+    is recorded in the trial's details, `submission`. A resumed run gives as many recorded results, in the recorded
+    order, before each submission. Trials that ran when the run was stopped are submitted and run once more.
 
     Args:
         workers: at least 1.
@@ -72,26 +72,26 @@ class ParallelEngine(JournaledEngine):
     ) -> None:
         super().__init__(config, space, journal, budget, reporter)
         self._workers = workers
-        self._flying: dict[str, _Flight] = {}
+        self._in_flight: dict[str, _Flight] = {}
         self._submitted = 0
-        self._told = 0
-        self._told_of_budget = 0  # without those that broke a limit
+        self._given = 0
+        self._given_in_budget = 0  # of them, trials that count for the budget
         submissions = [_submission(record) for record in self._known.values()]
         self._recorded_after = {each["number"]: each["after"] for each in submissions}
 
     @abstractmethod
     def _start(self, architecture: Architecture) -> None:
-        """Begin a trial; there is a free worker."""
+        """Begin a trial; a worker is free."""
 
     def _judge(self, architecture: Architecture) -> TrialResult:
         raise AssertionError("trials are started and waited for")
 
     @abstractmethod
     def _wait(self) -> EndedTrial:
-        """The next trial that ends, of those that were started."""
+        """Wait for the next of the started trials to end."""
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
-        """Start each model's trial, or tell its result at once where it is known."""
+        """Start each model's trial, or give its result at once where it is known."""
         for model in models:
             self.idle_worker_available()
             model.status = ModelStatus.Training
@@ -100,56 +100,55 @@ class ParallelEngine(JournaledEngine):
             if identity in self._seen:
                 self._budget.count_repeat()
                 self._tell(model, self._known[identity])
-            elif identity in self._flying:
+            elif identity in self._in_flight:
                 self._budget.count_repeat()
-                self._flying[identity].models.append(model)
+                self._in_flight[identity].models.append(model)
             else:
-                self._flying[identity] = _Flight([model], self._submitted, self._told)
+                self._in_flight[identity] = _Flight([model], self._submitted, self._given)
                 self._submitted += 1
                 if identity not in self._known:
                     self._reporter.trial_started(len(self._known), identity)
                     self._start(architecture)
 
     def idle_worker_available(self) -> bool:
-        """True; where all workers are busy, after the next result."""
-        while self._has_to_wait(len(self._flying) >= self._workers):
+        """True, after the next result where all workers are busy."""
+        while self._has_to_wait(len(self._in_flight) >= self._workers):
             self._land()
         return True
 
     def budget_available(self) -> bool:
-        """Whether another model may be submitted; waits for results where those that run may use the budget up."""
-        while self._has_to_wait(self._told_of_budget + len(self._flying) >= self._budget.wanted):
+        """Whether another model may be submitted; waits for results while the running trials may use up the budget."""
+        while self._has_to_wait(self._given_in_budget + len(self._in_flight) >= self._budget.wanted):
             self._land()
         return super().budget_available()
 
     def _has_to_wait(self, full: bool) -> bool:
-        """Whether the next trial may be submitted only after another result: as it was then, or where it is full."""
+        """Whether the next trial has to wait for a result: as recorded in a replay, else if `full`."""
         after = self._recorded_after.get(self._submitted)
-        return bool(self._flying) and (self._told < after if after is not None else full)
+        return bool(self._in_flight) and (self._given < after if after is not None else full)
 
-    def _untold(self) -> Iterable[ExecutableModelSpace]:
-        return [model for flight in self._flying.values() for model in flight.models]
+    def _waiting(self) -> Iterable[ExecutableModelSpace]:
+        return [model for flight in self._in_flight.values() for model in flight.models]
 
     def finish(self) -> None:
-        """Wait for all that still run."""
-        while self._flying:
+        while self._in_flight:
             self._land()
 
     def _land(self) -> None:
         identity = self._replayed() if self._replay else self._ran()
         self._seen.add(identity)
         record = self._known[identity]
-        self._told += 1
-        self._told_of_budget += record.status != "infeasible"
-        for model in self._flying.pop(identity).models:
+        self._given += 1
+        self._given_in_budget += record.status != "infeasible"
+        for model in self._in_flight.pop(identity).models:
             self._tell(model, record)
 
     def _replayed(self) -> str:
         expected = self._replay.pop(0)
-        if expected not in self._flying:
+        if expected not in self._in_flight:
             raise JournalError(
                 f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"
-                f" {', '.join(self._flying)}); the journal belongs to another config or version,"
+                f" {', '.join(self._in_flight)}); the journal belongs to another config or version,"
                 " or a file of the run that a strategy reads (cost_model.json, zero_cost.jsonl) isn't what it was"
             )
         self._budget.count_replayed()
@@ -158,7 +157,7 @@ class ParallelEngine(JournaledEngine):
     def _ran(self) -> str:
         ended = self._wait()
         identity = architecture_id(ended.architecture)
-        flight = self._flying[identity]
+        flight = self._in_flight[identity]
         details = {**ended.result.details, "submission": {"number": flight.number, "after": flight.after}}
         result = replace(ended.result, details=details)
         self._known[identity] = self._recorded(identity, ended.architecture, result, ended.started, ended.seconds)
@@ -166,6 +165,6 @@ class ParallelEngine(JournaledEngine):
 
 
 def _submission(record: TrialRecord) -> dict[str, int]:
-    """As recorded; one trial at a time, each is submitted when all before it have ended."""
+    """The recorded submission; of one trial at a time, each is submitted when all before it have ended."""
     alone = {"number": record.number, "after": record.number}
     return cast("dict[str, int]", record.details.get("submission", alone))

@@ -14,7 +14,7 @@ from latency_models.timer import usable_cores
 from pipeline.costs.latency_source import history_of
 from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
-from pipeline.evaluators.stopping import peers_for
+from pipeline.evaluators.stopping_rules import peers_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from pipeline.trials.journal import Journal
     from pipeline.trials.reporter import Reporter
 
-_LOOK_EVERY_S = 0.2  # a wait without end couldn't be interrupted on every platform
+_POLL_EVERY_S = 0.2  # an endless wait couldn't be interrupted on every platform
 
 
 class ProcessesEngine(ParallelEngine):
-    """See the module. Options: `pipeline.config.engine.ProcessesOptions`.
+    """Runs each trial in one of several child processes. Options: `pipeline.config.engine.ProcessesOptions`.
 
-    A thread watches each child; this process's main thread alone writes the journal and talks to strategy and
-    reporter. The children share the cores, and the memory that they may take.
+    A thread watches each child; only the main thread writes the journal and talks to strategy and reporter. The
+    children share the cores and the memory that they may take.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class ProcessesEngine(ParallelEngine):
         return history_of(list(self._known.values()))
 
     def _start(self, architecture: Architecture) -> None:
-        # What was known at the submission, whenever a child is free for it: the same again in a resumed run.
-        told = list(self._known.values())[: self._told]
-        self._jobs.put((architecture, peers_for(self._config.evaluator, told)))
+        # Peers are the trials known at the submission, whenever a child is free: the same again in a resumed run.
+        given = list(self._known.values())[: self._given]
+        self._jobs.put((architecture, peers_for(self._config.evaluator, given)))
 
     def _wait(self) -> EndedTrial:
         while True:
             with contextlib.suppress(queue.Empty):
-                news = self._news.get(timeout=_LOOK_EVERY_S)
+                news = self._news.get(timeout=_POLL_EVERY_S)
                 if isinstance(news, BaseException):
                     raise news
                 if isinstance(news, EndedTrial):
@@ -81,7 +81,7 @@ class ProcessesEngine(ParallelEngine):
         try:
             while (job := self._jobs.get()) is not None:
                 self._news.put(self._judged(client, *job))
-        except BaseException as error:  # whatever ends this thread, the main one has to hear of it
+        except BaseException as error:  # anything that ends this thread is the main one's to raise
             self._news.put(error)
         finally:
             client.stop()
@@ -102,5 +102,5 @@ class ProcessesEngine(ParallelEngine):
 
 
 def _share_of_memory(limit_gb: float | None, workers: int) -> int:
-    """Bytes that each may take: the configured limit, or its share of what may be taken now."""
+    """Bytes that each child may take: the configured limit, or its share of the allowance."""
     return memory_allowance(limit_gb) if limit_gb is not None else memory_allowance(None) // workers

@@ -1,4 +1,4 @@
-"""One candidate's life: build → quick ONNX graph → cost → limits → train. Runs in a worker process.
+"""The life of one candidate: build → quick ONNX graph → costs → limits → training. Runs in a worker process.
 
 On an INT8 device costs are those of the quantised graph, and the accuracy is the quantised network's, calibrated
 on training images after the training.
@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from export.exporter.graph_builder import cost_graph, quick_graph
+from export.exporter.graph_builder import quick_graph
 from export.quantization.quantize import quantize_int8
+from latency_models.counters.unavailable import Unavailable
 from latency_models.model_profile import energy_of
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
-from pipeline.costs.activation_forms import forms_of
-from pipeline.costs.costs import available, counted_as_run
 from pipeline.costs.latency_source import LatencySource
-from pipeline.costs.precision import INT8, calibration, quantized_accuracy, quantizer_for
+from pipeline.costs.precision import INT8, calibration_images, validation_accuracy
+from pipeline.costs.target import Target
 from pipeline.data import load_data
-from pipeline.errors import EvaluatorError
-from pipeline.evaluators.learning_curve import CurveMonitor, curves_of
-from pipeline.evaluators.stopping import stopping_of
-from pipeline.evaluators.stopping_rules import LearningCurve, verdict
+from pipeline.errors import EvaluatorError, ReadingError
+from pipeline.evaluators.learning_curve import CurveMonitor, LearningCurve, curves_of
+from pipeline.evaluators.stopping_rules import stopping_of, verdict
 from pipeline.registry import make
 from pipeline.spaces.base import architecture_id, trial_seed
 from pipeline.spaces.make import make_space
@@ -47,9 +46,11 @@ if TYPE_CHECKING:
 
 
 class TrialRunner:
-    """Judges candidates, one after the other; holds what they share.
+    """Runs trials, one after the other.
 
-    `history` are the search's finished trials: `architecture`, `status`, `objectives` and `details` of each.
+    Args:
+        config: of the run.
+        history: the search's finished trials: `architecture`, `status`, `objectives` and `details` of each.
 
     Raises:
         HwnasError: the data, the space or the device can't be used.
@@ -59,27 +60,25 @@ class TrialRunner:
         self.config = config
         self.data = load_data(config.data)
         self.space = make_space(config, self.data)
-        self.device = device_of(config.device)
-        self.prepare = quantizer_for(self.device.precision)
-        self.meter = LatencyMeter(self.device)
-        self.forms = forms_of(self.space, self.device, self.meter)
-        self.latencies = LatencySource(config, self.data, self.space, self.meter)
+        self.target = Target.of(self.space, LatencyMeter(device_of(config.device)))
+        self.latencies = LatencySource(config, self.data, self.space, self.target.meter)
         self.latencies.restore(history)
         self.evaluator: CandidateEvaluator = make(
-            "evaluator", cast("Any", config.evaluator).name, EVALUATORS, config.evaluator, self.data, config.train
+            "evaluator", config.evaluator.name, EVALUATORS, config.evaluator, self.data, config.train
         )
         self._stopping = stopping_of(config.evaluator, self.evaluator)
         self._compared = [n for n in config.objectives if n != "accuracy" and self._stopping.aim == "front"]
         self._peers: list[LearningCurve] = []
 
     def add_peers(self, peers: Iterable[Mapping[str, Any]]) -> None:
-        """Take in more trials that later ones are compared with: see `pipeline.evaluators.learning_curve.peers_of`."""
+        """Add trials that later ones are compared with, as `pipeline.evaluators.learning_curve.peers_of` gives them."""
         self._peers += curves_of(peers, self._compared)
 
     def run(self, architecture: Mapping[str, Value], progress: Progress | None = None) -> TrialResult:
-        """Judge one architecture; limits that are known to be broken spare it the training.
+        """Run the trial of one architecture; one that breaks a limit isn't trained.
 
-        Whatever a candidate raises is the caller's to record.
+        Raises:
+            Exception: whatever building or training the candidate raises; it is the caller's to record.
         """
         seed = trial_seed(self.config.seed, architecture_id(architecture))
         torch.manual_seed(seed)
@@ -89,7 +88,7 @@ class TrialRunner:
         if broken := self._broken(objectives):
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
         accuracy = self._accuracy(model, objectives, progress, details)
-        if self.device.precision == INT8:
+        if self.target.device.precision == INT8:
             details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
         objectives = {"accuracy": accuracy, **objectives}
         objectives["latency_ms"], details["latency"] = self.latencies.after_training(
@@ -102,7 +101,7 @@ class TrialRunner:
     def _accuracy(
         self, model: nn.Module, costs: Mapping[str, float], progress: Progress | None, details: dict[str, Any]
     ) -> float:
-        """The evaluator's; how it came about is added to the details."""
+        """The evaluator's accuracy; its learning curve and own details are added to `details`."""
         own = tuple(costs[name] for name in self._compared)
 
         def decide(accuracies: tuple[float, ...], epochs: int) -> str | None:
@@ -116,41 +115,44 @@ class TrialRunner:
         return accuracy
 
     def _broken(self, objectives: Mapping[str, float]) -> dict[str, float]:
-        return excess(objectives, cast("Mapping[str, float]", self.config.constraints))
+        return excess(objectives, self.config.limits)
 
     def _quantized_accuracy(self, model: nn.Module) -> float:
-        graph, _ = quick_graph(model.cpu(), self.data.input_shape, forms=self.forms)
+        graph, _ = quick_graph(model.cpu(), self.data.input_shape, forms=self.target.forms)
         threads = torch.get_num_threads()
         quantized = quantize_int8(graph, self._calibration, threads=threads).SerializeToString()
-        return quantized_accuracy(quantized, self.data, threads)
+        return validation_accuracy(quantized, self.data, threads)
 
     @cached_property
     def _calibration(self) -> npt.NDArray[np.float32]:
-        return calibration(self.data)
+        return calibration_images(self.data)
 
     def cost(
         self, architecture: Mapping[str, Value], model: nn.Module
     ) -> tuple[bytes, dict[str, float], dict[str, Any]]:
-        """All that a network costs: first what is counted, then, where no limit is broken yet, its latency.
+        """All that a network costs: counted metrics first, then, where they break no limit, its latency and energy.
 
         Returns:
-            The graph as the device runs it, the costs, and what is to be told of them.
+            The graph as the device runs it, the costs, and the trial's details on them.
+
+        Raises:
+            ReadingError: the device gave no energy this time.
         """
-        graph, built_by = cost_graph(model, self.data.input_shape, forms=self.forms)
-        source = graph.SerializeToString()
-        content = self.prepare(source)
-        objectives = counted_as_run(source, content, self.device)
-        details: dict[str, Any] = {"graph": built_by}
-        if not self._broken(objectives):
-            ms, details["latency"] = self.latencies.before_training(architecture, objectives, content)
-            objectives["latency_ms"] = ms
+        graph = self.target.graph_of(model, self.data.input_shape)
+        costs = self.target.counted(graph)
+        details: dict[str, Any] = {"graph": graph.built_by}
+        if not self._broken(costs):
+            costs["latency_ms"], details["latency"] = self.latencies.before_training(architecture, costs, graph.content)
             if "energy_mj" in self.config.metrics():
-                objectives["energy_mj"] = available(energy_of(content, self.device))
-        return content, objectives, details
+                energy = energy_of(graph.content, self.target.device)
+                if isinstance(energy, Unavailable):
+                    raise ReadingError(energy.reason)
+                costs["energy_mj"] = energy
+        return graph.content, costs, details
 
 
 def checked_accuracy(value: object) -> float:
-    """An evaluator's answer as a plain number.
+    """The answer of an evaluator as a plain number.
 
     Raises:
         EvaluatorError: it is no number from 0 to 1.

@@ -1,8 +1,8 @@
-"""The child process of an engine: judges candidates one by one and answers in JSON lines.
+"""The child process of an engine: runs trials one by one and answers in JSON lines.
 
 Started as `python -P -m pipeline.engines.worker REQUEST_FD ANSWER_FD PARENT_PID`. Its stdout and stderr belong to the
-libraries and go to the run's log. A candidate that raises is a failed trial; one that kills this process is
-noticed by the parent.
+libraries and go to the run's log. A candidate that raises is a failed trial; the
+parent notices one that kills this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(request_fd: int, answer_fd: int, parent: int) -> None:
-    """Serve until the parent closes its end."""
+    """Answer requests until the parent closes its end."""
     die_with(parent)
     with os.fdopen(request_fd) as requests, os.fdopen(answer_fd, "w", buffering=1) as answers:
         setup = json.loads(requests.readline())
@@ -59,18 +59,18 @@ def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
     except (HwnasError, CostError) as error:
         _answer(answers, {"fatal": str(error), "exit_code": error.exit_code})
         return None
-    except Exception as error:  # whatever it is, the parent must hear of it
+    except Exception as error:  # the parent reports it, whatever it is
         traceback.print_exc()
         _answer(answers, {"fatal": f"{type(error).__name__}: {error}", "exit_code": 1})
         return None
     _limit_memory(setup["memory_bytes"])
-    gc.freeze()  # half a million objects of the libraries needn't be looked through in the middle of a trial
+    gc.freeze()  # spare trials the collection of the libraries' half a million objects
     _answer(answers, {"ready": True})
     return runner
 
 
 def _limit_memory(limit_bytes: int) -> None:
-    """Make a huge allocation fail here, before the machine runs out of memory; CUDA reserves more than it uses."""
+    """Make huge allocations fail, before the machine runs out of memory; CUDA reserves more than it uses."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The parent's end of a worker process: start it, ask it, watch it, replace it."""
+"""The parent's end of a worker process: start, ask, watch and replace it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _KILL_LIMIT_S = 10.0
 
 
 class WorkerFailure(Exception):  # noqa: N818 - a trial's outcome, not a mistake in the program
-    """The worker died, hung or outgrew its memory while it ran a trial; says which."""
+    """A worker that died, hung or outgrew its memory while it ran a trial, in words."""
 
 
 class WorkerClient:
-    """One child process that judges candidates, started when it is needed and replaced after a failure.
+    """One child process that runs trials, started when it is needed and replaced after a failure.
 
-    Requests and answers are JSON lines over two pipes. The child's own output goes to the log. It ends when this
-    process does, however that happens.
+    Requests and answers are JSON lines over two pipes. The child's own output goes to the log. It ends with this
+    process, however that ends.
 
     Args:
-        setup: what the child needs to begin: the config, as a mapping.
-        history: the finished trials, asked for whenever a child is started.
+        setup: the config, as a mapping.
         log: file that the child's stdout and stderr are appended to.
         limit_s: seconds that one request may take.
         memory_bytes: resident memory that the child may take.
-        threads: that it may compute with; as many as it likes when None.
+        history: gives the finished trials whenever a child is started.
+        threads: number that it computes with; torch's default when None.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class WorkerClient:
         self._requests = -1
         self._answers = -1
         self._buffer = b""
-        self._peers_told = 0
+        self._peers_sent = 0
 
     def judge(
         self,
@@ -71,21 +71,20 @@ class WorkerClient:
         on_progress: Callable[[dict[str, Any]], None],
         peers: Sequence[dict[str, Any]] = (),
     ) -> TrialResult:
-        """Have the child judge an architecture; where it doesn't live to tell, the trial failed.
+        """Have the child run a trial; one that the child doesn't survive has failed.
 
         Args:
             architecture: in canonical form.
-            on_progress: hears of every epoch.
-            peers: the trials that it is compared with, of which the child hears what is new to it; those of the last
-                time come first.
+            on_progress: called after every epoch.
+            peers: the trials that it is compared with, earlier calls' first; only new ones are sent.
 
         Raises:
             HwnasError: see `ask`.
         """
         if self._process is None:
             self._start()
-        fresh = list(peers[self._peers_told :])
-        self._peers_told += len(fresh)
+        fresh = list(peers[self._peers_sent :])
+        self._peers_sent += len(fresh)
         try:
             answer = self.ask({"architecture": architecture, "peers": fresh}, on_progress)
         except WorkerFailure as failure:
@@ -133,7 +132,7 @@ class WorkerClient:
         os.close(self._requests)
         os.close(self._answers)
         self._buffer = b""
-        self._peers_told = 0
+        self._peers_sent = 0
 
     def _start(self) -> None:
         child_in, self._requests = os.pipe()
@@ -210,5 +209,5 @@ class WorkerClient:
 
 
 def memory_allowance(limit_gb: float | None) -> int:
-    """Bytes that a worker may take: the configured limit, or four fifths of what is available now."""
+    """Bytes that a worker may take: the configured limit, or four fifths of the memory available now."""
     return round(limit_gb * 1e9) if limit_gb is not None else round(0.8 * psutil.virtual_memory().available)

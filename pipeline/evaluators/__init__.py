@@ -1,1 +1,1 @@
-"""How a candidate's accuracy is known: a plain table name → NNI `Evaluator` subclass."""
+"""Evaluators: from a built network to its accuracy. Start with `base.py`; `train.py` is the smallest."""

@@ -17,19 +17,17 @@ if TYPE_CHECKING:
 
 
 class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
-    """NNI's evaluator with what a trial needs besides.
+    """NNI's evaluator, extended by what a trial needs.
 
     Order of calls: one instance per worker process; its constructor gets the config's section, the data and the
-    recipe; then `evaluate` once for each candidate that keeps the limits. torch's global generator is seeded with
-    the trial's seed before the network is built, so what `evaluate` draws is reproducible.
+    recipe; then, for each candidate that keeps the limits, `evaluate` and `details`. torch's global generator is seeded
+    with the trial's seed before the network is built, so random numbers in `evaluate` are reproducible.
 
     Attributes:
-        trains: whether `evaluate` leaves the network with the weights whose accuracy it tells. An INT8 device needs
-            them: its accuracy is taken from the network quantised afterwards. False where the accuracy comes from
-            elsewhere.
-        stops: whether `evaluate` heeds `progress`: calls it after each epoch, and, where it answers True, returns that
-            epoch's accuracy at once. Only then does the option `stopping` of its section mean anything, and is read
-            and checked as that of `train`. False: `progress` always answers False.
+        trains: whether `evaluate` leaves the network with the weights whose accuracy it returns. An INT8 device needs
+            them, since its accuracy is that of the network quantised afterwards.
+        stops: whether `evaluate` calls `progress` after each epoch and, on True, returns that epoch's accuracy at once.
+            Only then is its section's option `stopping` read, as that of `train`; else `progress` never gives True.
     """
 
     trains: ClassVar[bool] = True
@@ -40,8 +38,8 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
 
     @abstractmethod
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
-        """Validation accuracy, 0 to 1. Whatever it raises makes the trial a failed one."""
+        """The validation accuracy, 0 to 1, of a network; any exception makes the trial a failed one."""
 
     def details(self) -> dict[str, Any]:
-        """What else the journal is to keep of the network that was evaluated last; asked after `evaluate`."""
+        """Further entries for the trial's details, on the network that was evaluated last."""
         return {}

@@ -1,14 +1,14 @@
-"""Learning curves of trials: how they are recorded, and what stopped ones tell."""
+"""Learning curves of trials: how they are recorded, and which final errors those of stopped trials suggest."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluators.stopping_rules import LearningCurve
 from pipeline.trials.result import is_stopped
 
 if TYPE_CHECKING:
@@ -20,50 +20,68 @@ if TYPE_CHECKING:
     from pipeline.trials.result import Progress
 
 LEAST_COMPLETE = 3
-"""So many trials have to have gone to the end before they say how much a stopped one would have gained."""
+"""Trials trained to the end that are needed for an estimate of what a stopped one would have gained."""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The course of a training.
+
+    Attributes:
+        accuracies: on the validation images, 0 to 1, after each epoch.
+        costs: what accuracy is traded off against, smaller is better, in the same order for all curves; empty where
+            accuracy alone counts.
+    """
+
+    accuracies: tuple[float, ...]
+    costs: tuple[float, ...] = ()
 
 
 class CurveMonitor:
-    """Keeps a training's curve and asks after each epoch whether it goes on; an evaluator calls it as its `Progress`.
+    """Records a training's curve and decides after each epoch whether to stop; an evaluator's `Progress`.
 
     Args:
-        decide: takes the accuracies so far and the number of epochs in all; says why the training ends, or None.
-        tell: hears of every epoch, too.
+        decide: (accuracies so far, number of epochs in all) → why the training ends here, None while it goes on.
+        progress: called after every epoch, too.
 
     Attributes:
-        accuracies: after each epoch; None where an evaluator doesn't tell every epoch's, in order, as a number from 0
-            to 1: then there is no curve, and nothing is stopped.
+        accuracies: after each epoch; None once an epoch is skipped or its accuracy is no number from 0 to 1: then there
+            is no curve, and nothing is stopped.
     """
 
-    def __init__(self, decide: Callable[[tuple[float, ...], int], str | None], tell: Progress | None = None) -> None:
-        self._decide, self._tell = decide, tell
+    def __init__(
+        self, decide: Callable[[tuple[float, ...], int], str | None], progress: Progress | None = None
+    ) -> None:
+        self._decide, self._progress = decide, progress
         self.accuracies: tuple[float, ...] | None = ()
         self._epochs = 0
-        self._words: str | None = None
+        self._reason: str | None = None
 
     def __call__(self, epoch: int, epochs: int, accuracy: float) -> bool:
-        """Whether the training is to end here."""
-        if self._tell is not None:
-            self._tell(epoch, epochs, accuracy)
+        """Record an epoch; True ends the training here."""
+        if self._progress is not None:
+            self._progress(epoch, epochs, accuracy)
         self._epochs = epochs
-        self._words = None
+        self._reason = None
         if self.accuracies is None or epoch != len(self.accuracies) + 1 or not _is_accuracy(accuracy):
             self.accuracies = None
         else:
             self.accuracies = (*self.accuracies, float(accuracy))
-            self._words = self._decide(self.accuracies, epochs)
-        return self._words is not None
+            self._reason = self._decide(self.accuracies, epochs)
+        return self._reason is not None
 
     def details(self) -> dict[str, Any]:
-        """What a trial's details tell of it: `curve`; where it was stopped also `stopped_after` and `epochs`, epochs
-        that it had and would have had, and `stopped_by`, why.
+        """The training's part of a trial's details.
+
+        That is `curve`; of a stopped training also `stopped_after` and `epochs`, the epochs that it had and would have
+        had, and `stopped_by`, the reason.
         """
         if not self.accuracies:
             return {}
-        told: dict[str, Any] = {"curve": list(self.accuracies)}
-        if self._words is not None:
-            told |= {"stopped_after": len(self.accuracies), "epochs": self._epochs, "stopped_by": self._words}
-        return told
+        details: dict[str, Any] = {"curve": list(self.accuracies)}
+        if self._reason is not None:
+            details |= {"stopped_after": len(self.accuracies), "epochs": self._epochs, "stopped_by": self._reason}
+        return details
 
 
 def _is_accuracy(value: object) -> bool:
@@ -71,7 +89,10 @@ def _is_accuracy(value: object) -> bool:
 
 
 def peers_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """What later trainings are compared with: curve and objectives of the trials that keep the limits."""
+    """Curves and objectives, as JSON takes them, of the trials that later trainings are compared with.
+
+    These are the trials that keep the limits.
+    """
     return [
         {"curve": record.details["curve"], "objectives": record.objectives}
         for record in records
@@ -80,15 +101,15 @@ def peers_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
 
 
 def curves_of(peers: Iterable[Mapping[str, Any]], costs: Sequence[str]) -> list[LearningCurve]:
-    """The same as curves, with the named costs."""
+    """Learning curves, with the named costs, from what `peers_of` gives."""
     return [LearningCurve(tuple(peer["curve"]), tuple(peer["objectives"][name] for name in costs)) for peer in peers]
 
 
 def expected_errors(records: Sequence[TrialRecord]) -> npt.NDArray[np.float64]:
-    """(records,): the error that each has, or that a stopped one can be expected to have had in the end.
+    """Final errors (records,): observed ones, and estimates for the trials that were stopped early.
 
-    That is its error times the median, over the trials that went to the end, of their last error over that after as
-    many epochs. Where fewer than `LEAST_COMPLETE` tell, it is the error that it has; NaN where a trial has none.
+    A stopped trial's error is scaled by the median, over the trials trained to the end, of their last error over that
+    after as many epochs. With fewer than `LEAST_COMPLETE` of these it is taken as it is. NaN where a trial has none.
     """
     errors = np.array([1.0 - record.objectives.get("accuracy", math.nan) for record in records])
     whole = [r.details["curve"] for r in records if "curve" in r.details and not is_stopped(r.details)]

@@ -1,4 +1,4 @@
-"""Accuracy and costs from a published table: the evaluator `table`."""
+"""The evaluator `table`: accuracy and costs from a published table."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class TableError(HwnasError):
-    """A table that can't be used.
+    """A published table that can't be used.
 
     Args:
-        option: of the evaluator, that the mistake is in.
-        problem: what was found, and what is valid.
+        option: of the evaluator that is wrong.
+        problem: in words, with valid values.
     """
 
     def __init__(self, option: str, problem: str) -> None:
@@ -40,7 +40,7 @@ class TableError(HwnasError):
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table in memory.
+    """A published table in memory.
 
     Attributes:
         path: of its file.
@@ -54,7 +54,7 @@ class PublishedTable:
 
 
 def read_table(path: Path, key: str, columns: Mapping[str, str]) -> PublishedTable:
-    """Read the named columns of a CSV file with a line of names, packed with gzip where it ends with `.gz`.
+    """Read the named columns of a CSV file with a header; a file that ends with `.gz` is packed with gzip.
 
     Args:
         path: the file.
@@ -106,16 +106,16 @@ def _number(text: str) -> float:
 
 
 class Lookup:
-    """Judges by a table, within the search's own process.
+    """Looks trials up in a table, within the search's own process.
 
-    A row is valid where its accuracy is from 0 to 1 and its costs are finite and not negative. An architecture whose
-    row isn't there or isn't valid is a failed trial.
+    A row is valid if its accuracy is from 0 to 1 and its costs are finite and not negative. An architecture without a
+    valid row is a failed trial.
 
     Args:
-        table: holds the columns that the options name.
-        space: whose architectures the table knows by their keys.
-        options: which columns are what.
-        metrics: the costs that a search asks for.
+        table: with the columns that the options name.
+        space: of the architectures, which are the rows by their keys.
+        options: with the names of the columns.
+        metrics: the costs that a search needs.
         limits: metric → the highest value that is allowed.
 
     Raises:
@@ -153,7 +153,7 @@ class Lookup:
             )
 
     def run(self, architecture: Mapping[str, Value]) -> TrialResult:
-        """An architecture's costs and, where it keeps the limits, its accuracy; as it stands in the table."""
+        """The trial of an architecture: its costs and, if it keeps the limits, its accuracy from the table."""
         row = self._row(architecture)
         if row is None:
             return self._failed(architecture, "no row")
@@ -168,7 +168,7 @@ class Lookup:
         return TrialResult("ok", {"accuracy": accuracy, **costs})
 
     def valid(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """All that the table knows: of its valid rows the accuracies (rows,) and the costs (rows, metrics)."""
+        """Accuracies (rows,) and costs (rows, metrics) of all valid rows."""
         costs = np.stack([*self.known.columns.values()], axis=1)
         whole = np.isfinite(self._accuracy) & np.isfinite(costs).all(axis=1)
         return self._accuracy[whole], costs[whole]
@@ -181,7 +181,7 @@ class Lookup:
 
 
 class TableCosts:
-    """The costs of a table, which are known without a trial; see `pipeline.strategies.problem.KnownCosts`.
+    """The costs of all architectures in a table; see `pipeline.strategies.problem.KnownCosts`.
 
     Attributes:
         columns: metric → (rows,); NaN where the table has no valid value.
@@ -201,9 +201,9 @@ class TableCosts:
             if np.isnan(self.columns[name]).all():
                 raise TableError(f"costs.{name}", f"column {costs[name]!r} of {table.path} holds no cost")
         self._space, self._rows = space, table.rows
-        # One row more, of unknown costs, for what the table doesn't know.
+        # One more row, of unknown costs, for architectures without a row.
         self._matrix = np.vstack([np.stack([*self.columns.values()], axis=1), np.full(len(metrics), np.nan)])
 
     def costs(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, metrics); NaN where the table has no valid value."""
+        """Costs (architectures, metrics); NaN where the table has no valid value."""
         return self._matrix[[self._rows.get(self._space.key(each), -1) for each in architectures]]

@@ -1,4 +1,4 @@
-"""Zero-cost scores from a published table, that may be in another file than the accuracies."""
+"""Zero-cost scores from a published table, which may be in another file than the accuracies."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Columns = dict[str, "npt.NDArray[np.float64]"]
 
 
 class PublishedScores:
-    """All that a table tells of scores.
+    """All scores in a table.
 
     Args:
-        table: of the accuracies, which knows the architectures by their keys.
-        space: whose architectures these are.
-        options: which columns are what.
+        table: of the accuracies, with the architectures' keys.
+        space: of the architectures.
+        options: with the names of the columns.
 
     Attributes:
         columns: score → (rows of the table,); NaN where it has none, infinite where that was published.
-        seconds: score → (rows of the table,), what it took; for scores whose seconds are told.
+        seconds: score → (rows of the table,), computing times, of the scores that have some.
 
     Raises:
         TableError: no such file or column, or files that have no row in common.
@@ -59,7 +59,7 @@ class PublishedScores:
             values[order < 0] = np.nan
 
     def of(self, names: Sequence[str]) -> SelectedScores:
-        """Some of the scores, for one search.
+        """Select the scores for one search.
 
         Raises:
             TableError: the table has none of that name.
@@ -72,7 +72,7 @@ class PublishedScores:
 
 
 class SelectedScores:
-    """What one search asks for; see `pipeline.strategies.problem.KnownScores`.
+    """The scores that one search uses; see `pipeline.strategies.problem.KnownScores`.
 
     Attributes:
         names: of the scores.
@@ -85,21 +85,21 @@ class SelectedScores:
     ) -> None:
         self.names = tuple(names)
         self._rows, self._space = rows, space
-        # One row more, of unknown scores, for what the table doesn't know.
+        # One more row, of unknown scores, for architectures without a row.
         self._matrix = _stacked([published.columns[name] for name in names], np.nan)
         seconds = [published.seconds[name] for name in names if name in published.seconds]
         self._seconds = np.nan_to_num(_stacked(seconds, 0.0)) if seconds else None
         self._asked: set[int] = set()
 
     def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, names); NaN where the table has none."""
+        """Scores (architectures, names); NaN where the table has none."""
         rows = [self._rows.get(self._space.key(each), -1) for each in architectures]
         self._asked.update(rows)
         return self._matrix[rows]
 
     @property
     def seconds(self) -> float | None:
-        """What the scores of all that were asked for took, each once; None where the table doesn't tell."""
+        """Seconds that computing all scores used so far took, each once; None where the table has no times."""
         if self._seconds is None:
             return None
         return float(self._seconds[sorted(self._asked)].sum())
@@ -112,7 +112,7 @@ def _stacked(columns: Sequence[npt.NDArray[np.float64]], unknown: float) -> npt.
 def _joined(
     table: PublishedTable, options: TableEvaluatorOptions, other: PublishedTable, key: str
 ) -> npt.NDArray[np.int64]:
-    """(rows of the table,): the row of the other one that has the same entry in the column `key`; −1 for none."""
+    """Row numbers of the other table (rows of the table,), matched by the column `key`; −1 for none."""
     try:
         names = table.rows if key == options.key else read_table(table.path, key, {}).rows
     except TableError as error:
@@ -121,10 +121,10 @@ def _joined(
     for name, row in names.items():
         order[row] = other.rows.get(name, -1)
     if (order < 0).all():
-        found, asked = next(iter(other.rows), ""), next(iter(names), "")
+        theirs, ours = next(iter(other.rows), ""), next(iter(names), "")
         raise TableError(
             "proxies.key",
-            f"column {key!r} of {other.path} holds entries like {found!r}, of {table.path} like {asked!r}",
+            f"column {key!r} of {other.path} holds entries like {theirs!r}, of {table.path} like {ours!r}",
         )
     return order
 

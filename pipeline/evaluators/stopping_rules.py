@@ -1,4 +1,4 @@
-"""When a training is ended early: rules over learning curves, each a function of a curve and its peers alone.
+"""Rules that stop a training early, each a function of its learning curve and its peers'.
 
 Only accuracies after the same number of epochs are compared: with a one-cycle learning rate those of early epochs are
 low for everybody.
@@ -7,45 +7,64 @@ low for everybody.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from pipeline.config.evaluator import StoppingOptions
+from pipeline.errors import EvaluatorError
+from pipeline.evaluators.learning_curve import LearningCurve, peers_of
 from pipeline.trials.objectives import pareto_front
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
+    from pydantic import BaseModel
 
-    from pipeline.config.evaluator import StoppingOptions
+    from pipeline.trials.journal import TrialRecord
 
     Losses = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class LearningCurve:
-    """How a training went.
+def stopping_of(section: BaseModel, evaluator: object) -> StoppingOptions:
+    """The checked rule of an evaluator's section; the rule `none` where the evaluator can't stop.
 
-    Attributes:
-        accuracies: on the validation images, 0 to 1, after each epoch.
-        costs: what accuracy is traded off against, smaller is better, of all curves in the same order; empty where
-            accuracy alone counts.
+    Raises:
+        EvaluatorError: a third party's section holds something else than a rule.
     """
+    given: Any = getattr(section, "stopping", None)
+    if given is None or not getattr(evaluator, "stops", False):
+        return StoppingOptions()
+    if isinstance(given, StoppingOptions):
+        return given
+    try:
+        return StoppingOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("evaluator", "stopping", *first["loc"]))
+        raise EvaluatorError(
+            f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}, found {first['input']!r};"
+            f" keys: {', '.join(StoppingOptions.model_fields)}"
+        ) from None
 
-    accuracies: tuple[float, ...]
-    costs: tuple[float, ...] = ()
+
+def peers_for(section: BaseModel, records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
+    """The peers of a training, see `peers_of`; none where the evaluator's section has no rule that compares."""
+    given: Any = getattr(section, "stopping", None)
+    rule = given.get("rule") if isinstance(given, dict) else getattr(given, "rule", None)
+    return [] if rule in (None, "none") else peers_of(records)
 
 
 def verdict(options: StoppingOptions, own: LearningCurve, peers: Sequence[LearningCurve], epochs: int) -> str | None:
-    """Why a training ends here, in words; None while it goes on.
+    """The reason why a training ends here, in words; None while it goes on.
 
     Args:
         options: the config's section.
         own: the training so far, at least one epoch.
-        peers: earlier trainings, stopped ones among them.
-        epochs: that it would have in all.
+        peers: earlier trainings, including stopped ones.
+        epochs: of a whole training.
     """
     epoch = len(own.accuracies)
     if options.rule == "none" or not options.first <= epoch < epochs:
@@ -58,16 +77,20 @@ def verdict(options: StoppingOptions, own: LearningCurve, peers: Sequence[Learni
 
 
 def median_rule(own: LearningCurve, peers: Sequence[LearningCurve], min_peers: int) -> str | None:
-    """Whether the best accuracy so far is below the median of the peers' running averages (Golovin et al., Google
-    Vizier, KDD 2017).
+    """Stop a training whose best accuracy is below the median of its peers' running averages.
 
-    With costs the peers are those that cost no more in anything: only they can dominate. So what is below their
-    median is dominated by half of them, and what nobody dominates is never stopped.
+    With costs only peers that cost no more in anything are compared, since only they can dominate: a stopped training
+    is dominated by half of them, and one that nobody dominates is never stopped.
+
+    *Golovin et al., Google Vizier, KDD 2017.*
 
     Args:
         own: the training so far.
         peers: earlier trainings; those that were stopped before this epoch don't count.
-        min_peers: with fewer the rule says nothing.
+        min_peers: with fewer the rule stops nothing.
+
+    Returns:
+        The reason in words; None while the training goes on.
     """
     epoch = len(own.accuracies)
     rivals = [peer for peer in _at(peers, epoch) if _costs_no_more(peer, own)]
@@ -82,20 +105,24 @@ def median_rule(own: LearningCurve, peers: Sequence[LearningCurve], min_peers: i
 
 
 def halving_rule(own: LearningCurve, peers: Sequence[LearningCurve], factor: int, min_peers: int) -> str | None:
-    """Whether the accuracy after this epoch isn't among the best 1/factor of all that got here: a rung of
-    asynchronous successive halving, which stops what isn't promoted (Li et al., A system for massively parallel
-    hyperparameter tuning, MLSys 2020).
+    """Stop a training that isn't among the best 1/factor of all that reached this epoch.
 
-    With costs the order is that of Schmucker et al., Multi-objective asynchronous successive halving, 2021: fronts
-    of non-dominated ones, and within a front that has too many, points far from each other first. Unlike there, what
-    nobody dominates is never stopped, however many that are: each of them is a part of the result. Nor is what is as
-    accurate as the best, though dearer.
+    This is a rung of asynchronous successive halving. With costs trainings are ranked by non-dominated fronts, and
+    within a front that has too many, points far from each other come first. Unlike in the paper, a training that nobody
+    dominates is never stopped, however many these are: each is a part of the result. Nor is one that is as accurate as
+    the best, though more expensive.
+
+    *Li et al., A system for massively parallel hyperparameter tuning, MLSys 2020; with costs: Schmucker et al.,
+    Multi-objective asynchronous successive halving, 2021.*
 
     Args:
         own: the training so far.
         peers: earlier trainings; those that were stopped before this epoch don't count.
         factor: at least 2.
-        min_peers: with fewer the rule says nothing.
+        min_peers: with fewer the rule stops nothing.
+
+    Returns:
+        The reason in words; None while the training goes on.
     """
     epoch = len(own.accuracies)
     rivals = _at(peers, epoch)
@@ -129,7 +156,7 @@ def _running_average(accuracies: Sequence[float]) -> float:
 
 
 def _is_kept(losses: Losses, keep: int) -> bool:
-    """Whether the first of the rows (rows, objectives) is on the first front, or among the best `keep`."""
+    """Whether the first row of the losses (rows, objectives) is on the first front or among the best `keep`."""
     rows, places, counts = np.unique(losses, axis=0, return_inverse=True, return_counts=True)
     own = int(np.ravel(places)[0])
     left, ahead = np.arange(len(rows)), 0
@@ -148,8 +175,9 @@ def _is_kept(losses: Losses, keep: int) -> bool:
 
 
 def spaced_order(points: Losses) -> list[int]:
-    """Points so that the first few of them are far from each other: the least one in the first column, then always
-    the one that is farthest from those before, each column scaled by its range (Clarkson 2006, as in Schmucker et al.).
+    """Order points so that every prefix is spread out: farthest-point sampling (Clarkson, 2006).
+
+    It begins with the smallest value of the first column; each column is scaled by its range.
 
     Args:
         points: (points, objectives), at least one.

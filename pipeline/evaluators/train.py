@@ -1,4 +1,4 @@
-"""Accuracy by training: the evaluator `train`."""
+"""The evaluator `train`: accuracy by training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TrainEvaluator(CandidateEvaluator):
-    """Train each candidate from scratch for `epochs` epochs, or until a rule stops it; accuracy at the end."""
+    """Trains each candidate from scratch for `epochs` epochs, or until a rule stops it."""
 
     stops: ClassVar[bool] = True
 
@@ -27,5 +27,5 @@ class TrainEvaluator(CandidateEvaluator):
         self._data = DeviceData(data)
 
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
-        """Validation accuracy after the last epoch."""
+        """The validation accuracy after the last epoch."""
         return train(model, self._data, self.recipe, epochs=self._epochs, progress=progress).last

@@ -1,9 +1,10 @@
-"""The training loop that candidates and the winner share."""
+"""The training loop of candidates, winner and reference points."""
 
 from __future__ import annotations
 
 import copy
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,17 @@ _EVALUATION_BATCH = 512
 
 
 class DivergedError(HwnasError):
-    """The loss is no number any more."""
+    """A training whose loss became infinite or no number."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Accuracies of one training, 0 to 1.
+    """Validation accuracies of one training, 0 to 1.
 
     Attributes:
         last: after the last epoch.
-        best: of the weights that the network holds now.
-        epochs: how many were trained.
+        best: of the weights that the network has now.
+        epochs: number of epochs trained.
     """
 
     last: float
@@ -46,7 +47,7 @@ class TrainingResult:
 class DeviceData:
     """A data set as tensors on the training device (CUDA where torch has it).
 
-    Images stay uint8, (N, C, H, W), resized once; `network_input` normalises a batch, as deployment does.
+    Images stay uint8, (N, C, H, W), resized once; `network_input` normalises a batch as deployment does.
     """
 
     def __init__(self, data: DataSet) -> None:
@@ -61,14 +62,14 @@ class DeviceData:
         self.mirrored = data.train.images.shape[3] == 3  # photographs may be mirrored, digits and grey shapes not
 
     def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Images (uint8) and labels of a split on the device."""
+        """Images (N, C, H, W), uint8, and labels (N,) of a split on the device."""
         # A copy, because with one channel a mere view would have strides that torch takes for channels-last; its
         # convolutions were seen to overwrite memory on such inputs.
         images = self._preprocessing.resize(split.images).transpose(0, 3, 1, 2).copy(order="C")
         return torch.from_numpy(images).to(self.device), torch.from_numpy(split.labels).to(self.device)
 
     def network_input(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) → float32 of the same shape; what `Preprocessing.apply` computes."""
+        """Normalised images: uint8 (N, C, H, W) to float32 of that shape, as `Preprocessing.apply` does."""
         return (images.float() * self._preprocessing.scale - self._mean) / self._std
 
     def accuracy(self, model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -76,8 +77,8 @@ class DeviceData:
         model.eval()
         with torch.inference_mode():
             batches = torch.split(images, _EVALUATION_BATCH)
-            found = [model(self.network_input(batch)).argmax(1) for batch in batches]
-        return float((torch.cat(found) == labels).double().mean())
+            predicted = [model(self.network_input(batch)).argmax(1) for batch in batches]
+        return float((torch.cat(predicted) == labels).double().mean())
 
 
 def train(
@@ -89,7 +90,7 @@ def train(
     patience: int | None = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train a network in place, one-cycle cosine learning rate after a short warm-up.
+    """Train a network in place, with a one-cycle cosine learning rate after a short warm-up.
 
     Args:
         model: moved to the data's device, and left there.
@@ -98,7 +99,7 @@ def train(
         epochs: passes over the training images, at most.
         patience: stop after this many epochs without a better validation accuracy, and keep the best weights
             instead of the last; None trains all epochs and keeps the last.
-        progress: hears of every epoch; the training ends where it answers True.
+        progress: called after every epoch; True ends the training.
 
     Raises:
         DivergedError: the loss became infinite or no number.
@@ -130,8 +131,19 @@ def train(
     return TrainingResult(last=accuracy, best=best if best_state is not None else accuracy, epochs=epoch)
 
 
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Have torch compute in one thread: a result must not depend on how many share a sum."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _optimizer(model: nn.Module, recipe: TrainOptions) -> torch.optim.Optimizer:
-    """Weight decay on the weights of convolutions and linear layers only."""
+    """The optimizer; weight decay applies to the weights of convolutions and linear layers only."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     chosen = {id(weight) for weight in decayed}
     groups = [
@@ -144,7 +156,7 @@ def _optimizer(model: nn.Module, recipe: TrainOptions) -> torch.optim.Optimizer:
 
 
 class _one_cycle:  # noqa: N801 - reads as a function
-    """Factor of the learning rate at a step: linear warm-up, then a cosine to 0."""
+    """Learning-rate factor of a step: linear warm-up, then a cosine to 0."""
 
     def __init__(self, steps: int) -> None:
         self._steps, self._warm_up = steps, max(1, round(steps * _WARM_UP_SHARE))
@@ -166,7 +178,9 @@ def _batches(data: DeviceData, recipe: TrainOptions, count: int) -> Iterator[tup
 
 
 def _augmented(images: Tensor, *, mirrored: bool) -> Tensor:
-    """Images (uint8) shifted by up to an eighth both ways, black moving in; half the time mirrored where told."""
+    """Images (N, C, H, W) shifted by up to an eighth both ways, filled with black; with `mirrored` half of the batches
+    are flipped.
+    """
     _, _, height, width = images.shape
     reach = max(1, min(height, width) // 8)
     down, right = (int(v) for v in torch.randint(-reach, reach + 1, (2,)))

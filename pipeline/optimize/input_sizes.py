@@ -1,4 +1,4 @@
-"""The sizes that a model's inputs are run with, where the file leaves some of them open."""
+"""The sizes that a model's inputs are run with, where the file leaves some open."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     import onnx
 
-Declared: TypeAlias = "list[int | str | None]"  # sizes and names; None for an open one without a name
+Declared: TypeAlias = "list[int | str | None]"  # sizes, or names of open ones; None for an open one without a name
 IMAGE_SIZE = 224
-"""What an open height or width of an image is taken for."""
+"""The size assumed for an open height or width of an image."""
 _IMAGE_RANK = 4
 _IMAGE_CHANNELS = (1, 3, 4)
 _IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
@@ -27,14 +27,14 @@ _IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, Tens
 
 @dataclass(frozen=True)
 class InputSizes:
-    """What a model's inputs are run with.
+    """The sizes of a model's inputs.
 
     Attributes:
         shapes: input → its sizes, none of them open.
         batch_size: of the inputs whose first size is open.
         names: name of an open size → the size.
-        only_batch: whether nothing but the batch was open, and nobody said its size for an input.
-        notes: for the user, on what was guessed.
+        only_batch: whether only the batch was open, and no input's sizes were given.
+        notes: for the user, on assumed sizes.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -44,7 +44,7 @@ class InputSizes:
     notes: tuple[str, ...] = ()
 
     def written_into(self, model: onnx.ModelProto) -> None:
-        """Fix the open sizes, in place."""
+        """Write the sizes into a model, in place."""
         for info in real_inputs(model.graph):
             dims = info.type.tensor_type.shape.dim
             sizes = self.shapes[info.name]
@@ -61,37 +61,37 @@ class InputSizes:
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Input → sizes, of texts like "image=1,3,224,224".
+    """Parse texts such as "image=1,3,224,224" into input → sizes.
 
     Raises:
         HwnasError: another form, or one input twice.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, equals, sizes = text.rpartition("=")
         parts = [part.strip() for part in sizes.split(",")]
         if not equals or not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
             raise HwnasError(f"--shape {text!r} must be INPUT=SIZES, as in image=1,3,224,224")
-        if name in found:
+        if name in shapes:
             raise HwnasError(f"--shape gives the sizes of {name!r} twice")
-        found[name] = tuple(map(int, parts))
-    return found
+        shapes[name] = tuple(map(int, parts))
+    return shapes
 
 
 def input_sizes(
     model: onnx.ModelProto, path: Path, batch_size: int, given: Mapping[str, tuple[int, ...]]
 ) -> InputSizes:
-    """The sizes of all inputs: as the file says, as given, the batch, and for images `IMAGE_SIZE`.
+    """The sizes of all inputs: from the file, from `given`, from the batch size, and for images from `IMAGE_SIZE`.
 
     Args:
-        model: its inputs are read.
-        path: what messages call it.
-        batch_size: for the first size of an input where that is open, and for others of its name; 1 where nobody asked.
+        model: whose inputs are read.
+        path: of the model, for messages.
+        batch_size: for an input's first size where that is open, and for other sizes of its name; 1 by default.
         given: input → all its sizes.
 
     Raises:
         HwnasError: `given` doesn't fit the model.
-        InvalidModelError: a size is open that nobody gave, or the batch is fixed at another one.
+        InvalidModelError: an open size isn't given, or the batch is fixed at another one.
     """
     infos = real_inputs(model.graph)
     declared = {info.name: declared_shape(info) for info in infos}
@@ -124,8 +124,8 @@ def input_sizes(
 
 
 def _named(declared: Mapping[str, Declared | None], path: Path, given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The open sizes' names with what is given for them."""
-    found: dict[str, int] = {}
+    """The given sizes of the names of open ones."""
+    named: dict[str, int] = {}
     for name, sizes in given.items():
         if name not in declared:
             raise UnknownNameError(f"input of {path}", name, declared)
@@ -133,13 +133,13 @@ def _named(declared: Mapping[str, Declared | None], path: Path, given: Mapping[s
         if shape is None:
             continue
         fits = len(shape) == len(sizes) and all(
-            found.setdefault(said, size) == size if isinstance(said, str) else said in (None, size)
+            named.setdefault(said, size) == size if isinstance(said, str) else said in (None, size)
             for said, size in zip(shape, sizes, strict=True)
         )
         if not fits:
             wanted = ",".join("?" if size is None else str(size) for size in shape) or "a single number"
             raise HwnasError(f"--shape {name}={','.join(map(str, sizes))} doesn't fit {path}, which has {wanted} there")
-    return found
+    return named
 
 
 def _batch(
@@ -165,7 +165,7 @@ def _known(size: int | str | None, axis: int, names: Mapping[str, int], batch_si
 
 
 def _as_image(info: onnx.ValueInfoProto, sizes: Sequence[int | None]) -> list[int | None]:
-    """With height and width filled, where it is images: (batch, channels, h, w), or channels last."""
+    """The sizes with height and width filled, for images: (batch, channels, h, w), or channels last."""
     filled = list(sizes)
     if len(sizes) != _IMAGE_RANK or info.type.tensor_type.elem_type not in _IMAGE_TYPES:
         return filled
@@ -185,7 +185,7 @@ def _open(name: str, shape: Declared, sizes: Sequence[int | None]) -> str:
 
 
 def _example(name: str, shape: Declared, sizes: Sequence[int | None]) -> str:
-    """What to write, with the names of the open sizes in capitals."""
+    """An example of --shape, with the names of open sizes in capitals."""
     pairs = enumerate(zip(shape, sizes, strict=True))
     shown = [_capitals(said, axis) if size is None else str(size) for axis, (said, size) in pairs]
     return f"{name}={','.join(shown)}"

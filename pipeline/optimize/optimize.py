@@ -1,7 +1,7 @@
-"""`hwnas optimize`: any ONNX file with its activations and pools in the cheapest exact form for a device.
+"""The work of `hwnas optimize`: an ONNX file with its activations and pools in the cheapest exact form for a device.
 
-What comes out is never slower, and the same to 1e-5: the new file's outputs are compared with the old one's, and both
-are timed in alternation; where nothing is gained, the file is written as it was.
+The new file is never slower, and its outputs are the same to 1e-5: they are compared with the old file's, and both are
+timed in alternation. Where nothing is gained, the file is written unchanged.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pipeline.trials.reporter import Reporter
 
 TOLERANCE = 1e-5
-"""Largest difference of an output, as a share of the largest value in it."""
+"""Largest allowed difference of an output, as a share of the largest value in it."""
 _VARIANT_SHARE = 0.5  # of the time given, for choosing forms
 _GELU_OPSET = 20  # of the first Gelu operator
 _NOTHING = "nothing in it has a cheaper form"
@@ -62,21 +62,21 @@ def optimize(
     seconds: float,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Write `output`, and tell what was changed and gained.
+    """Write the optimised file and return what was changed and gained.
 
-    What the user got wrong is told before anything is timed.
+    The user's mistakes are found before anything is timed.
 
     Args:
         model: an ONNX file.
-        output: a file, which may be there already; neither the model nor its weights.
-        device: what the model is timed on.
+        output: a file, which may exist already; neither the model nor its weights.
+        device: that the model is timed on.
         shapes: input → all its sizes, where some are open; see `pipeline.optimize.input_sizes`.
         seconds: of timing.
-        reporter: hears what is done.
+        reporter: hears the progress.
 
     Raises:
         HwnasError: the output can't be written there, or the shapes don't fit.
-        CostError: no model, one with sizes that nobody gave, or one that the device can't run.
+        CostError: no model, one with open sizes that aren't given, or one that the device can't run.
     """
     original, weights = load_with_external_data(model)
     _check_place(model, output, weights)
@@ -89,14 +89,14 @@ def optimize(
 
 @dataclass(frozen=True)
 class _Trial:
-    """How the model of a file is run: with which sizes, on which device."""
+    """The input sizes and the device that a file's model is run with."""
 
     path: Path
     sizes: InputSizes
     device: Device
 
     def timed(self, content: bytes) -> bytes:
-        """The model with the sizes that a timer can't know written into it."""
+        """The model for the timer, with all open sizes but the batch written into it."""
         if self.sizes.only_batch:
             return content
         model = onnx.load_model_from_string(content)
@@ -105,7 +105,7 @@ class _Trial:
         return fixed
 
     def feed(self, content: bytes) -> dict[str, np.ndarray]:
-        """Made-up inputs, on which the model was run.
+        """Made-up inputs with which the model has run.
 
         Raises:
             InvalidModelError: it can't be run with them.
@@ -121,7 +121,7 @@ class _Trial:
 def _optimized(
     original: onnx.ModelProto, trial: _Trial, seconds: float, reporter: Reporter
 ) -> tuple[dict[str, Any], bytes]:
-    """What was found out, and the file's content."""
+    """The document of the result, and the file's content."""
     before = original.SerializeToString()
     feed = trial.feed(before)
     reporter.stage("Looking for activations and pools")
@@ -140,7 +140,7 @@ def _optimized(
         "ratio_low": ratio.low if ratio else None,
         "ratio_high": ratio.high if ratio else None,
         "largest_difference": difference,
-        "activations": _told(candidate.lowered.sites),
+        "activations": _activation_rows(candidate.lowered.sites),
         "pools": candidate.lowered.pools,
         "not_looked_at": [asdict(each) for each in unseen],
         "opset": candidate.opset if kept else onnx_file.opset_of(original),
@@ -166,7 +166,7 @@ def _best(
 
 
 def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """At the opset that has Gelu, where the model has one in another form and can be brought there."""
+    """The model at the opset that has Gelu, if it has a decomposed one and can be converted; else None."""
     if not any(site.activation == "gelu_tanh" for site in lower_with_report(model).sites):
         return None
     if (onnx_file.opset_of(model) or 0) >= _GELU_OPSET:
@@ -188,7 +188,7 @@ def _verdict(
     seconds: float,
     reporter: Reporter,
 ) -> tuple[str | None, Ratio | None, float | None]:
-    """Why the file is left as it was (None where it isn't), the times' ratio, and the largest difference."""
+    """The reason for leaving the file as it is (None for changing it), the times' ratio, and the largest difference."""
     changed = candidate.lowered.pools or any(site.before != site.after for site in candidate.lowered.sites)
     if not changed:
         return _NOTHING, None, None
@@ -215,21 +215,21 @@ def _difference(before: bytes, after: bytes, feed: dict[str, np.ndarray]) -> flo
     largest = 0.0
     for each in _feeds(feed):
         pairs = zip(old.run(None, each), new.run(None, each), strict=True)
-        for expected, found in pairs:
+        for expected, actual in pairs:
             if np.asarray(expected).dtype.kind != "f" or not np.size(expected):
-                largest = max(largest, 0.0 if np.array_equal(expected, found) else np.inf)
+                largest = max(largest, 0.0 if np.array_equal(expected, actual) else np.inf)
                 continue
-            if not np.array_equal(np.isfinite(expected), np.isfinite(found)):
+            if not np.array_equal(np.isfinite(expected), np.isfinite(actual)):
                 return float("inf")
             with np.errstate(invalid="ignore"):
-                apart = np.nanmax(np.abs(np.where(np.isfinite(expected), expected - found, 0.0)))
+                difference = np.nanmax(np.abs(np.where(np.isfinite(expected), expected - actual, 0.0)))
                 size = np.nanmax(np.abs(np.where(np.isfinite(expected), expected, 0.0)))
-            largest = max(largest, float(apart / size) if size else float(apart))
+            largest = max(largest, float(difference / size) if size else float(difference))
     return largest
 
 
 def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Inputs from 0 to 1, as the ones that are timed, and such as are spread around 0, some widely."""
+    """Yield the inputs that are timed, from 0 to 1, and normal ones with standard deviations 1 and 4."""
     random = np.random.default_rng(0)
     yield feed
     for spread in (1.0, 4.0):
@@ -241,8 +241,8 @@ def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         }
 
 
-def _told(sites: Sequence[LoweredSite]) -> list[dict[str, Any]]:
-    """Alike sites as one row."""
+def _activation_rows(sites: Sequence[LoweredSite]) -> list[dict[str, Any]]:
+    """Rows of the result's `activations`, one for all sites that are alike."""
     rows = Counter(
         (site.name, site.form, site.folded, " ".join(site.before), " ".join(site.after), site.deviations)
         for site in sites
@@ -262,7 +262,7 @@ def _told(sites: Sequence[LoweredSite]) -> list[dict[str, Any]]:
 
 
 def _check_place(model: Path, output: Path, weights: Iterable[Path]) -> None:
-    """The new file takes no other's place but that of an earlier one: what it was made of stays."""
+    """Check that the new file can be written, and replaces neither the model nor its weights."""
     if output.is_dir():
         raise HwnasError(f"{output} is a directory; name a file in it")
     if not output.parent.is_dir():

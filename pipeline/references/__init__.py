@@ -1,1 +1,1 @@
-"""Published networks under the winner's recipe and on its device: what was the search good for?"""
+"""Published networks, trained and measured like the winner, as its reference points. Start with `training.py`."""

@@ -1,4 +1,4 @@
-"""What is known of a run's reference points: `references.json`, whose presence says that they were asked for."""
+"""The record of a run's reference points, `references.json`; it exists once they have been asked for."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class _Record(BaseModel):
 
 
 class AgainstWinner(_Record):
-    """A reference beside the file that won; differences and ratios are the reference's over the winner's.
+    """A reference compared with the winner; differences and ratios are the reference's over the winner's.
 
     Attributes:
         winner: the trial's id.
         file_sha256: of the winner's file that was timed.
-        latency_ratio: both timed in alternation, with its 95 % interval.
-        accuracy_test_difference: 0.01 says that the reference is right for one image in a hundred more.
+        latency_ratio: of times taken in alternation, with its 95 % interval.
+        accuracy_test_difference: 0.01 where the reference is right for one image in a hundred more.
     """
 
     winner: str
@@ -43,15 +43,15 @@ class Reference(_Record):
 
     Attributes:
         name: in the table, or a dotted path.
-        recipe: a digest of all that decides how it was trained and exported.
-        status: `failed` with its reason in `error`.
+        recipe: a digest of all that decides its training and export.
+        status: `failed` with the reason in `error`.
         seed: of its training.
-        epochs: that were trained.
-        training_s: wall time of training, exporting and measuring; None where the weights were there before.
+        epochs: number of epochs trained.
+        training_s: wall time of training, exporting and measuring.
         file: that the device runs, relative to the run directory.
         metrics: as the manifest has them for the winner.
         parity: ONNX Runtime against torch, in words.
-        broken_limits: limits of the config that it doesn't keep; it is not held to them.
+        broken_limits: limits of the config that it breaks, which it needn't keep.
         against_winner: None until there is a winner.
     """
 
@@ -70,10 +70,10 @@ class Reference(_Record):
 
 
 class References(_Record):
-    """The file, whole.
+    """The content of the file.
 
     Attributes:
-        version: of its form.
+        version: of its format.
         references: in the order in which they were trained.
     """
 
@@ -81,28 +81,28 @@ class References(_Record):
     references: tuple[Reference, ...] = ()
 
     def of(self, name: str) -> Reference | None:
-        """The one of that name."""
+        """The reference of that name, if there is one."""
         return next((reference for reference in self.references if reference.name == name), None)
 
     def with_one(self, reference: Reference) -> References:
-        """With this one in the place of the one of its name, or at the end."""
+        """A copy with this reference in place of the one of its name, or at the end."""
         if self.of(reference.name) is None:
             return self.model_copy(update={"references": (*self.references, reference)})
         kept = tuple(reference if known.name == reference.name else known for known in self.references)
         return self.model_copy(update={"references": kept})
 
     def without_failed(self) -> References:
-        """With those alone that were finished, so that the others are tried again."""
+        """A copy with the finished references alone, so that the others are tried again."""
         return self.model_copy(update={"references": tuple(r for r in self.references if r.status == "ok")})
 
 
 def path_of(run: RunDirectory) -> Path:
-    """Where the file lies."""
+    """The path of a run's file."""
     return run.path / "references.json"
 
 
 def read(run: RunDirectory) -> References | None:
-    """What is known; None where nobody asked.
+    """Read a run's file; None where references weren't asked for.
 
     Raises:
         ReferencesError: the file is damaged.
@@ -118,12 +118,12 @@ def read(run: RunDirectory) -> References | None:
 
 
 def write(run: RunDirectory, references: References) -> None:
-    """Write the file, whole or not at all."""
+    """Write a run's file."""
     write_whole(path_of(run), f"{references.model_dump_json(indent=2)}\n".encode())
 
 
 def ask(run: RunDirectory) -> None:
-    """Note that references are wanted; those that failed before are tried again.
+    """Record that references are asked for; those that failed before are tried again.
 
     Raises:
         ReferencesError: there is a file already, and it is damaged.

@@ -18,9 +18,7 @@ _LEAST_MAP = 8
 
 
 def resnet8(input_shape: Sequence[int], classes: int) -> ResNet8:
-    """For images of (C, H, W). Up to 32 pixels the stem halves nothing, as in the benchmark; larger images are halved
-    there, once or twice.
-    """
+    """ResNet-8 for images of (C, H, W); its stem halves images of more than 32 pixels, once or twice."""
     channels, height, width = input_shape
     return ResNet8(channels, classes, halvings(height, width, _HALVINGS, _LEAST_MAP))
 

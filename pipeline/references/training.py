@@ -1,4 +1,4 @@
-"""Trains and measures a run's reference points as its winner was, and sets each against it."""
+"""Training of a run's reference points like its winner, and their comparison with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from export.bundle.manifest import MODEL_FILE
 from export.checks import accuracy, parity
 from latency_models.errors import DeviceError, TimerError
-from pipeline.costs.precision import INT8, quantized_accuracy
+from latency_models.timing.meter import LatencyMeter
+from pipeline.config.device import device_of
+from pipeline.costs.precision import INT8, validation_accuracy
+from pipeline.costs.target import Target
 from pipeline.errors import CheckpointError, EvaluatorError
 from pipeline.files import write_whole
 from pipeline.references.records import AgainstWinner, Reference, References, read, write
@@ -41,7 +44,7 @@ _COMPARE_S = 2.0
 
 
 def check_names(config: RunConfig) -> None:
-    """Load the factories that a config names, so that what is wrong with them is told before a search.
+    """Load the factories that a config names, so that mistakes show before a search.
 
     Raises:
         HwnasError: one can't be loaded.
@@ -58,22 +61,24 @@ class ReferencePoints:
     Args:
         run: locked by the caller; references were asked for.
         data: of the run's config.
+        reporter: hears the progress.
     """
 
     def __init__(self, run: RunDirectory, data: DataSet, reporter: Reporter) -> None:
         self._run, self._data, self._reporter = run, data, reporter
-        self._realiser = ModelFinalizer(run, data, reporter)
+        self._target = Target(LatencyMeter(device_of(run.config.device)))
+        self._finalizer = ModelFinalizer(run, data, self._target, reporter)
         self.known = read(run) or References()
 
     def missing(self) -> list[str]:
-        """The names of the config that are neither finished nor failed under its recipe as it is now."""
+        """Names of the config whose reference has neither finished nor failed under today's recipe."""
         recipe = self._recipe()
         known = {reference.name for reference in self.known.references if reference.recipe == recipe}
-        whole = {r.name for r in self.known.references if r.file is None or (self._run.path / r.file).is_file()}
-        return [name for name in self._run.config.references.names if name not in known & whole]
+        complete = {r.name for r in self.known.references if r.file is None or (self._run.path / r.file).is_file()}
+        return [name for name in self._run.config.references.names if name not in known & complete]
 
     def train(self) -> None:
-        """Train, export and measure what is missing; one that fails is recorded and stops nothing.
+        """Train, export and measure the missing references; one that fails is recorded and stops nothing.
 
         Raises:
             CheckpointError: weights of this run are damaged.
@@ -84,10 +89,10 @@ class ReferencePoints:
             self._remember(self._finished_or_failed(name))
 
     def compare(self, manifest: Mapping[str, Any]) -> None:
-        """Set each finished one against the winner, in alternation; those that were are left as they are.
+        """Time each finished reference in alternation with the winner, unless that was done before.
 
         Args:
-            manifest: of the run's bundle, whose file is the winner's.
+            manifest: of the run's bundle.
         """
         winner = self._run.bundle / str(manifest.get("deployed", MODEL_FILE))
         digest = hashlib.sha256(winner.read_bytes()).hexdigest()
@@ -101,16 +106,16 @@ class ReferencePoints:
         if todo:
             self._reporter.stage("Timing the reference points in alternation with the winner")
         for reference in todo:
-            ratio = self._realiser.meter.compare(self._run.path / str(reference.file), winner, budget_s=_COMPARE_S)
-            found, won = reference.metrics, manifest["metrics"]
+            ratio = self._target.meter.compare(self._run.path / str(reference.file), winner, budget_s=_COMPARE_S)
+            metrics, won = reference.metrics, manifest["metrics"]
             against = AgainstWinner(
                 winner=str(manifest["architecture_id"]),
                 file_sha256=digest,
                 latency_ratio=ratio.ratio,
                 latency_ratio_low=ratio.low,
                 latency_ratio_high=ratio.high,
-                accuracy_validation_difference=found["accuracy_validation"] - won["accuracy_validation"],
-                accuracy_test_difference=found["accuracy_test"] - won["accuracy_test"],
+                accuracy_validation_difference=metrics["accuracy_validation"] - won["accuracy_validation"],
+                accuracy_test_difference=metrics["accuracy_test"] - won["accuracy_test"],
             )
             self._remember(reference.model_copy(update={"against_winner": against}))
 
@@ -120,17 +125,17 @@ class ReferencePoints:
 
     def _recipe(self) -> str:
         export = self._run.config.export
-        values: dict[str, Any] = {"training": self._realiser.recipe_digest(), "opset": export.opset}
-        if self._realiser.device.precision == INT8:
+        values: dict[str, Any] = {"training": self._finalizer.recipe_digest(), "opset": export.opset}
+        if self._target.device.precision == INT8:
             values["max_accuracy_loss"] = export.max_accuracy_loss
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def _finished_or_failed(self, name: str) -> Reference:
         try:
             return self._finished(name)
-        except (CheckpointError, DeviceError, TimerError, OSError):  # the run's own trouble, not the network's
+        except (CheckpointError, DeviceError, TimerError, OSError):  # the run's fault, not the network's
             raise
-        except Exception as error:  # somebody else's network may raise anything; that is its result
+        except Exception as error:  # a third party's network may raise anything; that is its result
             reason = _reason(error)
             self._reporter.note(f"{name} failed: {reason}")
             return Reference(name=name, recipe=self._recipe(), status="failed", error=reason)
@@ -139,14 +144,14 @@ class ReferencePoints:
         began = time.monotonic()
         identity = f"reference-{_file_name(name)}"
         metadata = {"run": self._run.config.name, "reference": name, "classes": json.dumps(self._data.classes)}
-        found = self._realiser.realise(
+        final = self._finalizer.finalize(
             identity, lambda: self._built(name), metadata=metadata, progress=self._progress(began)
         )
-        check = self._parity(found)
-        metrics = self._metrics(found)
-        file = self._write_files(name, found)
+        check = self._parity(final)
+        metrics = self._metrics(final)
+        file = self._write_files(name, final)
         seconds = time.monotonic() - began
-        broken = self._realiser.broken(found.profile)
+        broken = self._finalizer.broken(final.profile)
         self._reporter.note(
             f"{name}: validation accuracy {metrics['accuracy_validation']:.4f}, {metrics['latency_ms']:.4g} ms"
             + (f"; breaks {broken}" if broken else "")
@@ -157,7 +162,7 @@ class ReferencePoints:
             recipe=self._recipe(),
             status="ok",
             seed=trial_seed(self._run.config.seed, identity),
-            epochs=found.facts.epochs,
+            epochs=final.facts.epochs,
             training_s=seconds,
             file=str(file.relative_to(self._run.path)),
             metrics=metrics,
@@ -170,55 +175,55 @@ class ReferencePoints:
         return network
 
     def _progress(self, began: float) -> Progress:
-        """As the winner's training shows it, and after the first epoch how long the rest may take."""
+        """Report every epoch, and after the first one how long the rest may take."""
 
-        def progress(epoch: int, epochs: int, found: float) -> None:
-            self._reporter.epoch(epoch, epochs, found)
+        def progress(epoch: int, epochs: int, accuracy: float) -> None:
+            self._reporter.epoch(epoch, epochs, accuracy)
             if epoch == 1 < epochs:
                 left = (time.monotonic() - began) * (epochs - 1)
                 self._reporter.note(f"at this pace its training takes at most {duration(left)} more")
 
         return progress
 
-    def _parity(self, found: FinalModel) -> str:
+    def _parity(self, final: FinalModel) -> str:
         inputs = self._data.preprocessing.apply(self._data.validation.images[:_SAMPLES])
-        check = parity(found.graph.SerializeToString(), inputs, outputs_of(found.model, inputs))
+        check = parity(final.graph.SerializeToString(), inputs, outputs_of(final.model, inputs))
         if not check.ok:
             raise EvaluatorError(f"the ONNX file isn't the trained network: {check.detail}")
         return check.detail
 
-    def _metrics(self, found: FinalModel) -> dict[str, Any]:
-        """As the winner's: of the file that is deployed; where that is the INT8 one, fp32's accuracies beside it."""
+    def _metrics(self, final: FinalModel) -> dict[str, Any]:
+        """Metrics of the file that the device runs, as the manifest has them for the winner."""
         images, labels = self._test
         plain = {
-            "accuracy_validation": found.facts.accuracy,
-            "accuracy_test": accuracy(found.graph.SerializeToString(), images, labels),
+            "accuracy_validation": final.facts.accuracy,
+            "accuracy_test": accuracy(final.graph.SerializeToString(), images, labels),
         }
         accuracies = plain
-        if found.quantized is not None:
+        if final.quantized is not None:
             own = {
-                "accuracy_validation": quantized_accuracy(found.quantized, self._data),
-                "accuracy_test": accuracy(found.quantized, images, labels),
+                "accuracy_validation": validation_accuracy(final.quantized, self._data),
+                "accuracy_test": accuracy(final.quantized, images, labels),
             }
             accuracies = own | {f"{name}_fp32": value for name, value in plain.items()}
-        costs = {k: v for k, v in found.profile.as_dict().items() if k not in ("model", "device")}
+        costs = {k: v for k, v in final.profile.as_dict().items() if k not in ("model", "device")}
         return {**accuracies, "test_images": len(labels), **costs}
 
     @cached_property
     def _test(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Read for finished files alone; it chooses nothing."""
+        """Images (N, C, H, W) and labels (N,) of the test split, for finished files alone."""
         test = self._data.load_test()
         return self._data.preprocessing.apply(test.images), test.labels
 
-    def _write_files(self, name: str, found: FinalModel) -> Path:
-        """The fp32 model and, on an INT8 device, what is run in its place."""
+    def _write_files(self, name: str, final: FinalModel) -> Path:
+        """Write the fp32 model and, for an INT8 device, the quantised one; return the file that the device runs."""
         folder = self._run.path / "references"
         folder.mkdir(exist_ok=True)
         path = folder / f"{_file_name(name)}.onnx"
-        write_whole(path, found.graph.SerializeToString())
-        if found.quantized is not None:
+        write_whole(path, final.graph.SerializeToString())
+        if final.quantized is not None:
             path = folder / f"{_file_name(name)}.int8.onnx"
-            write_whole(path, found.quantized)
+            write_whole(path, final.quantized)
         return path
 
 

@@ -1,9 +1,11 @@
-"""What the search was good for: the winner beside the reference points, in figures and in words."""
+"""The verdict on a search: its winner beside the reference points, in figures and in words."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+
+from latency_models.timing.statistics import NORMAL_95
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,12 +34,11 @@ _AGAINST = (
     "accuracy_test_difference",
 )
 _MEGABYTE = 10**6
-_NORMAL_95 = 1.96
-_CHANCE = 1.2  # times what a guess is right
+_CHANCE = 1.2  # times the accuracy of guessing
 
 
 def rows(known: References, manifest: Mapping[str, Any]) -> list[Row]:
-    """One flat mapping a reference; what isn't known is None, also a comparison with another winner than this one.
+    """One flat mapping for each reference; unknown values are None, as is a comparison with another winner.
 
     Args:
         known: of the run.
@@ -65,33 +66,33 @@ def _row(reference: Reference, manifest: Mapping[str, Any]) -> Row:
 
 
 def reference_costs(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """A reference's costs under the names that configs use; what isn't known is left out."""
+    """Known costs of a reference under the names that configs use."""
     scaled = {"size_mb": "size_bytes", "peak_memory_mb": "peak_memory_bytes"}
-    found = {name: metrics.get(name) for name in ("latency_ms", "macs", "params", "energy_mj")}
-    found |= {name: None if (raw := metrics.get(key)) is None else raw / _MEGABYTE for name, key in scaled.items()}
-    return {name: float(value) for name, value in found.items() if value is not None}
+    costs = {name: metrics.get(name) for name in ("latency_ms", "macs", "params", "energy_mj")}
+    costs |= {name: None if (raw := metrics.get(key)) is None else raw / _MEGABYTE for name, key in scaled.items()}
+    return {name: float(value) for name, value in costs.items() if value is not None}
 
 
-def verdict(found: Sequence[Row], manifest: Mapping[str, Any]) -> str:
-    """What may be said of the winner.
+def verdict(references: Sequence[Row], manifest: Mapping[str, Any]) -> str:
+    """The sentences on the winner.
 
     Args:
-        found: of `rows`.
+        references: see `rows`.
         manifest: of the run's bundle.
     """
     accuracy_test, test_images = manifest["metrics"]["accuracy_test"], manifest["metrics"]["test_images"]
-    told = [row for row in found if row["latency_ratio"] is not None]
-    failed = [row["name"] for row in found if row["status"] == "failed"]
-    noise = _NORMAL_95 * math.sqrt(2 * accuracy_test * (1 - accuracy_test) / test_images)
-    sentence, named = _judgement(told, accuracy_test, noise)
+    compared = [row for row in references if row["latency_ratio"] is not None]
+    failed = [row["name"] for row in references if row["status"] == "failed"]
+    noise = NORMAL_95 * math.sqrt(2 * accuracy_test * (1 - accuracy_test) / test_images)
+    sentence, named = _judgement(compared, accuracy_test, noise)
     sentences = [sentence]
-    less = [row for row in told if row["accuracy_test_difference"] < 0 and row is not named]
+    less = [row for row in compared if row["accuracy_test_difference"] < 0 and row is not named]
     faster = [row for row in less if row["latency_ratio_high"] < 1]
     for by_chance, lead in ((False, "but less accurate"), (True, "and less accurate by no more than chance may do")):
         listed = [f"{r['name']} ({_ratio(r)}; {_points(r)})" for r in faster if _within(r, noise) == by_chance]
         if listed:
             sentences.append(f"Faster than the winner, {lead}: {', '.join(listed)}.")
-    if told:
+    if compared:
         sentences.append(f"On {test_images:,} test images, accuracies less than {noise:.2g} apart may be so by chance.")
     if failed:
         sentences.append(f"Failed: {', '.join(failed)}.")
@@ -99,24 +100,24 @@ def verdict(found: Sequence[Row], manifest: Mapping[str, Any]) -> str:
 
 
 def _within(row: Row, noise: float) -> bool:
-    """Whether chance alone may be what parts its test accuracy from the winner's."""
+    """Whether chance alone may explain the difference of its test accuracy from the winner's."""
     return bool(abs(row["accuracy_test_difference"]) < noise)
 
 
-def _judgement(told: Sequence[Row], accuracy_test: float, noise: float) -> tuple[str, Row | None]:
-    """The sentence, and the reference that it names."""
-    if not told:
+def _judgement(compared: Sequence[Row], accuracy_test: float, noise: float) -> tuple[str, Row | None]:
+    """The first sentence, and the reference that it names."""
+    if not compared:
         return "No reference point was finished and timed against the winner.", None
-    equal = [row for row in told if row["accuracy_test_difference"] >= 0]
+    equal = [row for row in compared if row["accuracy_test_difference"] >= 0]
     if not equal:
-        best = max(told, key=lambda row: row["accuracy_test"])
-        return _less_accurate(best, len(told), accuracy_test, noise), best
+        best = max(compared, key=lambda row: row["accuracy_test"])
+        return _less_accurate(best, len(compared), accuracy_test, noise), best
     fastest = min(equal, key=lambda row: row["latency_ratio"])
     return _against_the_fastest(fastest, accuracy_test), fastest
 
 
 def _less_accurate(best: Row, count: int, accuracy_test: float, noise: float) -> str:
-    """None reached the winner's test accuracy: by how much the best of them missed it, and what it costs."""
+    """The sentence for references that are all less accurate than the winner."""
     name, share, takes = best["name"], f"{best['accuracy_test']:.4f}", f"takes {_ratio(best)}"
     if _within(best, noise):
         which = f"The only reference, {name}," if count == 1 else f"Of {count} references the most accurate, {name},"

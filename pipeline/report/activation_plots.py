@@ -40,7 +40,7 @@ def effects_plot(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> str:
                 fmt="o",
                 ms=5,
                 lw=1.6,
-                color=_CURVE if effect.told else _GREY,
+                color=_CURVE if effect.is_significant else _GREY,
             )
         axes.set_xlabel(label, fontsize=9)
         axes.tick_params(labelsize=8)

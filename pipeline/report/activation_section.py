@@ -59,7 +59,7 @@ def _place(cost: PlaceCost, effect: Effect | None, effects: Effects) -> dict[str
     if cost.place == EVERYWHERE:
         accuracy = ""
     elif effect is not None:
-        accuracy = f"{_points(effect)}, {_trials(effect.trials)}{'' if effect.told else f': {_NOT_TOLD}'}"
+        accuracy = f"{_points(effect)}, {_trials(effect.trials)}{'' if effect.is_significant else f': {_NOT_TOLD}'}"
     elif cost.activation == effects.baseline:
         accuracy = f"{effects.baseline} itself"
     else:
@@ -77,7 +77,7 @@ def _cost(cost: PlaceCost) -> str:
     if cost.cost_ms is None or cost.cost_low_ms is None or cost.cost_high_ms is None:
         return cost.missing
     text = f"{cost.cost_ms:+.3g} ms ({cost.cost_low_ms:+.2g} to {cost.cost_high_ms:+.2g})"
-    return text if cost.told else f"{text}: {_NOT_TOLD}"
+    return text if cost.is_significant else f"{text}: {_NOT_TOLD}"
 
 
 def _share(cost: PlaceCost) -> str:
@@ -89,7 +89,7 @@ def _effects(effects: Effects) -> dict[str, Any]:
     pooled = EVERYWHERE if EVERYWHERE in places else next(iter(places), "")
     accuracy = [effect for effect in effects.accuracy if effect.place == pooled]
     latency = [effect for effect in effects.latency if effect.place == pooled]
-    told = sum(effect.told for effect in accuracy)
+    told = sum(effect.is_significant for effect in accuracy)
     return {
         "lead": _lead(effects),
         "missing": [
@@ -138,7 +138,7 @@ def _rows(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> list[dict[st
                 "timed": cost[name].trials if name in cost else 0,
                 "accuracy": _points(bought[name]) if name in bought else "",
                 "latency": _change(cost[name]) if name in cost else "",
-                "told": any(effect.told for effect in known),
+                "told": any(effect.is_significant for effect in known),
             }
         )
     return rows

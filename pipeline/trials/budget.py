@@ -1,4 +1,4 @@
-"""When a search ends."""
+"""The budget of a search: when it ends."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from pipeline.trials.journal import TrialRecord
 
 REPEATS_IN_A_ROW = 200
-"""After so many known architectures in a row the space is called exhausted."""
+"""Known architectures in a row after which the space counts as exhausted."""
 
 
 class Budget:
-    """Counts trials and time; over all sessions of a run.
+    """Counts trials and time over all sessions of a run.
 
     Args:
         options: the config's section.
-        records: what the journal holds already.
+        records: trials in the journal.
     """
 
     def __init__(self, options: BudgetOptions, records: list[TrialRecord]) -> None:
@@ -33,21 +33,21 @@ class Budget:
 
     @property
     def elapsed_s(self) -> float:
-        """Search time, that of earlier sessions included."""
+        """Search time so far, earlier sessions included."""
         return self._spent_s + time.monotonic() - self._began
 
     @property
     def limit_s(self) -> float:
-        """Search time that may be spent."""
+        """Search time that may be spent in all."""
         return self._options.minutes * 60
 
     @property
     def wanted(self) -> int:
-        """Trained and failed trials that may be spent."""
+        """Number of trained and failed trials that may be spent in all."""
         return self._options.trials
 
     def count(self, record: TrialRecord) -> None:
-        """A trial ended: a trained or failed one is counted, an infeasible one under its own cap."""
+        """Count a trial that has ended; infeasible ones have a cap of their own."""
         if record.status == "infeasible":
             self.infeasible += 1
         else:
@@ -55,15 +55,15 @@ class Budget:
         self._repeats = 0
 
     def count_repeat(self) -> None:
-        """The strategy asked for a known architecture: free, but not for ever."""
+        """Count a request for a known architecture: free, but not for ever."""
         self._repeats += 1
 
     def count_replayed(self) -> None:
-        """The strategy of a resumed run asked for the next recorded architecture: progress, not a repeat."""
+        """Count a replayed trial of a resumed run, which is progress and no repeat."""
         self._repeats = 0
 
     def exhausted(self) -> str | None:
-        """Why the search is over; None while it may go on."""
+        """The reason why the search is over, in words; None while it may go on."""
         if self.trials >= self._options.trials:
             return f"all {self._options.trials} trials are done"
         if self.elapsed_s >= self.limit_s:

@@ -1,4 +1,4 @@
-"""Every finished trial of a run, in SQLite: one transaction a trial, before the strategy hears of it."""
+"""The journal: every finished trial of a run in SQLite, written in one transaction before the strategy gets it."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class TrialRecord:
     """One finished trial.
 
     Attributes:
-        number: 0, 1, …: the order in which results became known.
+        number: 0, 1, … in the order in which trials ended.
         id: of the architecture.
-        score: what the strategy was told; higher is better.
+        score: that the strategy got; higher is better.
         objectives: metric → value, as far as known.
-        details: the measurement with its interval and warnings, the limits that were broken, the training seed.
-        error: why it failed; None otherwise.
         started: ISO 8601, UTC.
-        seconds: duration of this trial.
+        seconds: duration of the trial.
         elapsed_s: search time spent when it ended, over all sessions of the run.
+        error: the reason of its failure; None otherwise.
+        details: the measurement with its interval and warnings, the broken limits, the training seed.
     """
 
     number: int
@@ -81,12 +81,12 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str], objectives: Sequence[str] = ()) -> Journal:
-        """An empty journal, whole or not there, whatever happens.
+        """Create an empty journal, whole or not at all.
 
         Args:
             path: the file.
-            meta: its facts: config digest, versions.
-            objectives: what every trial with status ok must have.
+            meta: facts on the run, such as config digest and versions.
+            objectives: that every trial with status ok must have.
         """
         with replacing(path) as unfinished:
             unfinished.unlink(missing_ok=True)
@@ -97,14 +97,14 @@ class Journal:
 
     @classmethod
     def in_memory(cls, objectives: Sequence[str] = ()) -> Journal:
-        """An empty journal that ends with its process: for searches that take no longer than to run them again."""
+        """Create an empty journal in memory, for searches that are quicker to run again than to keep."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
         _lay_out(connection, {}, objectives)
         return cls(connection, Path(":memory:"))
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Journal:
-        """An existing journal.
+        """Open an existing journal.
 
         Raises:
             JournalError: it is missing, damaged, or of another version.
@@ -129,18 +129,18 @@ class Journal:
         return cls(connection, path)
 
     def meta(self) -> dict[str, str]:
-        """The facts it was created with."""
+        """The facts that the journal was created with."""
         return dict(self._connection.execute("SELECT key, value FROM meta"))
 
     def append(self, record: TrialRecord) -> None:
-        """Add one finished trial; when this returns, it is the system's to keep, whatever becomes of this process.
+        """Add one finished trial; once this returns, a kill of this process can't lose it.
 
-        It is on the disk, too, unless another one was put there less than a tenth of a second ago: then it gets
-        there with the next one or at `close`. So a power cut costs that much search time at most, and quick trials
-        needn't wait for the disk.
+        It is on the disk, too, unless another one was written there less than 0.1 s ago: then it gets there with the
+        next one or at `close`. So a power cut costs that much search time at most, and quick trials needn't wait for
+        the disk.
 
         Raises:
-            JournalError: the architecture is already there, or the disk refuses.
+            JournalError: the architecture is already there, or it can't be written.
         """
         if not all(math.isfinite(value) for value in [record.score, *record.objectives.values()]):
             raise JournalError(f"{self.path}: trial {record.id} has a score or an objective that is no number")
@@ -194,7 +194,7 @@ class Journal:
 
 
 class _transaction:  # noqa: N801 - reads as a statement
-    """BEGIN … COMMIT, or ROLLBACK on an error."""
+    """A transaction: BEGIN … COMMIT, or ROLLBACK on an error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -207,7 +207,7 @@ class _transaction:  # noqa: N801 - reads as a statement
 
 
 def _lay_out(connection: sqlite3.Connection, meta: Mapping[str, str], objectives: Sequence[str]) -> None:
-    """The tables and the facts of a new journal."""
+    """Create the tables, and write the facts, of a new journal."""
     with _transaction(connection):
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)

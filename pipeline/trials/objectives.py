@@ -1,4 +1,4 @@
-"""What to trade off and what must hold: directions, limits, Pareto front, hypervolume, knee, and the one number."""
+"""Objectives and limits: directions, Pareto front, hypervolume, knee, and the reward of a trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAXIMISED = frozenset({"accuracy"})
 FAILED_SCORE = -2.0
-"""The lowest score there is: infeasible ones lie in (-1, 0), feasible ones are not negative."""
+"""The lowest score: those of infeasible trials lie in (-1, 0), those of feasible ones are not negative."""
 
 
 def as_losses(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -42,12 +42,12 @@ def pareto_front(losses: npt.NDArray[np.float64]) -> list[int]:
 
 
 def hypervolume(losses: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
-    """Volume that the rows dominate below a reference point, by slicing along the last objective.
+    """The volume that the rows dominate below a reference point, by slicing along the last objective.
 
     Exact for any number of objectives (Zitzler & Thiele, 1998); exponential in it, meant for two to four.
 
     Args:
-        losses: (rows, objectives), smaller is better; rows that don't dominate the reference count nothing.
+        losses: (rows, objectives), smaller is better; rows that don't dominate the reference add nothing.
         reference: (objectives,).
     """
     rows = losses[np.all(losses < reference, axis=1)]
@@ -67,10 +67,7 @@ def hypervolume(losses: npt.NDArray[np.float64], reference: npt.NDArray[np.float
 
 
 def excess(values: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
-    """By how much each broken limit is broken, as a share of the limit; empty when all hold.
-
-    Metrics that are not known yet break nothing.
-    """
+    """Map each broken limit to its excess, as a share of the limit; metrics that aren't known yet break none."""
     return {
         name: values[name] / limit - 1.0 for name, limit in limits.items() if name in values and values[name] > limit
     }
@@ -79,13 +76,13 @@ def excess(values: Mapping[str, float], limits: Mapping[str, float]) -> dict[str
 def reward(
     values: Mapping[str, float], objectives: Sequence[str], exponent: float, targets: Mapping[str, float]
 ) -> float:
-    """Accuracy × Π (cost / target)^exponent (Tan et al., MnasNet, 2019), not negative.
+    """The reward accuracy × Π (cost / target)^exponent, at least 0 (Tan et al., MnasNet, CVPR 2019).
 
     Args:
         values: every objective's value.
         objectives: names; `accuracy` and at least one cost.
-        exponent: not positive; how much a cost matters.
-        targets: a cost's target where one is known; a missing one scales all rewards alike and changes no order.
+        exponent: at most 0; the weight of costs.
+        targets: of costs, 1 by default; a target scales all rewards alike and changes no order.
     """
     factor = 1.0
     for name in objectives:
@@ -95,17 +92,17 @@ def reward(
 
 
 def infeasible_score(broken: Mapping[str, float]) -> float:
-    """A finite score in (-1, 0), lower the further the limits are broken."""
+    """The score in (-1, 0) of a trial that breaks limits, lower the further it breaks them."""
     total = sum(broken.values())
     return -total / (1.0 + total) if math.isfinite(total) else -1.0 + 1e-12
 
 
 def knee(losses: npt.NDArray[np.float64], front: Sequence[int]) -> list[int]:
-    """The front's members in the order in which they balance the objectives, best first.
+    """The front's members by how well they balance the objectives, best first.
 
-    Members at least as good as the median row in every objective come before the others. Within both groups the
-    order is the distance to the ideal point, each objective scaled by the front's own range (Branke et al.,
-    Finding knees in multi-objective optimization, 2004, use the same scaling).
+    Members at least as good as the median row in every objective come before the others. Both groups are sorted by
+    their distance to the ideal point, each objective scaled by the front's own range, as in Branke et al., Finding
+    knees in multi-objective optimization, 2004.
 
     Args:
         losses: (rows, objectives) of every feasible candidate, smaller is better.

@@ -1,4 +1,4 @@
-"""What long work tells of itself."""
+"""The interface through which long work reports its progress."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Hears of everything that takes time. This base says nothing."""
+    """Receives the progress of long work; this base ignores it."""
 
     def stage(self, text: str) -> None:
-        """A new stage of the work begins."""
+        """Report that a new stage of the work begins."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Report something that the user should know."""
 
     def search_started(self, config: RunConfig, budget: Budget, records: list[TrialRecord]) -> None:
-        """The search begins or goes on, with what the journal holds already."""
+        """Report that the search begins, or goes on after the given trials."""
 
     def trial_started(self, number: int, identity: str) -> None:
-        """A candidate is looked at."""
+        """Report that a trial begins."""
 
     def trial_progress(self, progress: dict[str, Any]) -> None:
-        """An epoch of the current candidate ended."""
+        """Report that an epoch of a running trial has ended."""
 
     def trial_ended(self, record: TrialRecord) -> None:
-        """A candidate's result is in the journal."""
+        """Report that a trial's result is in the journal."""
 
     def search_ended(self, reason: str) -> None:
-        """No more candidates."""
+        """Report that the search has ended."""
 
     def epoch(self, epoch: int, epochs: int, accuracy: float) -> None:
-        """An epoch of the final training ended."""
+        """Report that an epoch of the final training has ended."""
 
     def progress(self, text: str, share: float) -> None:
-        """Long work of one kind goes on; `share` of it, 0 to 1, is done."""
+        """Report that a share, 0 to 1, of some work is done."""
 
     def close(self) -> None:
-        """No more news, for whatever reason."""
+        """End the reports, also after a failure."""
 
 
 def duration(seconds: float) -> str:
-    """As a person says it: 90 is 1 min 30 s."""
+    """A duration in words, such as `1 min 30 s`."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,26 +1,25 @@
-"""What a candidate turns out to be, whoever says so: by building and training it, or from a table."""
+"""The result of a trial, whether it was trained or looked up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a candidate turned out to be.
+    """The result of a trial.
 
     Attributes:
         objectives: metric → value, as far as known; a candidate that breaks a limit has no accuracy.
         details: the latency's interval and warnings, the broken limits, the seed; the accuracy after each epoch,
             `curve`, and of a training that was stopped early `stopped_after`, `epochs` and `stopped_by`; on an INT8
             device also the accuracy before quantisation, `accuracy_fp32`.
-        error: why it failed.
+        error: the reason of its failure.
     """
 
     status: Literal["ok", "infeasible", "failed"]
@@ -35,12 +34,12 @@ def is_stopped(details: Mapping[str, Any]) -> bool:
 
 
 def scored_by(details: Mapping[str, Any]) -> str:
-    """The zero-cost score that stands in place of the accuracy of a trial with these details; empty where none does."""
+    """The zero-cost score that replaces the accuracy of a trial with these details; empty where none does."""
     return ", ".join(details.get("zero_cost", ()))
 
 
 def stop_phrase(details: Mapping[str, Any]) -> str:
-    """As in: stopped after 3 of 9 epochs; empty where it wasn't."""
+    """A phrase such as `stopped after 3 of 9 epochs`; empty for a trial that wasn't stopped."""
     return f"stopped after {details['stopped_after']} of {details['epochs']} epochs" if is_stopped(details) else ""
 
 

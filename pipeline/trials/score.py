@@ -1,4 +1,4 @@
-"""What an engine tells a strategy of a finished trial."""
+"""The score that an engine gives a strategy for a finished trial."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 class Score(float):
-    """The one number that NNI's strategies compare; those of several objectives read the record behind it.
+    """The number that NNI's strategies compare, with the trial behind it for strategies with several objectives.
 
     Attributes:
-        record: the whole trial.
+        record: the trial.
     """
 
     record: TrialRecord
 
     @classmethod
     def of(cls, record: TrialRecord) -> Score:
-        """The score of a trial."""
+        """The score of a trial's record."""
         score = cls(record.score)
         score.record = record
         return score

@@ -1,6 +1,6 @@
-"""From a network to what the device runs: trained to the end, exported, quantised where it has to be, measured.
+"""From an untrained network to the file that the device runs: train, export, quantise for an INT8 device, measure.
 
-The winner and the reference points go this way alike, so that their figures may stand beside each other.
+The winner and the reference points are finished alike, so that their figures can be compared.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -17,9 +17,7 @@ import torch
 from export.exporter.onnx_export import export_model
 from latency_models.graph.static_costs import static_costs
 from latency_models.model_profile import profile
-from latency_models.timing.meter import LatencyMeter
-from pipeline.config.device import device_of
-from pipeline.costs.costs import measured_metrics
+from pipeline.costs.metrics import measured_metrics
 from pipeline.costs.precision import INT8
 from pipeline.evaluators.training import DeviceData, train
 from pipeline.spaces.base import trial_seed
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from latency_models.model_profile import Profile
+    from pipeline.costs.target import Target
     from pipeline.data import DataSet
     from pipeline.run import RunDirectory
     from pipeline.trials.reporter import Reporter
@@ -46,88 +45,84 @@ _FINAL_MEASURE_S = 3.0
 
 @dataclass(frozen=True)
 class FinalModel:
-    """A network as a product.
+    """A trained, exported and measured network.
 
     Attributes:
+        facts: of its training.
         graph: the exported fp32 model.
-        quantized: what an INT8 device runs in its place; None on others.
-        profile: the costs of what is run.
-        int8: how `quantized` was found.
+        int8: the search for the file of an INT8 device; None on others.
+        profile: the costs of the file that the device runs.
     """
 
     model: nn.Module
     facts: checkpoint.Checkpoint
     graph: onnx.ModelProto
-    quantized: bytes | None
+    int8: Int8Outcome | None
     profile: Profile
-    int8: Int8Outcome | None = field(default=None, kw_only=True)
 
     @property
-    def deployed(self) -> bytes:
-        """The file that the device runs."""
-        return self.graph.SerializeToString() if self.quantized is None else self.quantized
+    def quantized(self) -> bytes | None:
+        """The file that an INT8 device runs; None on others."""
+        return None if self.int8 is None else self.int8.model
 
 
 def outputs_of(model: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What a network, which is left on the CPU in eval mode, says of inputs (N, C, H, W): (N, classes)."""
+    """Logits (N, classes) of a network for inputs (N, C, H, W); leaves it on the CPU, in eval mode."""
     model.cpu().eval()
     with torch.inference_mode():
         return cast("npt.NDArray[np.float32]", model(torch.from_numpy(inputs)).numpy())
 
 
 class ModelFinalizer:
-    """Realises networks of one run; holds what they share.
+    """Finishes networks of one run.
 
     Args:
         run: locked by the caller.
         data: of the run's config.
+        target: that the files are for.
+        reporter: hears the progress.
     """
 
-    def __init__(self, run: RunDirectory, data: DataSet, reporter: Reporter) -> None:
-        self._run, self._data, self._reporter = run, data, reporter
-        self.device = device_of(run.config.device)
-        self.meter = LatencyMeter(self.device)
-        self.limits: dict[str, float] = {str(name): limit for name, limit in run.config.constraints.items()}
+    def __init__(self, run: RunDirectory, data: DataSet, target: Target, reporter: Reporter) -> None:
+        self._run, self._data, self._target, self._reporter = run, data, target, reporter
 
     @cached_property
     def on_device(self) -> DeviceData:
-        """The data where networks are trained."""
+        """The data on the device that trains."""
         return DeviceData(self._data)
 
-    def realise(
+    def finalize(
         self,
         identity: str,
         build: Callable[[], nn.Module],
         *,
         metadata: Mapping[str, str],
-        forms: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> FinalModel:
-        """Trained to the end, exported and measured.
+        """Train a network to the end, export it and measure the file.
 
         Args:
             identity: decides the seed, and names the weights' file.
-            build: the network, untrained.
+            build: makes the untrained network.
             metadata: of the ONNX file.
-            forms: of the activations, as `export.lowering.lower.lower` takes them.
-            progress: hears of every epoch; the reporter by default.
+            progress: called after every epoch; the reporter by default.
         """
         model, facts = self._trained(identity, build, progress or self._reporter.epoch)
         self._reporter.stage("Exporting to ONNX and measuring the file")
         example = torch.zeros(2, *self._data.input_shape)
         opset = self._run.config.export.opset
+        forms = self._target.forms
         graph = export_model(model.cpu().eval(), example, opset=opset, metadata=metadata, forms=forms)
         plain = graph.SerializeToString()
         int8 = self._quantized(graph)
-        quantized = None if int8 is None else int8.model
-        measured = self._measured(plain if quantized is None else quantized)
-        if quantized is not None:
-            counted = static_costs(plain, self.device)  # scales and zero points are no parameters
+        measured = self._measured(plain if int8 is None else int8.model)
+        if int8 is not None:
+            counted = static_costs(plain, self._target.device)  # scales and zero points are no parameters
             measured = replace(measured, macs=counted.macs, params=counted.params)
-        return FinalModel(model, facts, graph, quantized, measured, int8=int8)
+        return FinalModel(model, facts, graph, int8, measured)
 
     def recipe_digest(self) -> str:
-        """A hash of all that decides, beside the network and its seed, what a training comes to."""
+        """A hash of all that decides the outcome of a training, beside the network and its seed."""
         config = self._run.config
         values = {
             "run": self._run.digest(),
@@ -138,24 +133,27 @@ class ModelFinalizer:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def broken(self, measured: Profile) -> str:
-        """The limits that a finished file breaks, in words; a latency only where its whole interval lies above."""
-        found = {**measured_metrics(measured), "latency_ms": measured.latency.low_ms}
+        """The limits that a finished file breaks, in words; a latency breaks one with its whole interval only."""
+        metrics = {**measured_metrics(measured), "latency_ms": measured.latency.low_ms}
         return ", ".join(
-            f"{name} {found[name]:.6g} > {limit:g}" for name, limit in self.limits.items() if found[name] > limit
+            f"{name} {metrics[name]:.6g} > {limit:g}"
+            for name, limit in self._run.config.limits.items()
+            if metrics[name] > limit
         )
 
     def _measured(self, content: bytes) -> Profile:
-        measured = profile(content, self.device, budget_s=_FINAL_MEASURE_S, meter=self.meter)
-        if measured.latency.low_ms > self.limits.get("latency_ms", math.inf):  # one look may be disturbed
-            measured = profile(content, self.device, budget_s=_FINAL_MEASURE_S, meter=self.meter)
+        device, meter = self._target.device, self._target.meter
+        measured = profile(content, device, budget_s=_FINAL_MEASURE_S, meter=meter)
+        if measured.latency.low_ms > self._run.config.limits.get("latency_ms", math.inf):  # one may be disturbed
+            measured = profile(content, device, budget_s=_FINAL_MEASURE_S, meter=meter)
         return measured
 
     def _quantized(self, graph: onnx.ModelProto) -> Int8Outcome | None:
-        if self.device.precision != INT8:
+        if self._target.device.precision != INT8:
             return None
         self._reporter.stage("Quantising to INT8, the device's precision")
         max_loss = self._run.config.export.max_accuracy_loss
-        return search_int8(graph, self._data, self.meter, max_loss, self._reporter.progress)
+        return search_int8(graph, self._data, self._target.meter, max_loss, self._reporter.progress)
 
     def _trained(
         self, identity: str, build: Callable[[], nn.Module], progress: Progress

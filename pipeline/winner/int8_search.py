@@ -1,4 +1,4 @@
-"""Which INT8 form of a network to ship: calibration method and what stays float, chosen by time and accuracy.
+"""Search for the INT8 form of a network: the calibration method, and the nodes that stay float.
 
 Time decides first: a group of nodes stays float where the file was measured faster for it. Of the calibration methods
 the one with the best validation accuracy is taken. Where that still loses too much, the groups whose quantisation adds
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from latency_models.timing.meter import LatencyMeter, Ratio
     from pipeline.data import DataSet
 
-    Say = Callable[[str, float], None]
+    OnProgress = Callable[[str, float], None]
 
 FLOAT = "float: "
-"""What begins a plan's words where something stays float."""
+"""Begins the description of a plan in which something stays float."""
 
 _GROUPS_AT_MOST = 18
-_LOOK_S = 0.15  # for each plan
-_LOOK_AT_MOST_S = 8.0
-_SECOND_LOOK_S = 1.5
-_JUDGING_S = 3.0  # for each file's accuracy; what a larger set would take is left out
+_FIRST_S = 0.15  # for the first timing of each plan
+_FIRST_AT_MOST_S = 8.0
+_SECOND_S = 1.5
+_JUDGING_S = 3.0  # for each file's accuracy; of a larger set a part is used
 _IMAGES_AT_LEAST = 500
 _NOISE_IMAGES = 64
 _SEARCH_AT_MOST_S = 50.0  # no new attempt begins later
@@ -46,16 +46,16 @@ _SEARCH_AT_MOST_S = 50.0  # no new attempt begins later
 
 @dataclass(frozen=True)
 class Int8Attempt:
-    """One attempt.
+    """One form that was timed or judged.
 
     Attributes:
-        plan: what stays float, in words.
-        method: how ranges were found; None where only the time was looked at, which doesn't depend on it.
-        float_nodes: the values whose nodes stay float.
-        ratio: its latency over fp32's, with the interval; None where another method's attempt tells it.
+        plan: the nodes that stay float, in words.
+        method: of calibration; None where only the time was measured, which doesn't depend on it.
+        float_nodes: names of the nodes' outputs that stay float.
+        ratio: its latency over fp32's, with the interval; None where the attempt of another method has it.
         accuracy: on `images` validation images, 0 to 1; None where it wasn't judged.
         accuracy_fp32: on the same images.
-        outcome: why it was taken or not.
+        outcome: the reason why it was taken or not.
     """
 
     plan: str
@@ -69,13 +69,13 @@ class Int8Attempt:
 
     @property
     def loss(self) -> float:
-        """Validation accuracy that is lost against fp32; infinite where it isn't known."""
+        """Validation accuracy lost against fp32; infinite where it isn't known."""
         if self.accuracy is None or self.accuracy_fp32 is None:
             return float("inf")
         return self.accuracy_fp32 - self.accuracy
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The attempt as the manifest has it."""
         ratio = self.ratio
         return {
             "plan": self.plan,
@@ -92,13 +92,13 @@ class Int8Attempt:
 
 @dataclass(frozen=True)
 class Int8Outcome:
-    """What a search came to.
+    """Outcome of an INT8 search.
 
     Attributes:
         model: the chosen file.
         chosen: its attempt, judged on all validation images.
         tried: all attempts, in order.
-        seconds: that it took.
+        seconds: duration of the search.
     """
 
     model: bytes
@@ -107,7 +107,7 @@ class Int8Outcome:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest's `int8`."""
+        """The part of the manifest's section `int8` that the search knows."""
         return {
             "plan": self.chosen.plan,
             "method": self.chosen.method,
@@ -118,15 +118,15 @@ class Int8Outcome:
 
 
 class Int8Search:
-    """Searches the form of one network.
+    """Searches the best INT8 form of one network.
 
     Args:
         graph: the exported fp32 model.
         calibration: training images as the network's inputs, (N, C, H, W).
-        data: judged on its validation images.
+        data: with the validation images that accuracies are of.
         meter: of the run's device.
         max_loss: validation accuracy that may be lost, 0 to 1.
-        say: hears what is being tried, and which share of the work is done.
+        on_progress: called with what is being tried and the share of the work, 0 to 1, that is done.
 
     Raises:
         QuantizationError: it can't be quantised at all.
@@ -139,17 +139,18 @@ class Int8Search:
         data: DataSet,
         meter: LatencyMeter,
         max_loss: float,
-        say: Say,
+        on_progress: OnProgress,
     ) -> None:
         self._quantizer = Quantizer(graph, calibration)
         self._plain = graph.SerializeToString()
-        self._calibration, self._data, self._meter, self._max_loss, self._say = calibration, data, meter, max_loss, say
+        self._calibration, self._data, self._meter, self._max_loss = calibration, data, meter, max_loss
+        self._on_progress = on_progress
         self._tried: list[Int8Attempt] = []
         self._plain_accuracies: dict[int, float] = {}
         self._plain_ms = 1.0
 
     def run(self) -> Int8Outcome:
-        """Time, then methods, then sensitive nodes.
+        """Choose by time, then by calibration method, then leave sensitive nodes in float.
 
         Raises:
             QuantizationError: no method gives a file.
@@ -169,13 +170,13 @@ class Int8Search:
         return bytes(self._quantizer.quantize(method, attempt.float_nodes).SerializeToString())
 
     def _fastest(self) -> Int8Attempt:
-        """The plan that was measured fastest; only what is faster beyond doubt alters the whole one."""
+        """The fastest plan; nodes stay float only where that is faster beyond doubt."""
         whole = Int8Attempt("all of it quantised")
         others = [Int8Attempt(f"{FLOAT}{group.name}", float_nodes=frozenset(group.nodes)) for group in self._joined]
         if self._quantizer.activations:
             others.append(Int8Attempt(f"{FLOAT}activations", float_nodes=self._quantizer.activations))
-        self._say(f"timing {len(others) + 1} plans of what stays float", 0.1)
-        whole, *others = self._timed([whole, *others], min(_LOOK_AT_MOST_S, _LOOK_S * (len(others) + 2)))
+        self._on_progress(f"timing {len(others) + 1} plans of what stays float", 0.1)
+        whole, *others = self._timed([whole, *others], min(_FIRST_AT_MOST_S, _FIRST_S * (len(others) + 2)))
         paying = [each for each in others if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
         if not paying:
             self._note(whole, *others, outcome="not faster than with all of it quantised")
@@ -187,8 +188,8 @@ class Int8Search:
         if paying[1:] and not together >= self._everything:
             names = ", ".join(each.plan.removeprefix(FLOAT) for each in paying)
             plans.append(Int8Attempt(f"{FLOAT}{names}", float_nodes=together))
-        self._say("timing what pays once more", 0.4)
-        whole, *again = self._timed([whole, *plans], _SECOND_LOOK_S)
+        self._on_progress("timing what pays once more", 0.4)
+        whole, *again = self._timed([whole, *plans], _SECOND_S)
         sure = [each for each in again if each.ratio and whole.ratio and each.ratio.high < whole.ratio.low]
         best = min(sure, key=lambda each: each.ratio.ratio if each.ratio else np.inf, default=whole)
         self._note(whole, *again, outcome="measured again, with those that pay together")
@@ -200,7 +201,7 @@ class Int8Search:
 
     @cached_property
     def _joined(self) -> list[FloatGroup]:
-        """The groups, neighbours joined where they are too many to be timed one by one; stem and head alone."""
+        """The groups; where they are too many to be timed one by one, neighbours between stem and head are joined."""
         groups = self._quantizer.groups
         if len(groups) <= _GROUPS_AT_MOST:
             return list(groups) if len(groups) > 1 else []
@@ -217,10 +218,10 @@ class Int8Search:
         self._tried += [replace(each, outcome=outcome) for each in attempts]
 
     def _best_method(self, plan: Int8Attempt) -> Int8Attempt:
-        """By validation accuracy; of equals the first of the table, since it clips the least."""
-        images, found = self._images_to_judge_on(), []
+        """The calibration method with the best validation accuracy; of equals the table's first, which clips least."""
+        images, judged = self._images_to_judge_on(), []
         for at, method in enumerate(METHODS):
-            self._say(f"calibrating by {method}", 0.5 + 0.3 * at / len(METHODS))
+            self._on_progress(f"calibrating by {method}", 0.5 + 0.3 * at / len(METHODS))
             attempt = replace(plan, method=method)
             try:
                 attempt = self._judged(attempt, self._file(attempt), images)
@@ -228,11 +229,11 @@ class Int8Search:
                 self._note(replace(attempt, ratio=None), outcome=error.reason)
                 reason = error
                 continue
-            found.append(attempt)
-        if not found:
+            judged.append(attempt)
+        if not judged:
             raise reason
-        best = min(found, key=lambda each: each.loss)
-        for each in found:
+        best = min(judged, key=lambda each: each.loss)
+        for each in judged:
             self._note(each, outcome="the most accurate method" if each is best else "")
         return best
 
@@ -247,8 +248,8 @@ class Int8Search:
     def _judged(self, attempt: Int8Attempt, model: bytes, images: int) -> Int8Attempt:
         if images not in self._plain_accuracies:
             self._plain_accuracies[images] = self._accuracy(self._plain, images)
-        found = self._accuracy(model, images)
-        return replace(attempt, accuracy=found, accuracy_fp32=self._plain_accuracies[images], images=images)
+        plain = self._plain_accuracies[images]
+        return replace(attempt, accuracy=self._accuracy(model, images), accuracy_fp32=plain, images=images)
 
     def _accuracy(self, model: bytes, images: int) -> float:
         split = self._data.validation
@@ -256,10 +257,10 @@ class Int8Search:
         return accuracy(model, self._data.preprocessing.apply(split.images[chosen]), split.labels[chosen])
 
     def _with_sensitive_float(self, attempt: Int8Attempt, deadline: float) -> Int8Attempt:
-        """Doubling the number of pairs in float until the accuracy is kept; the most accurate where it never is."""
-        self._say("looking for the nodes that lose the accuracy", 0.8)
+        """Leave 1, 2, 4, … sensitive pairs in float until the accuracy is kept; the most accurate where it never is."""
+        self._on_progress("looking for the nodes that lose the accuracy", 0.8)
         order = self._sensitive(attempt, deadline)
-        found, count = [attempt], 1
+        attempts, count = [attempt], 1
         while count <= len(order) and time.monotonic() < deadline:
             nodes = attempt.float_nodes.union(*(pair.nodes for pair in order[:count]))
             if nodes >= self._everything:
@@ -268,21 +269,21 @@ class Int8Search:
             names.append(f"the most sensitive {_listed([pair.name for pair in order[:count]])}")
             plan = f"{FLOAT}{'; '.join(names)}"
             trial = replace(attempt, plan=plan, float_nodes=nodes, ratio=None)
-            self._say(plan, 0.9)
+            self._on_progress(plan, 0.9)
             trial = self._judged(trial, self._file(trial), self._images_to_judge_on())
             if trial.loss <= self._max_loss:
                 trial = self._on_all_images(trial)
             self._note(trial, outcome="keeps the accuracy" if trial.loss <= self._max_loss else "loses too much still")
-            found.append(trial)
+            attempts.append(trial)
             if trial.loss <= self._max_loss:
                 return trial
             count *= 2
-        return min(found, key=lambda each: each.loss)
+        return min(attempts, key=lambda each: each.loss)
 
     def _sensitive(self, attempt: Int8Attempt, deadline: float) -> list[FloatGroup]:
-        """Pairs of neighbours by the noise that the outputs are left with when both are float, the least first.
+        """Pairs of neighbouring groups, sorted by the noise left in the outputs when both are float, the least first.
 
-        Pairs, because a value stays float only where what makes it and what reads it are.
+        Pairs, because a value stays float only where both its writer and its reader are float.
         """
         images = self._calibration[:_NOISE_IMAGES]
         expected = _outputs(self._plain, images)
@@ -305,7 +306,7 @@ def _join(groups: Sequence[FloatGroup]) -> FloatGroup:
 
 
 def _hopeless(plan: Int8Attempt) -> bool:
-    """No plan is faster than fp32, and more in float wouldn't be either."""
+    """Whether the fastest plan is no faster than fp32: with more in float none would be."""
     return plan.ratio is not None and plan.ratio.low >= 1.0
 
 

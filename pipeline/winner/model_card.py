@@ -1,4 +1,4 @@
-"""What a bundle's model card tells beyond costs: the data, where the deployed file is wrong, the search."""
+"""The manifest's sections for the model card: the data, the deployed file's mistakes, the search."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def card_facts(config: RunConfig, data: DataSet, test: Split, deployed: str, mod
         deployed: name of the deployed file.
         model: that file.
     """
-    found = predictions(model, data.preprocessing.apply(test.images))
+    predicted = predictions(model, data.preprocessing.apply(test.images))
     return {
         "dataset": _dataset(data, test),
-        "evaluation": {"file": deployed, **evaluation(test.labels, found, data.classes)},
+        "evaluation": {"file": deployed, **evaluation(test.labels, predicted, data.classes)},
         "search": {
             "space": config.space.model_dump(mode="json"),
             "strategy": config.strategy.model_dump(mode="json"),
@@ -45,16 +45,18 @@ def card_facts(config: RunConfig, data: DataSet, test: Split, deployed: str, mod
     }
 
 
-def evaluation(labels: npt.NDArray[np.int64], found: npt.NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy, accuracy of each class and confusions, as the manifest holds them.
+def evaluation(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Accuracy, accuracy of each class and confusion matrix, as the manifest has them.
 
     Args:
         labels: (N,), true classes.
-        found: (N,), predicted classes.
+        predicted: (N,), predicted classes.
         classes: names.
     """
     table = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(table, (labels, found), 1)
+    np.add.at(table, (labels, predicted), 1)
     rows = [
         {"name": name, **_share(int(table[index, index]), int(table[index].sum()))}
         for index, name in enumerate(classes)
@@ -96,7 +98,7 @@ def _dataset(data: DataSet, test: Split) -> dict[str, Any]:
 
 
 def model_metadata(run: str, architecture: str, data: DataSet) -> dict[str, str]:
-    """What is stored in the model file itself; values that aren't text are JSON."""
+    """The metadata of the model file itself; values that aren't text are JSON."""
     return {
         "run": run,
         "architecture": architecture,
@@ -107,7 +109,7 @@ def model_metadata(run: str, architecture: str, data: DataSet) -> dict[str, str]
 
 
 def image_model(wanted: bool, deployed: str, model: bytes, data: DataSet, meter: LatencyMeter) -> ImageModel:
-    """The deployed file with the preprocessing inside and its latency beside the other's, where it is asked for.
+    """The deployed model with its preprocessing inside, and the latencies of the two, if `wanted`.
 
     Raises:
         ExportError: the preprocessing can't be put into the file.
@@ -131,4 +133,4 @@ def image_model(wanted: bool, deployed: str, model: bytes, data: DataSet, meter:
 
 
 ImageModel = tuple[bytes | None, dict[str, Any]]
-"""The file, and the manifest's section on it; None and nothing where it wasn't asked for."""
+"""The file with the manifest's section on it; None and no section where it isn't wanted."""

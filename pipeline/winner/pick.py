@@ -1,4 +1,4 @@
-"""Which finished trial becomes the product."""
+"""Rules that pick the finished trial to become the bundle."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ def front_of(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[
 
 
 def ranked(run: RunDirectory, records: list[TrialRecord], pick: str) -> list[TrialRecord]:
-    """Trials in the order in which they are to be tried, for a rule's name or a trial's id.
+    """Trials in the order in which they are to be finished, for the name of a rule or the id of a trial.
 
-    A rule looks at those that were trained to the end, and only behind all that it takes of them at those that were
-    stopped early: after fewer epochs an accuracy is another thing.
+    A rule ranks the trials that were trained to the end, and behind these the ones that were stopped early: accuracies
+    after different numbers of epochs can't be compared.
 
     Raises:
         UnknownTrialError: `pick` is neither a rule nor a finished, feasible trial.
-        NothingFeasibleError: no trial keeps the limits; tells the nearest miss.
+        NothingFeasibleError: no trial keeps the limits; with the nearest miss.
     """
     if not any(record.status == "ok" for record in records):
-        raise NothingFeasibleError(_why_nothing(records), run.path)
+        raise NothingFeasibleError(_nothing_feasible(records), run.path)
     if pick in RULES:
         feasible = [record for record in records if record.status == "ok"]
         stopped = [record for record in feasible if is_stopped(record.details)]
         whole = [record for record in feasible if not is_stopped(record.details)]
         return [record for group in (whole, stopped) if group for record in RULES[pick](group, run.config)]
-    found = [record for record in records if len(pick) >= 4 and record.id.startswith(pick)]
-    if len(found) != 1:
+    named = [record for record in records if len(pick) >= 4 and record.id.startswith(pick)]
+    if len(named) != 1:
         valid = [*RULES, *(r.id for r in front_of(records, run.config.objectives))]
         raise UnknownTrialError(
             f"no single trial {pick!r} in {run.path} (an id, or at least its first 4 characters){nearest(pick, valid)}"
         )
-    if found[0].status != "ok":
-        raise UnknownTrialError(f"trial {found[0].id} is {found[0].status} and can't be exported")
-    return found
+    if named[0].status != "ok":
+        raise UnknownTrialError(f"trial {named[0].id} is {named[0].status} and can't be exported")
+    return named
 
 
 def check_pick(pick: str) -> None:
-    """A pick of a config, before there are trials: a rule's name, or something that can be an id.
+    """Check a config's pick before there are trials: the name of a rule, or a possible id.
 
     Raises:
         UnknownTrialError: it can be neither.
@@ -79,10 +79,10 @@ def _most_accurate(records: list[TrialRecord], config: RunConfig) -> list[TrialR
 
 
 RULES: dict[str, _Rule] = {"knee": _knee, "fastest": _fastest, "most-accurate": _most_accurate}
-"""Rule → trials of the front in the order in which they are tried."""
+"""Name → a rule, which orders trials of the front; the first is finished first."""
 
 
-def _why_nothing(records: list[TrialRecord]) -> str:
+def _nothing_feasible(records: list[TrialRecord]) -> str:
     infeasible = [record for record in records if record.status == "infeasible"]
     if infeasible:
         closest = max(infeasible, key=lambda record: record.score)

@@ -1,4 +1,4 @@
-"""What `hwnas verify` hands to `export.bundle.verify`: accuracy and costs of a bundle's model, as its manifest asks."""
+"""The measurements of `hwnas verify`: accuracy and costs of a bundle's model, under the conditions of its manifest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from export.bundle.manifest import INT8_FILE, MODEL_FILE
 from latency_models.errors import DeviceError
 from latency_models.graph.static_costs import static_costs
 from latency_models.model_profile import profile
-from pipeline.config.device import device_on_a_word
+from pipeline.config.device import DeviceOptions, device_on_a_word
 from pipeline.config.file import parse_section
-from pipeline.config.run import DeviceOptions
-from pipeline.costs.costs import measured_metrics
+from pipeline.costs.metrics import measured_metrics
 from pipeline.data import load_data
 from pipeline.errors import HwnasError
 from pipeline.registry import is_dotted
@@ -23,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_BUDGET_S = 2.0
+BUDGET_S = 2.0
+"""Seconds for the latency."""
 
 
 def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
-    """Accuracy on the whole test split of the data that the manifest names, or why it isn't at hand."""
+    """Accuracy on the whole test split of the data that the manifest names, or the reason why there is none."""
     from export.checks import accuracy
 
     section = manifest.get("data")
@@ -42,10 +42,10 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
 
 
 def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, float, float] | str]:
-    """Metric → (point, low, high) found now, or why it can't be judged here.
+    """Map each metric to its value now, (point, low, high), or to the reason why it can't be judged here.
 
-    A latency is judged only where it was measured; elsewhere the limit was never asked for. Of a quantised file,
-    operations and parameters are those of the network beside it: its scales and zero points are none.
+    A latency is judged only in the environment of the bundle: its limit holds for no other. Operations and parameters
+    of a quantised file are those of the float model beside it: scales and zero points are none.
 
     Raises:
         CostError: the model can't be run.
@@ -58,14 +58,14 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
         device = device_on_a_word(recorded)
     except DeviceError as error:
         return dict.fromkeys(manifest["limits"], str(error))
-    found = profile(model, device, budget_s=_BUDGET_S)
+    measured = profile(model, device, budget_s=BUDGET_S)
     if model.name == INT8_FILE:
         counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device)
-        found = replace(found, macs=counted.macs, params=counted.params)
+        measured = replace(measured, macs=counted.macs, params=counted.params)
     intervals: dict[str, tuple[float, float, float] | str] = {
-        name: (value, value, value) for name, value in measured_metrics(found).items()
+        name: (value, value, value) for name, value in measured_metrics(measured).items()
     }
-    latency = found.latency
+    latency = measured.latency
     intervals["latency_ms"] = (latency.latency_ms, latency.low_ms, latency.high_ms)
     environment = manifest.get("environment")
     before = environment if isinstance(environment, dict) else {}

@@ -193,7 +193,7 @@ class TestVerify:
 
     @pytest.fixture
     def bundle(self, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr("pipeline.winner.verify._BUDGET_S", 0.1)
+        monkeypatch.setattr("pipeline.winner.verify.BUDGET_S", 0.1)
         return Path(shutil.copytree(finished.run / "bundle", tmp_path / "bundle"))
 
     @staticmethod

@@ -40,7 +40,7 @@ def sound(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("pipeline.winner.verify._BUDGET_S", 0.1)
+    monkeypatch.setattr("pipeline.winner.verify.BUDGET_S", 0.1)
     return Path(shutil.copytree(sound, tmp_path / "bundle"))
 
 

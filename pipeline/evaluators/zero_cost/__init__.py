@@ -1,1 +1,1 @@
-"""Scores of an untrained network: plain table name → `Score`; see `pipeline.evaluators.zero_cost.scores`."""
+"""Zero-cost scores of untrained networks. Start with `scores.py`, which has their table."""

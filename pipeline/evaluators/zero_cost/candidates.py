@@ -1,4 +1,4 @@
-"""Zero-cost scores of a search's candidates, from networks that are built for that."""
+"""Zero-cost scores of a search's candidates, whose networks are built for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from pipeline.config.evaluator import SCORE_NAMES
 from pipeline.errors import UnknownNameError
-from pipeline.evaluators.threads import one_torch_thread
+from pipeline.evaluators.training import one_torch_thread
 from pipeline.evaluators.zero_cost.minibatch import minibatch
 from pipeline.evaluators.zero_cost.scores import score_of
 from pipeline.spaces.base import architecture_id, trial_seed
@@ -36,17 +36,16 @@ _LOG = logging.getLogger(__name__)
 class NetworkScores:
     """Builds each architecture once, in this process, and scores it; see `pipeline.strategies.problem.KnownScores`.
 
-    Weights, minibatch and number of threads are fixed, and it is done on the CPU, so an architecture's scores are the
-    same whenever it is asked for. Another version of torch, or another CPU, may round otherwise: a run keeps its
-    scores.
+    Weights, minibatch and number of threads are fixed, and all is computed on the CPU, so an architecture always has
+    the same scores. Another version of torch, or another CPU, may round differently: a run keeps its scores.
 
     Args:
         space: of the architectures.
-        data: whose training images are shown.
+        data: with the training images that networks are scored on.
         names: of the scores.
         seed: of the search.
-        reporter: hears how far it is.
-        kept: a file of scores, one architecture a line, which is read and added to.
+        reporter: hears the progress.
+        kept: a file of scores, one architecture a line, which is read and appended to.
 
     Attributes:
         names: of the scores.
@@ -70,14 +69,14 @@ class NetworkScores:
         self._known = {} if kept is None else _read(kept, len(self.names))
 
     def scores(self, architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(architectures, names); NaN where a network has no score, or can't be built."""
+        """Scores (architectures, names); NaN where a network has no score, or can't be built."""
         asked = {architecture_id(each): each for each in architectures}
         missing = {identity: each for identity, each in asked.items() if identity not in self._known}
         with one_torch_thread():
             for number, (identity, architecture) in enumerate(missing.items()):
                 self._known[identity] = self._scored(identity, architecture)
                 self._keep(identity)
-                if len(missing) >= _MANY:  # of a few new ones nobody needs to hear
+                if len(missing) >= _MANY:  # a few take no time
                     self._reporter.progress(f"zero-cost scores of {len(missing)} candidates", number / len(missing))
         rows = [self._known[architecture_id(each)] for each in architectures]
         return np.array(rows, dtype=float).reshape(len(architectures), len(self.names))
@@ -90,35 +89,35 @@ class NetworkScores:
     def _scored(self, identity: str, architecture: Architecture) -> list[float]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(trial_seed(self._seed, identity))
-            found = []
+            scores = []
             try:
                 network = self._space.build(architecture)
-            except Exception:  # a candidate may raise anything; its trial will tell
+            except Exception:  # a candidate may raise anything; its trial shows it
                 _LOG.warning("%s can't be built", identity, exc_info=True)
                 return [math.nan] * len(self.names)
             for name in self.names:
                 try:
-                    found.append(score_of(name, network, self._images, self._labels))
+                    scores.append(score_of(name, network, self._images, self._labels))
                 except Exception as error:  # likewise; without a score it may still be tried
                     _LOG.warning("%s has no score: %s", identity, error)
-                    found.append(math.nan)
-        return found
+                    scores.append(math.nan)
+        return scores
 
 
 def _read(path: Path, count: int) -> dict[str, list[float]]:
-    """What was kept; a line that was cut off by a kill is as if it weren't there."""
-    found: dict[str, list[float]] = {}
+    """Kept scores by architecture; a line that a kill cut off is ignored."""
+    kept: dict[str, list[float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             identity, *scores = json.loads(line)
-            found[str(identity)] = [float(score) for score in scores]
+            kept[str(identity)] = [float(score) for score in scores]
         except (ValueError, TypeError):
             continue
-    return {identity: scores for identity, scores in found.items() if len(scores) == count}
+    return {identity: scores for identity, scores in kept.items() if len(scores) == count}
 
 
 def check_proxies(config: RunConfig) -> None:
-    """Whether a strategy's proxies can be computed.
+    """Check that a strategy's proxies can be computed.
 
     Raises:
         UnknownNameError: one of them is no zero-cost score.
@@ -131,12 +130,12 @@ def check_proxies(config: RunConfig) -> None:
 def proxies_of(
     config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter, kept: Path | None = None
 ) -> NetworkScores | None:
-    """What the config's strategy asks for, None where that is nothing; `kept` as for `NetworkScores`."""
+    """The scores that the config's strategy uses, None where it uses none; `kept` as for `NetworkScores`."""
     names = _names(config)
     return NetworkScores(space, data, names, config.seed, reporter, kept) if names else None
 
 
 def _names(config: RunConfig) -> list[str]:
-    """A third party's strategy may ask, too; what isn't a list of names is something else of its own."""
+    """The strategy's `proxies`, also a third party's; a value that isn't a list of names is ignored."""
     given = getattr(config.strategy, "proxies", None)
     return given if isinstance(given, list) and all(isinstance(name, str) for name in given) else []

@@ -1,4 +1,4 @@
-"""`naswot`: how differently an untrained network's activations treat the images of a minibatch."""
+"""The score `naswot`: how differently an untrained network's activations treat the images of a minibatch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STRAIGHT = 1e-6
 
 
 def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Log |det K|, where K[i, j] is the number of activation codes that images i and j share.
+    """The score log |det K|, where K[i, j] is the number of activation codes that images i and j share.
 
     A code is one bit for each input of an activation and each place where that activation bends (see `bends`): on
     which side of it the input lies. With relu that is the paper's: which units are on. K is the number of bits less
@@ -30,7 +30,7 @@ def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     *Mellor, Turner, Storkey & Crowley, Neural architecture search without training, ICML 2021.*
 
     Args:
-        network: is changed; batch norms take the batch's own statistics.
+        network: is changed; its batch norms use the batch's own statistics.
         images: (N, C, H, W), N ≥ 2.
         labels: unused.
 
@@ -63,13 +63,13 @@ def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _agreements(codes: Tensor) -> Tensor:
-    """(N, bits) → (N, N): how many bits two rows have alike; exact, for whole numbers below 2^24."""
+    """Numbers of bits (N, N) in which two rows of codes (N, bits) agree; exact below 2^24 bits."""
     signs = codes.float() * 2 - 1
     return ((signs @ signs.T).double() + codes.shape[1]) / 2
 
 
 def bends(module: nn.Module, channels: int) -> Sequence[float]:
-    """Where an elementwise activation bends, for inputs as batch norms give them.
+    """The places where an elementwise activation bends, for inputs as batch norms give them.
 
     The change of its slope, weighted by the normal distribution's density, is added up over each part of the axis in
     which the slope rises, or falls, throughout. Parts that bend at least half as much as the one that bends most count;
@@ -80,7 +80,7 @@ def bends(module: nn.Module, channels: int) -> Sequence[float]:
 
     Args:
         module: the activation; where its channels differ, their mean counts.
-        channels: how many it takes, on axis 1.
+        channels: of its input, on axis 1.
     """
     x = torch.arange(-_REACH * _STEPS - 1, _REACH * _STEPS + 2, dtype=torch.float64) / _STEPS
     probe = copy.deepcopy(module).double().eval()
@@ -102,7 +102,7 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _parts(places: Sequence[float], turning: Sequence[float]) -> list[tuple[float, float]]:
-    """Of each part with one sign: how much it turns, and the sum of that times the place."""
+    """Weight and first moment of each part of the axis in which the slope turns one way."""
     least = 1e-9 * max(map(abs, turning))
     parts: list[tuple[float, float]] = []
     sign = 0.0

@@ -1,4 +1,4 @@
-"""A score of the untrained network in place of an accuracy: the evaluator `zero_cost`."""
+"""The evaluator `zero_cost`: a score of the untrained network in place of an accuracy."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class ZeroCostEvaluator(CandidateEvaluator):
         return SCORES[self._name].share(self._value, len(self._labels))
 
     def details(self) -> dict[str, Any]:
-        """The score as it is."""
+        """The score itself."""
         return {} if self._value is None else {"zero_cost": {self._name: self._value}}

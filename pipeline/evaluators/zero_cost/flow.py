@@ -1,4 +1,4 @@
-"""Scores by gradients of an untrained network: `synflow`, `grad_norm`, `jacob_cov`.
+"""Scores from gradients of an untrained network: `synflow`, `grad_norm`, `jacob_cov`.
 
 Each takes a network that it may change: `pipeline.evaluators.zero_cost.scores.score_of` hands out copies.
 """
@@ -19,13 +19,15 @@ _JITTER = 1e-5  # the paper's
 
 
 def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Log Σ |θ · ∂R/∂θ| over the weights of convolutions and linear layers, R the sum of outputs for an image of ones.
+    """The score log Σ |θ · ∂R/∂θ| over weights θ, where R is the sum of the outputs for an image of ones.
+
+    Weights are those of convolutions and linear layers.
 
     All parameters are taken by magnitude and in double precision; R then is the sum over all paths of the products of
-    their weights, which grows with the depth beyond what a float holds, so it is told as a logarithm. Batch norms are
-    taken out, for they would undo what the layers before them do. So are activations: where everything is positive,
-    relu and its kin change nothing, and others would tell how far off their usual inputs they are. Sigmoids stay, for
-    they are the gates of squeeze-and-excitation, which so stand open.
+    their weights. It grows with the depth beyond the range of a float, hence the logarithm. Batch norms are removed,
+    since they would undo what the layers before them do. So are activations: on positive inputs relu and the like
+    change nothing, and others would be far off their usual inputs. Sigmoids stay, since they are the gates of
+    squeeze-and-excitation, which are open then.
 
     *Tanaka, Kunin, Yamins & Ganguli, Pruning neural networks without any data by iteratively conserving synaptic flow,
     NeurIPS 2020; as a score of networks: Abdelfattah, Mehrotra, Dudziak & Lane, Zero-cost proxies for lightweight NAS,
@@ -54,12 +56,14 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Σ over convolutions and linear layers of the Euclidean norm of the cross entropy's gradient by their weights.
+    """The sum of the Euclidean norms of the cross entropy's gradients by the weights of each layer.
+
+    Layers are convolutions and linear ones.
 
     *Abdelfattah, Mehrotra, Dudziak & Lane, Zero-cost proxies for lightweight NAS, ICLR 2021.*
 
     Args:
-        network: is changed; batch norms take the batch's own statistics.
+        network: is changed; its batch norms use the batch's own statistics.
         images: (N, C, H, W).
         labels: (N,).
     """
@@ -68,16 +72,16 @@ def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def jacob_cov(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """−Σ log(λ + k) + 1/(λ + k) over the eigenvalues λ of the correlations between the images' input gradients.
+    """The score −Σ log(λ + k) + 1/(λ + k) over the eigenvalues λ of the input gradients' correlation matrix.
 
-    A network that sees every image in a way of its own has gradients that don't correlate: all λ are 1, the score is
-    the highest there is, −N.
+    A network that treats every image differently has uncorrelated gradients: all λ are 1, and the score has its
+    maximum, −N.
 
     *Mellor, Turner, Storkey & Crowley, Neural architecture search without training, first version, 2020
     (arXiv:2006.04647v1).*
 
     Args:
-        network: is changed; batch norms take the batch's own statistics.
+        network: is changed; its batch norms use the batch's own statistics.
         images: (N, C, H, W).
         labels: unused.
 
@@ -97,10 +101,10 @@ def jacob_cov(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _gradients(network: nn.Module, value: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The weights of convolutions and linear layers that are trained and used, and the value's gradients by them."""
+    """Trained and used weights of convolutions and linear layers, each with the value's gradient."""
     weights = [m.weight for m in network.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
     weights = [weight for weight in dict.fromkeys(weights) if weight.requires_grad]
     if not weights or not value.requires_grad:
         return []
-    found = torch.autograd.grad(value, weights, allow_unused=True)
-    return [(weight, gradient) for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
+    gradients = torch.autograd.grad(value, weights, allow_unused=True)
+    return [(weight, gradient) for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None]

@@ -1,4 +1,4 @@
-"""The one minibatch that all scores of a search are taken from."""
+"""The minibatch that all zero-cost scores of a search are computed on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SEED = 0
 
 
 def minibatch(data: DataSet, count: int) -> tuple[Tensor, Tensor]:
-    """Training images, drawn once and for all, as a network takes them, and their labels; on the CPU.
+    """Training images, chosen by a fixed seed, as network inputs, and their labels; on the CPU.
 
     Args:
         data: of the search.
-        count: how many; all of a smaller set.
+        count: number of images, or all of a smaller set.
 
     Returns:
         float32 (count, C, H, W) and int64 (count,).

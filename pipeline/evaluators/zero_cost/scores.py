@@ -1,4 +1,4 @@
-"""The table of zero-cost scores, and how one is taken of a network that must stay as it is."""
+"""The table of zero-cost scores, and their computation without a change of the network."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Score:
 
     Attributes:
         compute: (network that it may change, images (N, C, H, W), labels (N,)) → the score.
-        middle: about what usual networks have, after `unit`.
-        spread: about how far usual ones are from it.
-        unit: (score, N) → what is spread evenly; a function that never falls.
+        middle: of usual networks, about, after `unit`.
+        spread: of usual networks around it, about.
+        unit: (score, N) → a value that is spread evenly; a function that never falls.
         description: in one line.
     """
 
@@ -37,21 +37,21 @@ class Score:
     description: str
 
     def share(self, value: float, images: int) -> float:
-        """A score of so many images as a number from 0 to 1: ½ + z / (2 + 2 |z|), z = (unit − middle) / spread.
+        """The score of N images, mapped to 0 … 1 as ½ + z / (2 + 2 |z|), where z = (unit − middle) / spread.
 
-        It orders networks as the score does. What middle and spread are decides nothing but how a number looks.
+        The order of networks stays; middle and spread only make the number readable.
         """
         z = (self.unit(value, images) - self.middle) / self.spread
         return 0.5 + z / (2 + 2 * abs(z))
 
 
 def params(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The number of parameters, those of a layer that is used twice once."""
+    """The number of parameters; a layer that is used twice counts once."""
     return float(sum(parameter.numel() for parameter in network.parameters()))
 
 
 def macs(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Multiply-accumulates of convolutions and linear layers for one image, of what is run."""
+    """Multiply-accumulates of convolutions and linear layers for one image, as they are run."""
     total = 0
 
     def leave(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
@@ -99,7 +99,7 @@ SCORES = {
 
 
 def score_of(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """One score of a network, which stays as it is.
+    """Compute one score of a network, which stays unchanged.
 
     Args:
         name: of `SCORES`.

@@ -74,7 +74,7 @@ def test_known_effects_are_recovered(scope: str, pooled: str) -> None:
     assert accuracy.keys() == latency.keys() == set(NAMES) - {"relu"}
     for name, effect in accuracy.items():
         assert effect.value == pytest.approx(TRUE[name], abs=0.006)
-    assert accuracy["silu"].told
+    assert accuracy["silu"].is_significant
     assert accuracy["silu"].low > 0 > accuracy["leaky_relu"].high
     assert latency["silu"].value == pytest.approx(math.expm1(0.3), abs=0.08)
 
@@ -120,7 +120,7 @@ def test_choices_that_always_go_together_are_not_told_apart() -> None:
     (effect,) = effects_of(records).accuracy
     assert math.isfinite(effect.low)
     assert effect.low < -0.05
-    assert not effect.told
+    assert not effect.is_significant
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from export.activations.emitters import plain
 from export.activations.modules import sites_of
 from export.exporter.graph_builder import quick_graph
 from helpers.instant import config_of, space_of
+from latency_models.devices.device import Device
 from latency_models.timing.statistics import Ratio
 from pipeline.activations.costs import activation_costs, with_relu
 from pipeline.activations.facts import (
@@ -35,6 +36,7 @@ from pipeline.activations.facts import (
 )
 from pipeline.activations.places import name_of, places_of
 from pipeline.activations.sites import images_for, sites_facts
+from pipeline.costs.target import Target
 from pipeline.spaces.base import Architecture, SearchSpace, activations_of
 
 
@@ -88,6 +90,7 @@ class FakeMeter:
 
     def __init__(self) -> None:
         self.models: list[bytes] = []
+        self.device = Device()
 
     def measure_together(self, models: list[bytes], *, budget_s: float) -> Any:
         self.models, self.budget_s = models, budget_s
@@ -105,7 +108,7 @@ class TestCosts:
         of = space(activations=["relu", "tanh", "silu"], activation_scope=scope, depths=[1], squeeze_excitation=[False])
         architecture = with_activations(of, *names)
         network, places, meter = of.build(architecture).eval(), places_of(of, architecture), FakeMeter()
-        found = activation_costs(network, (1, 8, 8), activations_of(architecture), places, meter, lambda model: model)  # type: ignore[arg-type]
+        found = activation_costs(network, (1, 8, 8), activations_of(architecture), places, Target(meter))  # type: ignore[arg-type]
         return found, meter, network, places
 
     def test_a_twin_differs_at_its_place_alone(self) -> None:
@@ -145,7 +148,7 @@ class TestCosts:
         assert by_place["stage0"].cost_ms == pytest.approx(0.2)
         assert by_place["stage0"].cost_low_ms == pytest.approx(0.16)
         assert by_place["stage0"].cost_high_ms == pytest.approx(0.24)
-        assert by_place["stage0"].told
+        assert by_place["stage0"].is_significant
         assert by_place["stage2"] == PlaceCost("stage2", "relu", missing="relu itself")
         assert meter.budget_s <= 15.0
 
@@ -156,7 +159,7 @@ class TestCosts:
 
     def test_a_place_without_known_modules_says_so(self) -> None:
         of = space(activation_scope="network", activations=["silu"])
-        found = activation_costs(of.build(of.at(0)), (1, 8, 8), {"network": "silu"}, {}, FakeMeter(), bytes)  # type: ignore[arg-type]
+        found = activation_costs(of.build(of.at(0)), (1, 8, 8), {"network": "silu"}, {}, Target(FakeMeter()))  # type: ignore[arg-type]
         assert "doesn't tell which modules" in found.places[0].missing
 
 
@@ -222,7 +225,7 @@ class TestSites:
     def test_batches_add_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         network = Net(nn.SiLU())
         whole = one_site(network)
-        monkeypatch.setattr("pipeline.activations.sites._BATCH_PIXELS", 7 * 64)
+        monkeypatch.setattr("pipeline.activations.sites.BATCH_PIXELS", 7 * 64)
         parts = one_site(network)
         for name in ("mean", "std", "gradient", "gain", "saturated", "percentile_99"):
             assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-4)
@@ -324,9 +327,9 @@ class TestFile:
 
 
 def test_told_means_that_the_interval_leaves_out_nothing() -> None:
-    assert Effect("silu", "network", 4, 0.01, 0.001, 0.03).told
-    assert not Effect("silu", "network", 4, 0.01, -0.001, 0.03).told
-    assert PlaceCost("a", "silu", 0.9, 0.8, 0.99).told
-    assert not PlaceCost("a", "silu", 0.9, 0.8, 1.01).told
-    assert not PlaceCost("a", "relu", missing="relu itself").told
+    assert Effect("silu", "network", 4, 0.01, 0.001, 0.03).is_significant
+    assert not Effect("silu", "network", 4, 0.01, -0.001, 0.03).is_significant
+    assert PlaceCost("a", "silu", 0.9, 0.8, 0.99).is_significant
+    assert not PlaceCost("a", "silu", 0.9, 0.8, 1.01).is_significant
+    assert not PlaceCost("a", "relu", missing="relu itself").is_significant
     assert Sites(0, (), "why").sites == ()

@@ -14,7 +14,6 @@ from export.exporter.graph_builder import quick_graph
 from helpers.cli import Outcome, check_message, records, small_config
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
-from pipeline.commands import runs as commands
 from pipeline.config.data import DigitsOptions
 from pipeline.config.file import load_config
 from pipeline.config.space import ConvNetOptions
@@ -28,6 +27,7 @@ from pipeline.spaces.base import SearchSpace
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.spaces.make import make_space
 from pipeline.trials.reporter import Reporter
+from pipeline.winner.bundle_builder import BundleBuilder
 
 FIELDS = {
     "file",
@@ -51,9 +51,9 @@ SEARCHED = {
 
 
 class WholeSpace(ConvNetSpace):
-    """The same networks, whose pieces nobody tells."""
+    """The same networks, whose blocks nobody tells."""
 
-    def pieces(self, architecture: Any) -> None:  # type: ignore[override]
+    def blocks(self, architecture: Any) -> None:  # type: ignore[override]
         return None
 
 
@@ -97,13 +97,9 @@ def references_timed(data_home: Path) -> None:
 
 @pytest.fixture
 def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search ends with its report; what comes of the winner is looked at elsewhere."""
-
-    def finish(run: Any, data: Any, space: Any, found: Any, pick: str, reporter: Any) -> dict[str, Any]:
-        page.write_report(run, found)
-        return {}
-
-    monkeypatch.setattr(commands, "_finish", finish)
+    """A search ends with its report; bundles are tested elsewhere."""
+    manifest = {"architecture_id": "none", **{key: {} for key in ("won", "limits", "metrics", "int8")}}
+    monkeypatch.setattr(BundleBuilder, "finish", lambda *_: manifest)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +208,7 @@ class TestOfOtherDevicesAndSpaces:
         architecture, counted = observed[0]
         assert runner.cost(architecture, runner.space.build(architecture))[1].items() >= counted.items()
 
-    def test_a_space_without_pieces_is_learnt_from_whole_networks(
+    def test_a_space_without_blocks_is_learnt_from_whole_networks(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         built = []
@@ -253,7 +249,8 @@ class TestASearch:
         assert f"{measured} were predicted first and then measured" in shown
         assert shown.count("<svg") == 4  # front, progress, predictions, activations
         config = RunDirectory.open(run).config
-        assert page._cost_model(config.model_copy(update={"cost_model": "measure"}), records(run)) is None
+        page.write_report(RunDirectory(run, config.model_copy(update={"cost_model": "measure"})), records(run))
+        assert "Predicted and measured latencies" not in (run / "report.html").read_text(encoding="utf-8")
 
     def test_predict_makes_the_model_first_and_only_once(
         self, hwnas: Any, no_end: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

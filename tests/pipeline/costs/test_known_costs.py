@@ -15,7 +15,7 @@ from latency_models.predictors.operator_model import Observation
 from pipeline.config.file import parse_config
 from pipeline.costs.known_costs import known_costs
 from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor
-from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
+from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, save
 from pipeline.data import load_data
 from pipeline.run import RunDirectory
 from pipeline.spaces.make import make_space
@@ -43,8 +43,8 @@ class Case:
         self.run = RunDirectory.create(path, parse_config(sections | changes, "the test's config"))
         self.data = load_data(self.run.config.data)
         self.space: SearchSpace = make_space(self.run.config, self.data)
-        self.identity, self.environment = identity_of(self.run.config, self.data), capture(Device())
-        self.file = default_file(self.identity, Device(), self.environment)
+        self.scope = Scope(identity_of(self.run.config, self.data), Device(), capture(Device()))
+        self.file = self.scope.file
 
     def known(self, *, begun: bool = False) -> Any:
         return known_costs(self.run, self.data, self.space, begun=begun)
@@ -57,7 +57,7 @@ class Case:
             ms = factor * sum(0.001 + 1e-7 * sum(operator.work) for operator in operators)
             found.append(Observation(operators, ms, 0.01))
         model.observe_probes(found)
-        save(self.file, model, self.identity, Device(), self.environment)
+        save(self.file, model, self.scope)
         return model
 
 
@@ -112,7 +112,7 @@ def test_a_named_file_is_known(tmp_path: Path) -> None:
 
 def test_networks_that_have_to_be_built_are_not_known_beforehand(tmp_path: Path) -> None:
     case = Case(tmp_path / "run", space={"name": "nasbench201", "width": 8})
-    save(case.file, FeaturePredictor(case.space), case.identity, Device(), case.environment)
+    save(case.file, FeaturePredictor(case.space), case.scope)
     assert case.known() is None
 
 

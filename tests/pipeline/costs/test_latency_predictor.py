@@ -24,10 +24,10 @@ from pipeline.costs.latency_predictor import (
     BlockwisePredictor,
     FeaturePredictor,
     LatencyPredictor,
-    cost_model_for,
+    predictor_for,
     relative_noise,
 )
-from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, read, save
+from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, read, save
 from pipeline.data import DataSet, load_data
 from pipeline.spaces.base import Architecture, Value, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
@@ -36,9 +36,9 @@ NOISE = 0.005
 
 
 class WholeSpace(ConvNetSpace):
-    """The same networks, whose pieces nobody tells."""
+    """The same networks, whose blocks nobody tells."""
 
-    def pieces(self, architecture: Mapping[str, Value]) -> None:  # type: ignore[override]
+    def blocks(self, architecture: Mapping[str, Value]) -> None:  # type: ignore[override]
         return None
 
 
@@ -83,13 +83,13 @@ def operator_ms(operator: Operator) -> float:
 
 
 def true_ms(space: ConvNetSpace, architecture: Architecture) -> float:
-    pieces = ConvNetSpace.pieces(space, architecture)
-    return sum(operator_ms(operator) for piece in pieces for operator in piece.operators)
+    blocks = ConvNetSpace.blocks(space, architecture)
+    return sum(operator_ms(operator) for block in blocks for operator in block.operators)
 
 
 def counted_of(space: ConvNetSpace, architecture: Architecture) -> dict[str, float]:
     """Counts that suit the space's features; only their names and sizes matter here."""
-    work = [sum(operator.work) for piece in ConvNetSpace.pieces(space, architecture) for operator in piece.operators]
+    work = [sum(operator.work) for block in ConvNetSpace.blocks(space, architecture) for operator in block.operators]
     return {"macs": sum(work), "params": float(len(work)), "size_mb": len(work) / 50, "peak_memory_mb": max(work) / 1e5}
 
 
@@ -104,9 +104,9 @@ def taught(model: LatencyPredictor, space: ConvNetSpace, nets: int, seed: int = 
 def probes_of(space: ConvNetSpace, count: int) -> list[Observation]:
     found = []
     for at, architecture in enumerate(drawn(space, count, seed=9)):
-        pieces = space.pieces(architecture)
-        start = at % (len(pieces) - 1)
-        operators = space.probe(pieces[start : start + 2]).operators
+        blocks = space.blocks(architecture)
+        start = at % (len(blocks) - 1)
+        operators = space.chain(blocks[start : start + 2]).operators
         found.append(Observation(operators, sum(map(operator_ms, operators)), NOISE))
     return found
 
@@ -123,10 +123,10 @@ def off(model: LatencyPredictor, space: ConvNetSpace) -> np.ndarray:
 
 class TestPieces:
     def test_are_what_a_space_that_tells_them_is_predicted_from(self, space: ConvNetSpace) -> None:
-        model = cost_model_for(space)
+        model = predictor_for(space)
         assert isinstance(model, BlockwisePredictor)
         architecture = space.at(0)
-        operators = [operator for piece in space.pieces(architecture) for operator in piece.operators]
+        operators = [operator for block in space.blocks(architecture) for operator in block.operators]
         assert sorted(map(str, model.operators(architecture)[1:])) == sorted(map(str, operators))
         assert model.operators(architecture)[0].kind == "call"
 
@@ -177,7 +177,7 @@ class TestPieces:
 
 class TestFeatures:
     def test_are_what_any_other_space_is_predicted_from(self, whole_space: WholeSpace) -> None:
-        model = cost_model_for(whole_space)
+        model = predictor_for(whole_space)
         assert isinstance(model, FeaturePredictor)
         taught(model, whole_space, MINIMUM - 1)
         assert model.predict(whole_space.at(0), counted_of(whole_space, whole_space.at(0))) is None
@@ -211,19 +211,13 @@ class Files:
 
     def __init__(self, folder: Path, config: RunConfig, data: DataSet, environment: Environment) -> None:
         self.path = folder / "deep" / "model.json"
-        self.identity, self.device, self.environment = identity_of(config, data), Device(), environment
+        self.scope = Scope(identity_of(config, data), Device(), environment)
 
     def save(self, model: LatencyPredictor) -> None:
-        save(self.path, model, self.identity, self.device, self.environment)
+        save(self.path, model, self.scope)
 
     def read(self, space: ConvNetSpace, **changes: Any) -> LatencyPredictor:
-        return read(
-            self.path,
-            space,
-            changes.get("identity", self.identity),
-            changes.get("device", self.device),
-            changes.get("environment", self.environment),
-        )
+        return read(self.path, space, replace(self.scope, **changes))
 
     def refusal(self, space: ConvNetSpace, **changes: Any) -> str:
         with pytest.raises(CostModelError) as refused:
@@ -287,32 +281,32 @@ class TestFile:
             "classes": 10,
         }
         assert document["device"] == Device().as_dict()
-        assert document["environment"]["fingerprint"] == saved.environment.fingerprint
+        assert document["environment"]["fingerprint"] == saved.scope.environment.fingerprint
 
     def test_leaves_nothing_beside_it(self, saved: Files) -> None:
         assert [path.name for path in saved.path.parent.iterdir()] == ["model.json"]
 
     def test_the_load_of_the_machine_is_no_other_environment(self, saved: Files, space: ConvNetSpace) -> None:
-        busy = replace(saved.environment, load_at_start=17.0)
+        busy = replace(saved.scope.environment, load_at_start=17.0)
         assert saved.read(space, environment=busy).nets == 14
 
     def test_has_a_place_of_its_own_for_each_space_device_and_environment(
         self, files: Files, data: DataSet, config: RunConfig
     ) -> None:
-        base = (files.identity, files.device, files.environment)
+        base = files.scope
         others = [
-            (identity_of(config_of(kernels=[3]), data), *base[1:]),
-            ({**base[0], "input_shape": [1, 16, 16]}, *base[1:]),
-            (base[0], replace(base[1], threads=2), base[2]),
-            (base[0], replace(base[1], precision="int8"), base[2]),
-            (*base[:2], replace(base[2], onnxruntime="0.1")),
+            replace(base, identity=identity_of(config_of(kernels=[3]), data)),
+            replace(base, identity={**base.identity, "input_shape": [1, 16, 16]}),
+            replace(base, device=replace(base.device, threads=2)),
+            replace(base, device=replace(base.device, precision="int8")),
+            replace(base, environment=replace(base.environment, onnxruntime="0.1")),
         ]
-        paths = [default_file(*each) for each in (base, *others)]
+        paths = [each.file for each in (base, *others)]
         assert len(set(paths)) == len(paths)
-        assert default_file(*base) == paths[0]
+        assert base.file == paths[0]
         assert paths[0].suffix == ".json"
-        foreign = {**base[0], "space": {"name": "my.package:Space"}}
-        assert ":" not in default_file(foreign, *base[1:]).name
+        foreign = replace(base, identity={**base.identity, "space": {"name": "my.package:Space"}})
+        assert ":" not in foreign.file.name
 
 
 class TestRefusals:
@@ -344,16 +338,18 @@ class TestRefusals:
         assert "[3, 5]" in message
 
     def test_another_input(self, saved: Files, space: ConvNetSpace) -> None:
-        message = saved.refusal(space, identity={**saved.identity, "input_shape": [1, 16, 16]})
+        message = saved.refusal(space, identity={**saved.scope.identity, "input_shape": [1, 16, 16]})
         assert "input_shape [1, 8, 8] there, [1, 16, 16] here" in message
         assert "classes" not in message
 
     def test_another_device(self, saved: Files, space: ConvNetSpace) -> None:
-        message = saved.refusal(space, device=replace(saved.device, threads=2, precision="int8"))
+        message = saved.refusal(space, device=replace(saved.scope.device, threads=2, precision="int8"))
         assert "it is of another device: threads 1 there, 2 here; precision 'fp32' there, 'int8' here" in message
 
     def test_another_environment(self, saved: Files, space: ConvNetSpace) -> None:
-        message = saved.refusal(space, environment=replace(saved.environment, onnxruntime="0.1", load_at_start=9.0))
+        message = saved.refusal(
+            space, environment=replace(saved.scope.environment, onnxruntime="0.1", load_at_start=9.0)
+        )
         assert "another environment" in message
         assert "'0.1' here" in message
         assert "load" not in message

@@ -18,7 +18,7 @@ from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.costs.latency_predictor import BlockwisePredictor
 from pipeline.costs.latency_source import LatencySource
-from pipeline.costs.predictor_file import CostModelError, default_file, identity_of, save
+from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, save
 from pipeline.engines import trial
 from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
@@ -35,9 +35,9 @@ def operator_ms(operator: Operator) -> float:
 
 
 def true_ms(space: SearchSpace, architecture: Architecture) -> float:
-    pieces = space.pieces(architecture)
-    assert pieces is not None
-    return sum(operator_ms(operator) for piece in pieces for operator in piece.operators)
+    blocks = space.blocks(architecture)
+    assert blocks is not None
+    return sum(operator_ms(operator) for block in blocks for operator in block.operators)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Bench:
         for architecture in self.candidates:
             self.meter.times[self.content(architecture)] = true_ms(self.space, architecture)
         self.source = self.fresh()
+        self.scope = Scope(identity_of(self.config, self.data), Device(), capture(Device()))
 
     def fresh(self) -> LatencySource:
         return LatencySource(self.config, self.data, self.space, self.meter)  # type: ignore[arg-type]
@@ -96,11 +97,14 @@ class Bench:
     def counted(self, architecture: Architecture) -> dict[str, float]:
         return {"macs": true_ms(self.space, architecture) * 1e6, "params": 1.0, "size_mb": 1.0, "peak_memory_mb": 1.0}
 
-    def before(self, at: int, **options: Any) -> tuple[float, dict[str, Any]]:
+    def before(self, at: int) -> tuple[float, dict[str, Any]]:
         architecture = self.candidates[at]
-        return self.source.before_training(
-            architecture, self.counted(architecture), self.content(architecture), **options
-        )
+        return self.source.before_training(architecture, self.counted(architecture), self.content(architecture))
+
+    def after(self, at: int, accuracy: float, ms: float, details: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        architecture = self.candidates[at]
+        objectives = {**self.counted(architecture), "latency_ms": ms, "accuracy": accuracy}
+        return self.source.after_training(architecture, objectives, details, self.content(architecture))
 
     def judged(self, at: int) -> dict[str, Any]:
         """The trial of a candidate, as a journal holds it."""
@@ -163,20 +167,15 @@ class TestBeforeTraining:
         off = [bench.before(at)[0] / true_ms(bench.space, bench.candidates[at]) - 1 for at in range(40, 60)]
         assert np.abs(off).mean() < 0.05
 
-    def test_whoever_needs_a_measurement_gets_one_with_the_prediction_beside_it(self) -> None:
-        bench = Bench()
+    def test_a_measurement_has_the_prediction_beside_it_and_improves_the_model(self) -> None:
+        bench = Bench(objectives=["accuracy", "latency_ms"])
         bench.teach()
-        predicted = bench.before(40)[1]["predicted"]
-        ms, details = bench.before(40, measured=True)
+        before, details = bench.before(40)
+        predicted = details["predicted"]
+        truth, details = bench.after(40, 0.5, before, details)
         assert details["source"] == "measured"
         assert details["predicted"] == predicted
-        assert ms == true_ms(bench.space, bench.candidates[40]) != predicted["latency_ms"]
-
-    def test_a_measurement_improves_the_model(self) -> None:
-        bench = Bench()
-        bench.teach()
-        before, _ = bench.before(40)
-        truth, _ = bench.before(40, measured=True)
+        assert truth == true_ms(bench.space, bench.candidates[40]) != predicted["latency_ms"]
         after, details = bench.before(40)
         assert details["source"] == "predicted"
         assert abs(after - truth) < abs(before - truth)
@@ -323,10 +322,10 @@ class TestWhichModel:
         model, rng = BlockwisePredictor(bench.space), random.Random(1)
         found = []
         for at in range(60):
-            pieces = bench.space.pieces(bench.space.at(rng.randrange(bench.space.size())))
-            assert pieces is not None
-            start = at % (len(pieces) - 1)
-            operators = bench.space.probe(pieces[start : start + 2]).operators
+            blocks = bench.space.blocks(bench.space.at(rng.randrange(bench.space.size())))
+            assert blocks is not None
+            start = at % (len(blocks) - 1)
+            operators = bench.space.chain(blocks[start : start + 2]).operators
             found.append(Observation(operators, sum(map(operator_ms, operators)), 0.005))
         model.observe_probes(found)
         return model
@@ -334,7 +333,7 @@ class TestWhichModel:
     def test_a_named_file_is_used_from_the_first_candidate_on(self, tmp_path: Any) -> None:
         path = tmp_path / "model.json"
         bench = Bench()
-        save(path, self.calibrated(bench), identity_of(bench.config, bench.data), Device(), capture(Device()))
+        save(path, self.calibrated(bench), bench.scope)
         named = Bench(cost_model=str(path))
         ms, details = named.before(0)
         assert details["source"] == "predicted"
@@ -347,9 +346,8 @@ class TestWhichModel:
     def test_the_one_in_its_place_is_found(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         bench = Bench()
-        identity, environment = identity_of(bench.config, bench.data), capture(Device())
         assert bench.before(0)[1]["source"] == "measured"
-        save(default_file(identity, Device(), environment), self.calibrated(bench), identity, Device(), environment)
+        save(bench.scope.file, self.calibrated(bench), bench.scope)
         assert Bench().before(0)[1]["source"] == "predicted"
         assert Bench(cost_model="measure").before(0)[1]["source"] == "measured"
 
@@ -374,7 +372,7 @@ class TestATrial:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         runner, bench = self.runner(monkeypatch, 10.0)
-        runner.meter.otherwise_ms = 12.5  # type: ignore[attr-defined]
+        runner.target.meter.otherwise_ms = 12.5  # type: ignore[attr-defined]
         result = runner.run(bench.candidates[30])
         assert result.status == "infeasible"
         assert result.objectives["latency_ms"] == 12.5
@@ -385,7 +383,7 @@ class TestATrial:
 
     def test_a_limit_that_the_measurement_keeps_leaves_it_feasible(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runner, bench = self.runner(monkeypatch, 10.0)
-        runner.meter.otherwise_ms = 0.5  # type: ignore[attr-defined]
+        runner.target.meter.otherwise_ms = 0.5  # type: ignore[attr-defined]
         result = runner.run(bench.candidates[30])
         assert result.status == "ok"
         assert result.objectives["latency_ms"] == 0.5
@@ -400,4 +398,4 @@ class TestATrial:
         assert result.details["latency"]["source"] == "predicted"
         assert result.details["latency"]["low_ms"] > 1e-3
         assert "accuracy" not in result.objectives
-        assert runner.meter.asked == 0  # type: ignore[attr-defined]
+        assert runner.target.meter.asked == 0  # type: ignore[attr-defined]

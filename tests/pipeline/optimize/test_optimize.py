@@ -16,6 +16,7 @@ from torch import nn
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives
 from helpers.cli import command
+from latency_models.devices.device import Device
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.statistics import Ratio
 from pipeline.costs.activation_forms import forms_of
@@ -38,7 +39,7 @@ class Meter:
     asked: list[int]
 
     def __init__(self, device: object = None) -> None:
-        self.asked = []
+        self.asked, self.device = [], Device()
 
     def __enter__(self) -> Meter:
         return self
@@ -182,27 +183,23 @@ class TestFormsOfADevice:
     def space(*names: str) -> Any:
         return SimpleNamespace(choices=(SimpleNamespace(label="stage0_activation", values=names),))
 
-    @staticmethod
-    def device() -> Any:
-        return SimpleNamespace(name="cpu", precision="fp32", batch_size=1)
-
     def test_what_was_timed_once_is_kept(self):
         meter = type("Stand-in", (Meter,), {"variants": (0.8, 0.9, 1.5)})()
-        found = forms_of(self.space("mish", "relu"), self.device(), meter)
+        found = forms_of(self.space("mish", "relu"), meter)
         assert list(found) == ["mish"]
         assert len(meter.asked) == 1
-        assert forms_of(self.space("mish"), self.device(), meter) == found
+        assert forms_of(self.space("mish"), meter) == found
         assert len(meter.asked) == 1
 
     def test_most_activations_have_nothing_to_time(self):
         meter = Meter()
-        assert forms_of(self.space("relu", "silu", "hardswish", "leaky_relu", "gelu"), self.device(), meter) == {}
+        assert forms_of(self.space("relu", "silu", "hardswish", "leaky_relu", "gelu"), meter) == {}
         assert meter.asked == []
 
     def test_a_damaged_file_is_made_anew(self, tmp_path):
         meter = Meter()
-        forms_of(self.space("mish"), self.device(), meter)
+        forms_of(self.space("mish"), meter)
         (path,) = tmp_path.rglob("activation_forms/*.json")
         path.write_text("{")
-        forms_of(self.space("mish"), self.device(), meter)
+        forms_of(self.space("mish"), meter)
         assert len(meter.asked) == 2

@@ -250,11 +250,11 @@ class TestOneReference:
     def test_an_int8_device_runs_the_quantised_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from export.quantization.quantize import is_quantized, quantize_int8
         from latency_models.graph.model_file import parse
-        from pipeline.costs.precision import calibration
+        from pipeline.costs.precision import calibration_images
 
         def quantised(graph: Any, data: Any, *_: Any) -> Any:
             """Without a search for the fastest form, which goes by the clock."""
-            return SimpleNamespace(model=quantize_int8(graph, calibration(data)).SerializeToString())
+            return SimpleNamespace(model=quantize_int8(graph, calibration_images(data)).SerializeToString())
 
         monkeypatch.setattr("pipeline.winner.finalize.search_int8", quantised)
         run = new_run(tmp_path, f"{STUBS}:tiny", final={"epochs": 1}, device={"precision": "int8"})

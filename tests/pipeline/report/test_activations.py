@@ -124,13 +124,13 @@ def test_what_fails_becomes_a_note(finished: Finished, run_copy: Path, monkeypat
     def lost(*_: Any) -> Costs:
         raise ConnectionError("the device is gone")
 
-    monkeypatch.setattr(activation_report, "costs_of", lost)
+    monkeypatch.setattr(activation_report, "activation_costs", lost)
     run, notes = RunDirectory.open(run_copy), Notes()
     data, space = load_inputs(run.config, "the test")
     winner = next(r for r in records(run_copy) if r.id == manifest_of(run_copy)["architecture_id"])
     network = space.build(winner.architecture)
-    meter: Any = SimpleNamespace()
-    record_activations(run, data, space, winner, network, records(run_copy), meter, bytes, {}, notes)
+    target: Any = SimpleNamespace()
+    record_activations(run, data, space, winner, network, records(run_copy), target, notes)
     assert notes.notes == ["activations: no costs: ConnectionError: the device is gone"]
     facts = read(run_copy, winner.id, run.digest())
     assert facts.costs.missing == "ConnectionError: the device is gone"

@@ -22,7 +22,7 @@ from helpers.cli import Finished, check_message, command, records, small_config
 from latency_models.devices.device import Device
 from latency_models.graph.static_costs import static_costs
 from pipeline.config.file import parse_config
-from pipeline.costs.precision import calibration, quantizer_for
+from pipeline.costs.precision import calibration_images, quantizer_for
 from pipeline.data import load_data
 from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.base import CandidateEvaluator
@@ -94,13 +94,13 @@ class TestATrial:
         seen: list[bytes] = []
         for precision in ("int8", "fp32"):
             runner = trial_runner(device={"precision": precision})
-            measure = runner.meter.measure
+            measure = runner.target.meter.measure
 
             def spy(content: bytes, measure: Any = measure, **options: Any) -> Any:
                 seen.append(content)
                 return measure(content, **options)
 
-            monkeypatch.setattr(runner.meter, "measure", spy)
+            monkeypatch.setattr(runner.target.meter, "measure", spy)
             architecture = first_architecture(runner)
             runner.cost(architecture, runner.space.build(architecture))
         assert [is_quantized(onnx.load_model_from_string(content)) for content in seen] == [True, False]
@@ -111,7 +111,7 @@ class TestATrial:
         runner.evaluator = evaluator
         result = runner.run(first_architecture(runner))
         graph, _ = quick_graph(evaluator.model, runner.data.input_shape)
-        model = quantize_int8(graph, calibration(runner.data)).SerializeToString()
+        model = quantize_int8(graph, calibration_images(runner.data)).SerializeToString()
         validation = runner.data.validation
         wanted = accuracy(model, runner.data.preprocessing.apply(validation.images), validation.labels)
         assert result.objectives["accuracy"] == wanted
@@ -148,7 +148,7 @@ class TestATrial:
 class TestCalibration:
     def test_images_come_from_the_whole_training_split(self) -> None:
         data = load_data(parse_config({"data": {"name": "digits"}, "space": {"name": "convnet"}}, "a test").data)
-        images = calibration(data)
+        images = calibration_images(data)
         assert images.shape == (256, 1, 8, 8)
         assert images.dtype == np.float32
         train = data.preprocessing.apply(data.train.images)

@@ -18,10 +18,10 @@ from export.quantization.quantize import Quantizer
 from export.quantization.ranges import METHODS
 from latency_models.timing.meter import Ratio
 from pipeline.config.file import parse_config
-from pipeline.costs.precision import calibration
+from pipeline.costs.precision import calibration_images
 from pipeline.data import load_data
 from pipeline.winner import int8_search
-from pipeline.winner.int8 import of_device, search_int8, try_int8
+from pipeline.winner.int8 import int8_for_device, search_int8, try_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ class TestTheGuarantee:
     def test_an_int8_device_keeps_it_and_says_so(self, data: DataSet) -> None:
         graph, meter = network(), Meter(always(SLOWER))
         found = search_int8(graph, data, meter, 1.0)  # type: ignore[arg-type]
-        int8 = of_device(graph, found, meter)  # type: ignore[arg-type]
+        int8 = int8_for_device(graph, found, meter)  # type: ignore[arg-type]
         assert int8.model == found.model
         assert "fp32 would not be slower" in int8.facts["reason"]
 
@@ -175,7 +175,7 @@ class TestWhatStaysFloat:
 class TestTheMethod:
     def test_the_most_accurate_is_taken(self, data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
         graph, best = network(), "percentile_99.9"
-        quantizer = Quantizer(graph, calibration(data))
+        quantizer = Quantizer(graph, calibration_images(data))
         wanted = quantizer.quantize(best).SerializeToString()
         judge(monkeypatch, lambda model: 0.9 if model.SerializeToString() == wanted else 0.85)
         found = search_int8(graph, data, Meter(always(FASTER)), 0.01)  # type: ignore[arg-type]
