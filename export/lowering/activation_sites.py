@@ -66,11 +66,11 @@ class LoweredSite:
 class _Memory:
     """A cache of recognised regions and checked forms, shared by all graphs of a process."""
 
-    known: dict[object, RecognisedActivation | None] = field(default_factory=dict)
+    recognised: dict[object, RecognisedActivation | None] = field(default_factory=dict)
     checked: dict[object, tuple[str, ...] | None] = field(default_factory=dict)
 
     def trim(self) -> None:
-        for remembered in (self.known, self.checked):
+        for remembered in (self.recognised, self.checked):
             if len(remembered) > _REMEMBERED:
                 remembered.clear()
 
@@ -89,45 +89,45 @@ def lower_activations(model: onnx.ModelProto, forms: Mapping[str, str] | None = 
         The activations, in order of execution.
     """
     _MEMORY.trim()
-    kinds = ValueTypes(model)
-    found = activation_regions(model, kinds)
+    types = ValueTypes(model)
+    found = activation_regions(model, types)
     if not found:
         return []
-    pass_ = _Pass(model, found, kinds.channels, forms or {})
+    pass_ = _Pass(model, found, types.channels, forms or {})
     sites = [pass_.lower(region) for region in found]
     pass_.write()
     return sites
 
 
-def activation_regions(model: onnx.ModelProto, kinds: ValueTypes) -> list[Region]:
+def activation_regions(model: onnx.ModelProto, types: ValueTypes) -> list[Region]:
     """Regions of the main graph that are activations, in order of execution; none below `OLDEST_OPSET`."""
     if (opset_of(model) or 0) < OLDEST_OPSET:
         return []
-    found = regions(model.graph, lambda region: _accepted(region, kinds))
+    found = regions(model.graph, lambda region: _accepted(region, types))
     return sorted(found, key=lambda region: region.positions[-1])
 
 
-def _accepted(region: Region, kinds: ValueTypes) -> bool:
-    known = _recognised(region)
-    if known is None or not kinds.takes(region):
+def _accepted(region: Region, types: ValueTypes) -> bool:
+    act = _recognised(region)
+    if act is None or not types.takes(region):
         return False
-    return known.family not in _ONLY_SHORTER or _shortened(region, known, kinds.channels.get(region.root))
+    return act.family not in _ONLY_SHORTER or _shortened(region, act, types.channels.get(region.root))
 
 
-def _shortened(region: Region, known: RecognisedActivation, channels: int | None) -> bool:
+def _shortened(region: Region, act: RecognisedActivation, channels: int | None) -> bool:
     """Whether the activation has a form that isn't longer; otherwise smaller activations within it may have one."""
-    for form in forms_of(known, Context(channels, joins=False, opset=OLDEST_OPSET)):
+    for form in forms_of(act, Context(channels, joins=False, opset=OLDEST_OPSET)):
         writer = NodeWriter(set(), "", channels=channels)
-        form.write(writer, region.root, known)
+        form.write(writer, region.root, act)
         return len(writer.nodes) <= len(region.nodes)
     return False
 
 
 def _recognised(region: Region) -> RecognisedActivation | None:
     key = region.key
-    if key not in _MEMORY.known:
-        _MEMORY.known[key] = families.recognise(region)
-    return _MEMORY.known[key]
+    if key not in _MEMORY.recognised:
+        _MEMORY.recognised[key] = families.recognise(region)
+    return _MEMORY.recognised[key]
 
 
 class _Pass:
@@ -152,19 +152,19 @@ class _Pass:
         self._dropped: set[int] = set()
 
     def lower(self, region: Region) -> LoweredSite:
-        known = _recognised(region)
-        assert known is not None
+        act = _recognised(region)
+        assert act is not None
         readers = sum(region.root in node.input for node in region.nodes)
-        foldable = known.channels == 1 or self._channels_of(region, known) is not None
-        folded = _folded(known, region, self._folding, readers) if foldable else known
+        foldable = act.channels == 1 or self._channels_of(region, act) is not None
+        folded = _folded(act, region, self._folding, readers) if foldable else act
         joins = self._joins(region, readers)
         context = Context(self._channels_of(region, folded), joins, self._opset)
         before = tuple(node.op_type for node in region.nodes)
-        site = LoweredSite(_place(region), known.family, known.name, None, folded is not known, before, before)
+        site = LoweredSite(_place(region), act.family, act.name, None, folded is not act, before, before)
         exact = {
             form: differences
             for form in forms_of(folded, context)
-            if (differences := deviations(folded, form, region if folded is known else None)) is not None
+            if (differences := deviations(folded, form, region if folded is act else None)) is not None
         }
         form = self._chosen(exact, self._forms.get(folded.family), region, readers)
         if form is None:
@@ -175,7 +175,7 @@ class _Pass:
         writer = self._writer(region, context)
         output = form.write(writer, region.root, folded)
         self._names |= old
-        if folded is known and form.scale == 1.0 and _alike(writer.nodes, region.nodes):
+        if folded is act and form.scale == 1.0 and _alike(writer.nodes, region.nodes):
             return site
         self._replace(region, writer, output)
         return replace(site, after=tuple(node.op_type for node in writer.nodes), deviations=exact[form])
@@ -224,56 +224,52 @@ class _Pass:
             return False
         return self._readers.get(region.root, 0) == readers
 
-    def _channels_of(self, region: Region, known: RecognisedActivation) -> int | None:
+    def _channels_of(self, region: Region, act: RecognisedActivation) -> int | None:
         channels = self._channels.get(region.root)
         on_axis_1 = region.channel_axis in (None, 2)
-        return channels if channels is not None and on_axis_1 and known.channels in (1, channels) else None
+        return channels if channels is not None and on_axis_1 and act.channels in (1, channels) else None
 
 
-def _folded(known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
+def _folded(act: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
     """The activation that is left when its learned scales are folded into the weights around it."""
-    fold = _FOLDS.get(known.family)
-    return fold(known, region, folding, readers) if fold is not None else known
+    fold = _FOLDS.get(act.family)
+    return fold(act, region, folding, readers) if fold is not None else act
 
 
-def _fold_swish(
-    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
-) -> RecognisedActivation:
-    beta = known.parameters["beta"]
-    if known.all("beta", 1.0) or not _safe(beta) or not folding.before(region.root, np.ones(1), readers):  # can it be?
-        return known
+def _fold_swish(act: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
+    beta = act.parameters["beta"]
+    if act.all("beta", 1.0) or not _safe(beta) or not folding.before(region.root, np.ones(1), readers):  # can it be?
+        return act
     if not folding.behind(region.output, 1 / beta):
-        return known
+        return act
     folding.before(region.root, beta, readers)
     return RecognisedActivation("swish", {"beta": np.ones(1)})
 
 
 def _fold_sigmoid(
-    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
+    act: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
 ) -> RecognisedActivation:
-    parameters = dict(known.parameters)
+    parameters = dict(act.parameters)
     changed = False
-    if known.all("scale", 2.0) and known.all("shift", -1.0) and known.all("inner", 2.0):
-        return known  # tanh
+    if act.all("scale", 2.0) and act.all("shift", -1.0) and act.all("inner", 2.0):
+        return act  # tanh
     inner = parameters["inner"]
-    if not known.all("inner", 1.0) and _safe(inner) and folding.before(region.root, inner, readers):
+    if not act.all("inner", 1.0) and _safe(inner) and folding.before(region.root, inner, readers):
         parameters["inner"], changed = np.ones(1), True
-    plain = known.all("scale", 1.0) and known.all("shift", 0.0)
+    plain = act.all("scale", 1.0) and act.all("shift", 0.0)
     shift = parameters["shift"] if parameters["shift"].any() else None
     if not plain and _safe(parameters["scale"]) and folding.behind(region.output, parameters["scale"], shift):
         parameters |= {"scale": np.ones(1), "shift": np.zeros(1)}
         changed = True
-    return RecognisedActivation("sigmoid", parameters) if changed else known
+    return RecognisedActivation("sigmoid", parameters) if changed else act
 
 
-def _fold_acon(
-    known: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int
-) -> RecognisedActivation:
+def _fold_acon(act: RecognisedActivation, region: Region, folding: ScaleFolding, readers: int) -> RecognisedActivation:
     """Fold k and d: x(dσ(kx) + b) = u(d/k·σ(u) + b/k) with u = kx, which is d/k times u(σ(u) + b/d)."""
-    inner = known.parameters["inner"]
-    difference, lower = known.parameters["difference"], known.parameters["lower"]
-    if known.all("inner", 1.0) or not _safe(inner) or not folding.before(region.root, inner, readers):
-        return known
+    inner = act.parameters["inner"]
+    difference, lower = act.parameters["difference"], act.parameters["lower"]
+    if act.all("inner", 1.0) or not _safe(inner) or not folding.before(region.root, inner, readers):
+        return act
     difference, lower = difference / inner, lower / inner
     if _safe(difference) and folding.behind(region.output, difference):
         difference, lower = np.ones(1), lower / difference
@@ -290,32 +286,32 @@ def _safe(scale: Array) -> bool:
     return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
 
 
-def deviations(known: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
+def deviations(act: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
     """Phrases on how a form differs at NaN and ±∞ from the region; None where it isn't the same function at all.
 
     Without a region, as after folding, it is compared with the activation itself.
     """
-    parameters = tuple((name, values.shape, values.tobytes()) for name, values in known.parameters.items())
-    key = (known.family, parameters, form.name, None if region is None else region.key)
+    parameters = tuple((name, values.shape, values.tobytes()) for name, values in act.parameters.items())
+    key = (act.family, parameters, form.name, None if region is None else region.key)
     if key not in _MEMORY.checked:
-        _MEMORY.checked[key] = _checked(known, form, region)
+        _MEMORY.checked[key] = _checked(act, form, region)
     return _MEMORY.checked[key]
 
 
-def _checked(known: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
+def _checked(act: RecognisedActivation, form: Form, region: Region | None) -> tuple[str, ...] | None:
     axis = 2 if region is None or region.channel_axis is None else region.channel_axis
-    writer = NodeWriter(set(), "", channels=known.channels, axis=axis)
-    output = form.write(writer, "x", known)
-    points = families.points_for(known.channels)
+    writer = NodeWriter(set(), "", channels=act.channels, axis=axis)
+    output = form.write(writer, "x", act)
+    points = families.points_for(act.channels)
 
     def written(x: Array) -> Array:
         shaped = x.reshape(-1, *([1] * (axis + 1)))
         values = elementwise.evaluate(writer.nodes, writer.constants, "x", output, np.float32(form.scale) * shaped)
         return np.moveaxis(values.reshape(len(x), -1), 0, 1)
 
-    if not families.same(points, known(points), written(points)):
+    if not families.same(points, act(points), written(points)):
         return None
-    return _compared(known(_SPECIAL) if region is None else region(_SPECIAL), written(_SPECIAL))
+    return _compared(act(_SPECIAL) if region is None else region(_SPECIAL), written(_SPECIAL))
 
 
 def _compared(old: Array, new: Array) -> tuple[str, ...]:

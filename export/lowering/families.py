@@ -152,9 +152,9 @@ def recognise(function: Function, tolerance: float = IDENTICAL) -> RecognisedAct
             parameters = family.fit(function)
             if parameters is None or not all(np.isfinite(each).all() for each in parameters.values()):
                 continue
-            known = RecognisedActivation(family.name, parameters)
-        if same(points, values, known(points), tolerance):
-            return known
+            act = RecognisedActivation(family.name, parameters)
+        if same(points, values, act(points), tolerance):
+            return act
     return None
 
 

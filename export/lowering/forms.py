@@ -65,130 +65,130 @@ class Form:
     scale: float = 1.0
 
 
-def forms_of(known: RecognisedActivation, context: Context) -> list[Form]:
+def forms_of(act: RecognisedActivation, context: Context) -> list[Form]:
     """The forms that fit an activation and its context, the usually cheapest first; may be empty."""
-    return [form for form in FORMS[known.family] if form.applies(known, context)]
+    return [form for form in FORMS[act.family] if form.applies(act, context)]
 
 
 # --- where a form may stand --------------------------------------------------------------------------------
 
 
-def _anywhere(known: RecognisedActivation, context: Context) -> bool:
+def _anywhere(act: RecognisedActivation, context: Context) -> bool:
     return True
 
 
-def _blocked(known: RecognisedActivation, context: Context) -> bool:
-    return context.channels is not None and known.channels in (1, context.channels)
+def _blocked(act: RecognisedActivation, context: Context) -> bool:
+    return context.channels is not None and act.channels in (1, context.channels)
 
 
-def _one_for_all(known: RecognisedActivation, context: Context) -> bool:
-    return known.channels == 1
+def _one_for_all(act: RecognisedActivation, context: Context) -> bool:
+    return act.channels == 1
 
 
-def _several(known: RecognisedActivation, context: Context) -> bool:
-    return known.channels > 1
+def _several(act: RecognisedActivation, context: Context) -> bool:
+    return act.channels > 1
 
 
-def _joined(known: RecognisedActivation, context: Context) -> bool:
+def _joined(act: RecognisedActivation, context: Context) -> bool:
     return context.joins
 
 
-def _not_joined(known: RecognisedActivation, context: Context) -> bool:
+def _not_joined(act: RecognisedActivation, context: Context) -> bool:
     return not context.joins
 
 
 def _from_opset(opset: int) -> Applies:
-    return lambda known, context: context.opset >= opset
+    return lambda act, context: context.opset >= opset
 
 
 def _before_opset(opset: int) -> Applies:
-    return lambda known, context: context.opset < opset
+    return lambda act, context: context.opset < opset
 
 
 def _both(*conditions: Applies) -> Applies:
-    return lambda known, context: all(condition(known, context) for condition in conditions)
+    return lambda act, context: all(condition(act, context) for condition in conditions)
 
 
 def _where(condition: Callable[[RecognisedActivation], bool]) -> Applies:
-    return lambda known, context: condition(known)
+    return lambda act, context: condition(act)
 
 
 # --- leaky relu, in one slope or one for each channel ------------------------------------------------------
 
 
-def _relu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _relu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     return w.node("Relu", x)
 
 
-def _leaky(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("LeakyRelu", x, alpha=known.number("slope"))
+def _leaky(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("LeakyRelu", x, alpha=act.number("slope"))
 
 
-def _leaky_joined(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("LeakyRelu", w.affine(x, 1.0), alpha=known.number("slope"))
+def _leaky_joined(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("LeakyRelu", w.affine(x, 1.0), alpha=act.number("slope"))
 
 
-def _leaky_two_lines(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _leaky_two_lines(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """relu((1 − a)x) + ax, for slopes a ≤ 1."""
-    slope = known.parameters["slope"]
+    slope = act.parameters["slope"]
     return w.node("Add", w.node("Relu", w.affine(x, 1 - slope)), w.affine(x, slope))
 
 
-def _leaky_sum(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    slope = known.parameters["slope"]
+def _leaky_sum(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    slope = act.parameters["slope"]
     return w.node("Add", w.affine(w.node("Relu", x), 1 - slope), w.affine(x, slope))
 
 
-def _leaky_flat(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _leaky_flat(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """max(x, ax), for slopes a ≤ 1."""
-    return w.node("Max", x, w.node("Mul", x, w.per_channel(known.parameters["slope"])))
+    return w.node("Max", x, w.node("Mul", x, w.per_channel(act.parameters["slope"])))
 
 
-def _leaky_prelu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("PRelu", x, w.per_channel(known.parameters["slope"]))
+def _leaky_prelu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("PRelu", x, w.per_channel(act.parameters["slope"]))
 
 
-def _bends(known: RecognisedActivation) -> bool:
-    return not _is_relu(known)
+def _bends(act: RecognisedActivation) -> bool:
+    return not _is_relu(act)
 
 
-def _is_relu(known: RecognisedActivation) -> bool:
-    return known.all("slope", 0.0)
+def _is_relu(act: RecognisedActivation) -> bool:
+    return act.all("slope", 0.0)
 
 
-def _at_most_one(known: RecognisedActivation) -> bool:
-    return bool(np.all(known.parameters["slope"] <= 1))
+def _at_most_one(act: RecognisedActivation) -> bool:
+    return bool(np.all(act.parameters["slope"] <= 1))
 
 
 # --- with one operator -------------------------------------------------------------------------------------
 
 
-def _clip(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("Clip", x, w.number(known.number("low")), w.number(known.number("high")))
+def _clip(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("Clip", x, w.number(act.number("low")), w.number(act.number("high")))
 
 
-def _clip_joined(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return _clip(w, w.affine(x, 1.0), known)
+def _clip_joined(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return _clip(w, w.affine(x, 1.0), act)
 
 
-def _hard_sigmoid(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("HardSigmoid", x, alpha=known.number("alpha"), beta=known.number("beta"))
+def _hard_sigmoid(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("HardSigmoid", x, alpha=act.number("alpha"), beta=act.number("beta"))
 
 
 def _operator(op_type: str, **attributes: Any) -> Write:
-    return lambda w, x, known: w.node(op_type, x, **attributes)
+    return lambda w, x, act: w.node(op_type, x, **attributes)
 
 
-def _hardswish_product(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _hardswish_product(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     return w.node("Mul", x, w.node("HardSigmoid", x, alpha=1 / 6, beta=0.5))
 
 
-def _squared_relu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _squared_relu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     positive = w.node("Relu", x)
     return w.node("Mul", positive, positive)
 
 
-def _gelu_chain(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _gelu_chain(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """Write the order of operators that ONNX Runtime fuses."""
     risen = w.node("Add", w.node("Erf", w.node("Div", x, w.number(math.sqrt(2)))), w.number(1.0))
     return w.node("Mul", w.node("Mul", x, risen), w.number(0.5))
@@ -197,87 +197,87 @@ def _gelu_chain(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
 # --- sigmoids ----------------------------------------------------------------------------------------------
 
 
-def _inner(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return x if known.all("inner", 1.0) else w.scaled(x, known.parameters["inner"])
+def _inner(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return x if act.all("inner", 1.0) else w.scaled(x, act.parameters["inner"])
 
 
-def _sigmoid(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("Sigmoid", _inner(w, x, known))
+def _sigmoid(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("Sigmoid", _inner(w, x, act))
 
 
-def _is_sigmoid(known: RecognisedActivation) -> bool:
-    return known.all("scale", 1.0) and known.all("shift", 0.0)
+def _is_sigmoid(act: RecognisedActivation) -> bool:
+    return act.all("scale", 1.0) and act.all("shift", 0.0)
 
 
-def _is_scaled(known: RecognisedActivation) -> bool:
-    return not (_is_sigmoid(known) or _is_tanh(known))
+def _is_scaled(act: RecognisedActivation) -> bool:
+    return not (_is_sigmoid(act) or _is_tanh(act))
 
 
-def _is_tanh(known: RecognisedActivation) -> bool:
-    return known.all("scale", 2.0) and known.all("shift", -1.0) and known.all("inner", 2.0)
+def _is_tanh(act: RecognisedActivation) -> bool:
+    return act.all("scale", 2.0) and act.all("shift", -1.0) and act.all("inner", 2.0)
 
 
-def _scaled_sigmoid(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.affine(_sigmoid(w, x, known), known.parameters["scale"], known.parameters["shift"])
+def _scaled_sigmoid(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.affine(_sigmoid(w, x, act), act.parameters["scale"], act.parameters["shift"])
 
 
-def _scaled_sigmoid_flat(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    scaled = w.scaled(_sigmoid(w, x, known), known.parameters["scale"])
-    return w.node("Add", scaled, w.per_channel(known.parameters["shift"]))
+def _scaled_sigmoid_flat(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    scaled = w.scaled(_sigmoid(w, x, act), act.parameters["scale"])
+    return w.node("Add", scaled, w.per_channel(act.parameters["shift"]))
 
 
-def _swish(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _swish(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x·σ(βx), which ONNX Runtime fuses, also with β where that is one number."""
-    beta = known.parameters["beta"]
-    return w.node("Mul", x, w.node("Sigmoid", x if known.all("beta", 1.0) else w.scaled(x, beta)))
+    beta = act.parameters["beta"]
+    return w.node("Mul", x, w.node("Sigmoid", x if act.all("beta", 1.0) else w.scaled(x, beta)))
 
 
-def _acon_of_silu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _acon_of_silu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x·σ(x) + bx, for scales before and behind that have been folded away."""
-    return w.node("Add", w.node("Mul", x, w.node("Sigmoid", x)), w.affine(x, known.parameters["lower"]))
+    return w.node("Add", w.node("Mul", x, w.node("Sigmoid", x)), w.affine(x, act.parameters["lower"]))
 
 
-def _is_of_silu(known: RecognisedActivation) -> bool:
-    return known.all("inner", 1.0) and known.all("difference", 1.0)
+def _is_of_silu(act: RecognisedActivation) -> bool:
+    return act.all("inner", 1.0) and act.all("difference", 1.0)
 
 
-def _acon(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _acon(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x·(aσ(kx) + b)."""
-    inner = x if known.all("inner", 1.0) else w.affine(x, known.parameters["inner"])
-    gate = w.affine(w.node("Sigmoid", inner), known.parameters["difference"], known.parameters["lower"])
+    inner = x if act.all("inner", 1.0) else w.affine(x, act.parameters["inner"])
+    gate = w.affine(w.node("Sigmoid", inner), act.parameters["difference"], act.parameters["lower"])
     return w.node("Mul", x, gate)
 
 
-def _acon_flat(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    gate = w.scaled(w.node("Sigmoid", _inner(w, x, known)), known.parameters["difference"])
-    return w.node("Mul", x, w.node("Add", gate, w.per_channel(known.parameters["lower"])))
+def _acon_flat(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    gate = w.scaled(w.node("Sigmoid", _inner(w, x, act)), act.parameters["difference"])
+    return w.node("Mul", x, w.node("Add", gate, w.per_channel(act.parameters["lower"])))
 
 
 # --- exponentials ------------------------------------------------------------------------------------------
 
 
-def _mish_reflected(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _mish_reflected(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x(1 − 2v/(1 + v)), v = σ(−x)²; only the division, a Softsign, leaves the blocked layout."""
     s = w.node("Sigmoid", w.affine(x, -1.0))
     share = w.node("Softsign", w.node("Mul", s, s))
     return w.node("Mul", x, w.affine(share, -2.0, 1.0))
 
 
-def _mish_negated(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _mish_negated(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """y(2v/(1 + v) − 1), v = σ(y)², y = −x: the reflected form of −x, which a convolution before gives at no cost."""
     s = w.node("Sigmoid", x)
     share = w.node("Softsign", w.node("Mul", s, s))
     return w.node("Mul", x, w.affine(share, 2.0, -1.0))
 
 
-def _mish_softsign(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _mish_softsign(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x·m/(1 + m), m = e(e + 2)/2, e = exp(min(x, 20))."""
     e = w.node("Exp", w.node("Clip", x, w.number(-80.0), w.number(_OVERFLOW)))
     m = w.node("Mul", w.node("Mul", e, w.node("Add", e, w.number(2.0))), w.number(0.5))
     return w.node("Mul", x, w.node("Softsign", m))
 
 
-def _mish_division(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _mish_division(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """x·n/(n + 2), n = e(e + 2), e = exp(min(x, 20))."""
     e = w.node("Exp", w.node("Min", x, w.number(_OVERFLOW)))
     n = w.node("Mul", e, w.node("Add", e, w.number(2.0)))
@@ -288,60 +288,60 @@ def _negative_part(w: NodeWriter, x: str) -> str:
     return w.node("Clip", x, "", w.number(0.0))
 
 
-def _elu_max(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _elu_max(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """max(x, α(exp(min(x, 0)) − 1)), for α ≤ 1: there the exponential lies below the line where x > 0."""
     falling = w.node("Sub", w.node("Exp", _negative_part(w, x)), w.number(1.0))
-    if not known.all("alpha", 1.0):
-        falling = w.scaled(falling, known.parameters["alpha"])
+    if not act.all("alpha", 1.0):
+        falling = w.scaled(falling, act.parameters["alpha"])
     return w.node("Max", x, falling)
 
 
-def _below_its_line(known: RecognisedActivation) -> bool:
-    return known.all("scale", 1.0) and bool(np.all(known.parameters["alpha"] <= 1))
+def _below_its_line(act: RecognisedActivation) -> bool:
+    return act.all("scale", 1.0) and bool(np.all(act.parameters["alpha"] <= 1))
 
 
-def _elu_sum_blocked(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _elu_sum_blocked(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """s·relu(x) + exp(min(x, 0) + ln sα) − sα: the exponent, its limit and the sum each join a convolution."""
-    scale, drop = known.parameters["scale"], known.parameters["scale"] * known.parameters["alpha"]
+    scale, drop = act.parameters["scale"], act.parameters["scale"] * act.parameters["alpha"]
     highest = float(np.log(drop[0]))
     risen = w.node("Exp", w.node("Clip", w.affine(x, 1.0, highest), "", w.number(highest)))
-    positive = w.node("Relu", x if known.all("scale", 1.0) else w.affine(x, scale))
+    positive = w.node("Relu", x if act.all("scale", 1.0) else w.affine(x, scale))
     return w.node("Add", w.affine(risen, 1.0, -drop), positive)
 
 
-def _elu_sum(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    scale, drop = known.parameters["scale"], known.parameters["scale"] * known.parameters["alpha"]
+def _elu_sum(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    scale, drop = act.parameters["scale"], act.parameters["scale"] * act.parameters["alpha"]
     falling = w.node("Sub", w.node("Exp", _negative_part(w, x)), w.number(1.0))
     positive = w.node("Relu", x)
-    return w.node("Add", w.scaled(falling, drop), positive if known.all("scale", 1.0) else w.scaled(positive, scale))
+    return w.node("Add", w.scaled(falling, drop), positive if act.all("scale", 1.0) else w.scaled(positive, scale))
 
 
-def _selu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    alpha = known.number("alpha")
-    if known.all("scale", 1.0):
+def _selu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    alpha = act.number("alpha")
+    if act.all("scale", 1.0):
         return w.node("Elu", x, alpha=alpha)
-    return w.node("Selu", x, alpha=alpha, gamma=known.number("scale"))
+    return w.node("Selu", x, alpha=alpha, gamma=act.number("scale"))
 
 
-def _celu(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
-    return w.node("Celu", x, alpha=known.number("alpha"))
+def _celu(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
+    return w.node("Celu", x, alpha=act.number("alpha"))
 
 
-def _celu_max(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _celu_max(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """max(x, α(exp(min(x, 0)/α) − 1))."""
-    alpha = known.parameters["alpha"]
+    alpha = act.parameters["alpha"]
     negative = _negative_part(w, x)
-    plain = known.all("alpha", 1.0)
+    plain = act.all("alpha", 1.0)
     falling = w.node("Sub", w.node("Exp", negative if plain else w.scaled(negative, 1 / alpha)), w.number(1.0))
     return w.node("Max", x, falling if plain else w.scaled(falling, alpha))
 
 
-def _softplus_log(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _softplus_log(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """relu(x) − ln σ(|x|)."""
     return w.node("Sub", w.node("Relu", x), w.node("Log", w.node("Sigmoid", w.node("Abs", x))))
 
 
-def _softplus_rational(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _softplus_rational(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """relu(x) + 2 artanh z, z = t/(2 + t), t = exp(−|x|): z is at most 1/3, and four terms are exact in float32."""
     half = w.node("Mul", w.node("Exp", w.node("Min", x, w.node("Neg", x))), w.number(0.5))
     z = w.node("Softsign", half)
@@ -364,17 +364,17 @@ def artanh_coefficients() -> tuple[float, ...]:
 
 
 def _is_unit(name: str) -> Callable[[RecognisedActivation], bool]:
-    return lambda known: known.all(name, 1.0)
+    return lambda act: act.all(name, 1.0)
 
 
 # --- piecewise linear --------------------------------------------------------------------------------------
 
 
-def _hinges_blocked(w: NodeWriter, x: str, known: RecognisedActivation) -> str:
+def _hinges_blocked(w: NodeWriter, x: str, act: RecognisedActivation) -> str:
     """First line plus hinges |d|·relu(x − t), each one convolution with its Relu; falling ones get their sign last."""
-    slopes, offset = known.parameters["slopes"][0], known.parameters["offset"][0, 0]
+    slopes, offset = act.parameters["slopes"][0], act.parameters["offset"][0, 0]
     y = w.affine(x, slopes[0], offset)
-    for knot, bend in zip(known.parameters["knots"][0], np.diff(slopes), strict=True):
+    for knot, bend in zip(act.parameters["knots"][0], np.diff(slopes), strict=True):
         hinge = w.node("Relu", w.affine(x, abs(bend), -abs(bend) * knot))
         y = w.node("Add", y, hinge if bend > 0 else w.affine(hinge, -1.0))
     return y
@@ -415,8 +415,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "swish": (Form("product", _swish, _anywhere),),
     "acon": (
         Form("of_silu", _acon_of_silu, _both(_blocked, _where(_is_of_silu))),
-        Form("blocked", _acon, _both(_blocked, lambda known, context: not _is_of_silu(known))),
-        Form("plain", _acon_flat, lambda known, context: not (_is_of_silu(known) and _blocked(known, context))),
+        Form("blocked", _acon, _both(_blocked, lambda act, context: not _is_of_silu(act))),
+        Form("plain", _acon_flat, lambda act, context: not (_is_of_silu(act) and _blocked(act, context))),
     ),
     "mish": (
         Form("negated", _mish_negated, _both(_blocked, _joined), scale=-1.0),

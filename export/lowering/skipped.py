@@ -64,29 +64,29 @@ def skipped_nodes(model: onnx.ModelProto) -> tuple[SkippedNodes, ...]:
 
 
 def _in_main_graph(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
-    kinds = ValueTypes(model)
-    seen = {at for region in activation_regions(model, kinds) for at in region.positions}
+    types = ValueTypes(model)
+    seen = {at for region in activation_regions(model, types) for at in region.positions}
     opset = opset_of(model) or 0
     for at, node in enumerate(model.graph.node):
         if at in seen or node.op_type not in _BENDING:
             continue
-        reason = _reason(node, kinds, opset)
+        reason = _reason(node, types, opset)
         if reason is not None:
             yield reason, node
 
 
-def _reason(node: onnx.NodeProto, kinds: ValueTypes, opset: int) -> str | None:
+def _reason(node: onnx.NodeProto, types: ValueTypes, opset: int) -> str | None:
     """The reason why a node is skipped; None for an operator on whole numbers."""
     if node.domain not in DEFAULT_DOMAINS:
         return f"of the domain {node.domain}; only ONNX's own operators are looked at"
     if opset < OLDEST_OPSET:
         return f"of opset {opset}; operators are looked at from opset {OLDEST_OPSET} on"
-    kind = kinds.type_of(node.output[0]) or kinds.type_of(node.input[0])
-    if kind in _OTHER_FLOATS:
-        return f"in {_OTHER_FLOATS[kind]}; only float32 is looked at"
-    if kind == TensorProto.UNDEFINED:
+    elem_type = types.type_of(node.output[0]) or types.type_of(node.input[0])
+    if elem_type in _OTHER_FLOATS:
+        return f"in {_OTHER_FLOATS[elem_type]}; only float32 is looked at"
+    if elem_type == TensorProto.UNDEFINED:
         return "of a type that can't be told from the file"
-    if kind != TensorProto.FLOAT:
+    if elem_type != TensorProto.FLOAT:
         return None
     return "in no activation that is known, or applied to a value whose shape isn't"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MAP_RANK = 4
 # A map's channels are on its axis 1 of 4 behind these, too.
 _KEEP_CHANNELS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Dropout"})
-_Kind = tuple[int, "tuple[int | None, ...] | None"]  # type, shape; None where either isn't known
+_TypeAndShape = tuple[int, "tuple[int | None, ...] | None"]  # type, shape; None where either isn't known
 
 
 class ValueTypes:
@@ -37,8 +37,8 @@ class ValueTypes:
 
     def takes(self, region: Region) -> bool:
         """Whether a region's root is float32 and its output has the root's shape: no constant broadcasts it."""
-        kind, shape = self._kind(region.root)
-        if kind != TensorProto.FLOAT:
+        elem_type, shape = self._type_and_shape(region.root)
+        if elem_type != TensorProto.FLOAT:
             return False
         widest = max((array.ndim for array in region.constants.values()), default=0)
         axis = region.channel_axis
@@ -51,18 +51,18 @@ class ValueTypes:
 
     def type_of(self, name: str) -> int:
         """A value's type as a number of `onnx.TensorProto`; 0 (undefined) where it isn't known."""
-        return self._kind(name)[0]
+        return self._type_and_shape(name)[0]
 
-    def _kind(self, name: str) -> _Kind:
+    def _type_and_shape(self, name: str) -> _TypeAndShape:
         if name in self.channels:
             return TensorProto.FLOAT, (None, self.channels[name], None, None)
-        kind, shape = self._declared.get(name, (TensorProto.UNDEFINED, None))
-        if kind == TensorProto.UNDEFINED or shape is None:
-            return self._inferred.get(name, (kind, shape))
-        return kind, shape
+        elem_type, shape = self._declared.get(name, (TensorProto.UNDEFINED, None))
+        if elem_type == TensorProto.UNDEFINED or shape is None:
+            return self._inferred.get(name, (elem_type, shape))
+        return elem_type, shape
 
     @cached_property
-    def _inferred(self) -> dict[str, _Kind]:
+    def _inferred(self) -> dict[str, _TypeAndShape]:
         try:
             return _declared(onnx.shape_inference.infer_shapes(self._model).graph)
         except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradicts itself
@@ -100,14 +100,14 @@ class ValueTypes:
     def _meets(self, name: str, channels: int) -> bool:
         """Whether a map keeps its rank and its channels when this value is broadcast with it."""
         shape: tuple[int | None, ...] | None
-        shape = tuple(self._stored[name].dims) if name in self._stored else self._kind(name)[1]
+        shape = tuple(self._stored[name].dims) if name in self._stored else self._type_and_shape(name)[1]
         if shape is None or len(shape) > _MAP_RANK:
             return False
         return channels > 1 or len(shape) < _MAP_RANK - 1 or shape[1 - _MAP_RANK] == 1
 
 
-def _declared(graph: onnx.GraphProto) -> dict[str, _Kind]:
-    found: dict[str, _Kind] = {}
+def _declared(graph: onnx.GraphProto) -> dict[str, _TypeAndShape]:
+    found: dict[str, _TypeAndShape] = {}
     for info in (*graph.input, *graph.value_info, *graph.output):
         tensor = info.type.tensor_type
         shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -50,14 +51,14 @@ def test_torchvisions_networks(name: str) -> None:
     assert_readable(graph, network)
 
 
-def assert_readable(graph: object, network: nn.Module) -> None:
+def assert_readable(graph: onnx.ModelProto, network: nn.Module) -> None:
     """Every name tells a module or a parameter; none is one of the exporter's counters."""
-    nodes = graph.graph.node  # type: ignore[attr-defined]
+    nodes = graph.graph.node
     modules = {path for path, _ in network.named_modules()}
     assert all(node.name.rpartition("/")[0] in modules for node in nodes)
     values = {value for node in nodes for value in node.output} - {"logits"}
     assert all(re.fullmatch(r"(.+/)?[A-Z]\w+_output(_\d+)?", value) for value in values)
-    stored = {tensor.name for tensor in graph.graph.initializer}  # type: ignore[attr-defined]
+    stored = {tensor.name for tensor in graph.graph.initializer}
     parameters = {name for name, _ in network.named_parameters()}
     others = {name for name in stored - parameters if not re.search(r"_constant_\d+$", name)}
     # Folded batch norms leave a bias to convolutions that have none of their own.
