@@ -115,8 +115,8 @@ class Networks(ConvNetSpace, Space):
     """The project's own."""
 
     def network(self, architecture: Mapping[str, Value]) -> Hashable:
-        """The pieces that its cost model sees."""
-        return tuple((piece.kind, piece.settings, piece.input_shape) for piece in self.pieces(architecture))
+        """The blocks that its cost model sees."""
+        return tuple((block.kind, block.settings, block.input_shape) for block in self.blocks(architecture))
 
 
 def _networks() -> Space:

@@ -29,7 +29,7 @@ from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter
-from pipeline.spaces.base import architecture_id
+from pipeline.spaces.base import activations_of, architecture_id
 
 if TYPE_CHECKING:
     import onnx
@@ -156,7 +156,7 @@ def _make_trained_like(model: nn.Module, shape: tuple[int, int, int]) -> None:
 
 
 def _used(architecture: dict[str, Any]) -> frozenset[str]:
-    return frozenset(str(value) for label, value in architecture.items() if label.endswith("activation"))
+    return frozenset(activations_of(architecture).values())
 
 
 def _difference(content: bytes, images: np.ndarray, expected: np.ndarray) -> float:

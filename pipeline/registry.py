@@ -1,4 +1,4 @@
-"""Plain tables name → object, lazily imported, open to third parties.
+"""Tables name → class or function, lazily imported, open to third parties.
 
 A name is found in three places, in this order: the table itself, the entry points of the group `hwnas.<kind>`,
 and, when it holds a colon, a dotted path `package.module:attribute`.
@@ -40,20 +40,20 @@ class Entry:
 
 
 def is_dotted(name: str) -> bool:
-    """Whether a name is a path to a third party's object rather than a table's key."""
+    """Whether a name is a dotted path (`package.module:attribute`) rather than a table's key."""
     return ":" in name
 
 
 def third_party(kind: str) -> list[str]:
-    """The names that installed packages add to a table."""
+    """Names that installed packages add to the table of a kind, by entry points."""
     return sorted(point.name for point in entry_points(group=f"hwnas.{kind}"))
 
 
 def make(kind: str, name: str, table: Mapping[str, Entry], *arguments: Any) -> Any:
-    """Call what a name stands for; a third party's failure is told as such.
+    """Make what a name stands for, by calling its class or function with the arguments.
 
     Raises:
-        HwnasError: the name is unknown, or the third party's object can't be made with these arguments.
+        HwnasError: the name is unknown, or a third party's class or function failed.
     """
     factory = load(kind, name, table)
     if name in table:
@@ -67,7 +67,7 @@ def make(kind: str, name: str, table: Mapping[str, Entry], *arguments: Any) -> A
 
 
 def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
-    """The object that a name stands for.
+    """Import the class or function that a name stands for.
 
     Raises:
         UnknownNameError: the name is in no table and is no dotted path.

@@ -1,1 +1,1 @@
-"""Strategies against a published table, over seeds and devices: the command `hwnas bench`."""
+"""`hwnas bench`: strategies compared on a published table, over seeds and devices; begin with `command.py`."""

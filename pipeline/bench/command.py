@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 def bench(
     config_path: Path, overrides: list[str], output: Path | None, jobs: int | None, reporter: Reporter
 ) -> dict[str, Any]:
-    """Every strategy, seed and device of a benchmark's config.
+    """Run every strategy of a benchmark's config on each device with each seed, and write the page.
 
     Args:
         config_path: a YAML file.
         overrides: `key.path=value` texts.
-        output: a directory; finished searches that it holds are used again. By default a new one.
-        jobs: searches at a time; by default one a core. It changes no result.
-        reporter: hears how far it is.
+        output: a directory, by default a new one; finished searches that it holds are used again.
+        jobs: searches at a time, by default one a core; they change no result.
+        reporter: shows progress.
 
     Returns:
         The document of `--json`.
@@ -56,14 +56,14 @@ def bench(
         try:
             tasks, at_a_time = tasks_of(config), jobs or usable_cores()
             results = run_searches(workbench, str(config_path), tasks, kept, at_a_time, reporter)
-            return _told(workbench, results, path)
+            return _write(workbench, results, path)
         except KeyboardInterrupt:
             changes = [word for text in overrides for word in ("--set", text)]
             raise Interrupted("bench", str(config_path), *changes, "--output", str(path)) from None
 
 
 def tasks_of(config: BenchConfig) -> list[Task]:
-    """All searches, seed by seed, so that what was done so far is a fair comparison."""
+    """All searches, seed by seed, so that finished ones are a fair comparison at any time."""
     strategies = range(len(config.strategies))
     return [Task(n, device, seed) for seed in range(config.seeds) for n in strategies for device in config.columns()]
 
@@ -71,7 +71,7 @@ def tasks_of(config: BenchConfig) -> list[Task]:
 def run_searches(
     workbench: Workbench, source: str, tasks: Sequence[Task], kept: KeptResults, jobs: int, reporter: Reporter
 ) -> dict[Task, Result]:
-    """The results of searches: those that are kept, and those that had to be run, kept as soon as they are there.
+    """The results of searches: those that are kept, and those that are run now, each kept as soon as it is there.
 
     Raises:
         SearchError: a strategy raised, or a process died.
@@ -92,7 +92,8 @@ def run_searches(
     return results
 
 
-def _told(workbench: Workbench, results: dict[Task, Result], path: Path) -> dict[str, Any]:
+def _write(workbench: Workbench, results: dict[Task, Result], path: Path) -> dict[str, Any]:
+    """Write the page; the document that it shows."""
     config = workbench.config
     summary = Summary(config, results)
     document = {

@@ -1,4 +1,4 @@
-"""The config of a benchmark: a search's, with several strategies, seeds and devices in place of one."""
+"""The config of a benchmark: a search's, but with several strategies, seeds and devices."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Percentile = Annotated[float, Field(gt=0, le=100)]
 
 
 class BenchConfig(RunConfig):
-    """Every key has a default but `space`, `evaluator` and `strategies`; nothing is trained, so `data` has one, too.
+    """A benchmark's config; all keys but `space`, `evaluator` and `strategies` have defaults.
 
     Attributes:
         strategies: each with its options.
-        seeds: how many: 0, 1, …
-        report_at: numbers of trials at which to tell where a search stands.
-        devices: columns of the table that are the first cost in turn; the evaluator's own column where there are none.
-        limit_percentiles: metric → percentile of the table's valid rows that is its limit, for each device anew.
+        seeds: number of seeds, which are 0, 1, …
+        report_at: numbers of trials after which hypervolume and regret are reported.
+        devices: columns of the table that take turns as the first cost; by default the evaluator's own column.
+        limit_percentiles: metric → percentile of the table's valid rows that is its limit, on each device anew.
     """
 
     data: AnySection = DigitsOptions(name="digits")
@@ -44,7 +44,7 @@ class BenchConfig(RunConfig):
     @field_validator("objectives")
     @classmethod
     def _objectives(cls, values: list[str]) -> list[str]:
-        """Other than in a search, accuracy may be alone; `_fits_together` then wants a limit."""
+        """Check as in a search, but accuracy may be alone; `_fits_together` then requires a limit."""
         return super()._objectives(values) if values != ["accuracy"] else values
 
     @field_validator("report_at", "devices")
@@ -81,14 +81,14 @@ class BenchConfig(RunConfig):
 
     @property
     def cost(self) -> Cost:
-        """The metric that the devices' columns are: the first of the objectives that is a cost, else of the limits."""
+        """The metric of the devices' columns: the first cost among the objectives, else among the limits."""
         return next(name for name in (*self.objectives, *self._limited()) if name != "accuracy")
 
     def _limited(self) -> tuple[Cost, ...]:
         return (*self.limit_percentiles, *self.constraints)
 
     def strategy_of(self, number: int) -> Section:
-        """A strategy with what it takes from the rest of the config written out: that decides its searches."""
+        """The section of a strategy with all that decides its searches written out."""
         return self.strategies[number].resolved(trials=self.budget.trials, pick=self.final.pick)
 
     def metrics(self) -> tuple[str, ...]:
@@ -96,15 +96,15 @@ class BenchConfig(RunConfig):
         return tuple(dict.fromkeys([*super().metrics(), *self.limit_percentiles]))
 
     def columns(self) -> tuple[str, ...]:
-        """The devices."""
+        """The columns of the devices."""
         return tuple(self.devices) if self.devices is not None else (self.table.costs[self.cost],)
 
-    def looking_at(self, device: str) -> TableEvaluatorOptions:
+    def table_of(self, device: str) -> TableEvaluatorOptions:
         """The evaluator's section with a device's column as the first cost."""
         return self.table.model_copy(update={"costs": {**self.table.costs, self.cost: device}})
 
     def labels(self) -> tuple[str, ...]:
-        """What each strategy is called: its name, with its options where the name alone occurs twice."""
+        """Names of the strategies, with options where the same name occurs twice."""
         names = [strategy.name for strategy in self.strategies]
         return tuple(
             name if names.count(name) == 1 else _with_options(name, strategy)
@@ -129,18 +129,18 @@ def load_bench(path: Path, overrides: list[str]) -> BenchConfig:
     strategies = values.pop("strategies", None)
     try:
         values["strategies"] = _read_strategies(strategies)
-        told = []
+        reported = []
     except WrongSection as wrong:
         problems += wrong.sentences
-        told = ["strategies"]
-    config = parse_as(BenchConfig, values, str(path), problems, told)
+        reported = ["strategies"]
+    config = parse_as(BenchConfig, values, str(path), problems, reported)
     if len(set(config.labels())) != len(config.labels()):
         raise ConfigError(str(path), ["strategies: lists one twice with the same options"])
     return _with_budget(config)
 
 
 def _read_strategies(found: Any) -> list[Section]:
-    """The strategies, each a name or a mapping with one."""
+    """Sections of strategies, each of which is given as a name or as a mapping."""
     valid = f"valid names: {', '.join(STRATEGIES)}"
     if not isinstance(found, list) or not found:
         what = "is required" if found is None else f"needs a list of names or mappings, found {found!r}"
@@ -158,7 +158,7 @@ def _read_strategies(found: Any) -> list[Section]:
 
 
 def _with_budget(config: BenchConfig) -> BenchConfig:
-    """As many trials as are told of, and no limit of time, where the config says nothing else."""
+    """The config with as many trials as are reported and no limit of time, unless it says something else."""
     given = config.budget.model_fields_set
     changes: dict[str, Any] = {}
     if "trials" not in given:

@@ -1,4 +1,4 @@
-"""Where a search stands after each trial: its share of the table's hypervolume, and its regret."""
+"""Figures of a search after each trial: its share of the table's hypervolume, and its regret."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 ERROR_PERCENTILE = 90
 COST_PERCENTILE = 99
 Steps = list[tuple[int, float]]
-"""(number of trials, value from there on), at each change; before the first one the value is that of none found."""
+"""A step function: (number of trials, value from there on) at each change; the first one is at 0 trials."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a whole table holds, for one device.
+    """Figures of a whole table on one device, which searches are compared with.
 
     Attributes:
         objectives: the costs' names, the error's being first.
@@ -45,12 +45,12 @@ class Truth:
 
     @classmethod
     def of(cls, lookup: Lookup, objectives: Sequence[str], limits: Mapping[str, float]) -> Truth:
-        """The truth of a table.
+        """Figures of a table.
 
         Args:
-            lookup: the table as a search sees it.
-            objectives: of the search; accuracy is one.
-            limits: metric → the highest value that is allowed.
+            lookup: the table.
+            objectives: of the search, accuracy among them.
+            limits: metric → highest allowed value.
         """
         accuracy, costs = lookup.valid()
         metrics = list(lookup.known.metrics)
@@ -64,9 +64,9 @@ class Truth:
         return cls(("error", *chosen), reference, whole, within / whole if whole else 0.0, best, len(losses))
 
     def curves(self, records: Iterable[TrialRecord]) -> tuple[Steps, Steps]:
-        """The share of the hypervolume, and the regret, of a search's trials in their order.
+        """Share of the hypervolume and regret over the number of a search's trials.
 
-        Trained and failed trials count; those over a limit have no accuracy, cost no budget and add nothing.
+        Trained and failed trials count. Those over a limit have no accuracy, cost no budget and add nothing.
         """
         front = np.empty((0, len(self.reference)))
         shares: Steps = [(0, 0.0)]
@@ -88,11 +88,11 @@ class Truth:
 
 
 def value_at(steps: Steps, trials: int) -> float:
-    """A curve's value after so many trials."""
+    """A step function's value after a number of trials."""
     return float(values_at(steps, np.array([trials]))[0])
 
 
 def values_at(steps: Steps, trials: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """A curve's values after several numbers of trials."""
+    """A step function's values after several numbers of trials."""
     numbers = np.array([number for number, _ in steps])
     return np.array([value for _, value in steps])[np.searchsorted(numbers, trials, side="right") - 1]

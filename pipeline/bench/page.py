@@ -34,7 +34,7 @@ _AXES = {"hypervolume": "share of the hypervolume", "regret": "regret (accuracy)
 
 
 def write_page(path: Path, config: BenchConfig, summary: Summary, document: dict[str, Any]) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page from the command's document and the curves behind it."""
     rows = document["summary"]
     write_html(
         path,
@@ -81,6 +81,6 @@ def _plot(config: BenchConfig, summary: Summary, device: str | None) -> str:
             axes.set_yscale("symlog", linthresh=1e-3)
             axes.set_ylim(bottom=0)
         else:
-            axes.set_ylim(min(begun) - 0.02, 1.01)  # the first few trials would press all others together
+            axes.set_ylim(min(begun) - 0.02, 1.01)  # the first few trials would squeeze the scale of all others
             axes.legend(frameon=False, fontsize=8)
     return svg_of(figure)

@@ -22,10 +22,10 @@ _END_S = 10.0
 
 
 class SearchError(HwnasError):
-    """A search that raised, or whose process died.
+    """A search raised, or its process died.
 
     Args:
-        message: which one, and what it said.
+        message: which search, and its error.
         exit_code: 2 where it is the user's mistake.
     """
 
@@ -35,10 +35,12 @@ class SearchError(HwnasError):
 
 
 def run_all(bench: Workbench, source: str, tasks: Sequence[Task], jobs: int) -> Generator[tuple[Task, Result]]:
-    """The results, as they come; one job runs in this process.
+    """Run searches, and yield each result as it comes; a single job runs in this process.
+
+    Running searches are ended when the caller stops, too.
 
     Raises:
-        SearchError: a strategy raised, or a process died. What is running is ended, here and when the caller stops.
+        SearchError: a strategy raised, or a process died.
     """
     if jobs == 1 or len(tasks) < 2:
         for task in tasks:
@@ -51,13 +53,13 @@ def _run(bench: Workbench, task: Task) -> Result:
     try:
         return bench.run(task)
     except HwnasError as error:
-        raise SearchError(_told(bench.config, task, str(error)), error.exit_code) from error
+        raise SearchError(_message(bench.config, task, str(error)), error.exit_code) from error
     except Exception as error:  # a strategy may be anybody's
         traceback.print_exc()
-        raise SearchError(_told(bench.config, task, f"{type(error).__name__}: {error}")) from error
+        raise SearchError(_message(bench.config, task, f"{type(error).__name__}: {error}")) from error
 
 
-def _told(config: BenchConfig, task: Task, message: str) -> str:
+def _message(config: BenchConfig, task: Task, message: str) -> str:
     return f"{config.labels()[task.strategy]} on {task.device} with seed {task.seed}: {message}"
 
 
@@ -97,14 +99,14 @@ def _received(ready: Connection, config: BenchConfig, task: Task) -> Result:
     try:
         answer = ready.recv()
     except (EOFError, ConnectionResetError):
-        raise SearchError(_told(config, task, "its process died; was it out of memory?")) from None
+        raise SearchError(_message(config, task, "its process died; was it out of memory?")) from None
     if isinstance(answer, Result):
         return answer
     raise SearchError(*answer)
 
 
 def _serve(requests: Connection, config: BenchConfig, source: str) -> None:
-    """A worker's life: searches, one after the other, until nobody asks any more."""
+    """The main function of a worker process: run the searches that are requested, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(os.getppid())

@@ -1,4 +1,4 @@
-"""Finished searches of a benchmark, one a line, so that one that was stopped goes on where it was."""
+"""Finished searches of a benchmark, one a line of a file, so that a stopped benchmark can go on."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ PAGE = "bench.html"
 
 
 class KeptResults:
-    """A directory of results. Each stands under a digest of all that decides it, the table's content and the code of
-    strategies and spaces among them: with more strategies, seeds or devices, finished searches are used again, and
-    with other `report_at` as long as the budget stays, which is the last of them unless `budget.trials` is given.
+    """A directory of results, each under a digest of all that decides it: config, table and code.
+
+    So finished searches are used again with more strategies, seeds or devices, and with other `report_at` as long as
+    the budget stays, which is the last of these unless `budget.trials` is given.
 
     Raises:
         RunDirectoryError: the directory can't be made, or holds something else.
@@ -46,7 +47,7 @@ class KeptResults:
         self._proxies = _proxies(config)
 
     def read(self, tasks: Sequence[Task]) -> dict[Task, Result]:
-        """The finished ones of these; a line that was cut off by a kill is as if it weren't there."""
+        """Results of those searches that are finished; a line that a kill cut off is ignored."""
         found: dict[str, Result] = {}
         for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
@@ -59,8 +60,8 @@ class KeptResults:
 
     def add(self, task: Task, result: Result) -> None:
         """Append a result; it is on disk when this returns."""
-        told = {"strategy": self._config.labels()[task.strategy], "device": task.device, "seed": task.seed}
-        line = json.dumps({"digest": self._digest(task), **told, **asdict(result)})
+        task_fields = {"strategy": self._config.labels()[task.strategy], "device": task.device, "seed": task.seed}
+        line = json.dumps({"digest": self._digest(task), **task_fields, **asdict(result)})
         with self._file.open("r+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
@@ -79,7 +80,7 @@ class KeptResults:
 
 
 def _deciding(config: BenchConfig) -> dict[str, Any]:
-    """What decides every search of a benchmark alike."""
+    """The part of the digest that all searches of a benchmark share."""
     keys = {"space", "evaluator", "objectives", "constraints", "limit_percentiles", "reward", "budget"}
     values: dict[str, Any] = json.loads(config.model_dump_json(include=keys))
     values["evaluator"]["costs"].pop(config.cost, None)  # the device's
@@ -109,7 +110,7 @@ def deciding_files(root: Path) -> list[Path]:
 
 
 def _proxies(config: BenchConfig) -> dict[str, Any]:
-    """Where zero-cost scores come from; of a file of their own the content."""
+    """Settings of the published zero-cost scores, with the content of their file."""
     proxies = config.table.proxies
     if proxies is None:
         return {}

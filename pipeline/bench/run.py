@@ -42,7 +42,13 @@ _IMAGES, _CLASSES = (3, 32, 32), 10  # a space wants to know; nothing is built
 
 @dataclass(frozen=True)
 class Task:
-    """One search: the strategy's place in the config, the cost column, the seed."""
+    """One search to run.
+
+    Attributes:
+        strategy: its index in the config.
+        device: the column that is the first cost.
+        seed: of the search.
+    """
 
     strategy: int
     device: str
@@ -51,15 +57,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it.
+    """Outcome of one search.
 
     Attributes:
-        trials: that counted; fewer than the budget where the strategy or the space gave out.
-        seconds_per_trial: the strategy's own, engine and journal left out.
-        hypervolume: share of the table's over the number of trials.
-        regret: accuracy that the best so far is short of the table's best, over the number of trials.
-        proxy_seconds: what the zero-cost scores of all candidates that were looked at took, as it was published; None
-            where none were asked for, or the table doesn't tell.
+        trials: number of trials that counted; less than the budget where the strategy or the space was exhausted.
+        seconds_per_trial: the strategy's own time, without engine and journal.
+        hypervolume: share of the table's hypervolume over the number of trials.
+        regret: the table's best accuracy minus the best one so far, over the number of trials.
+        proxy_seconds: published time of the zero-cost scores of all candidates that the strategy looked at; None
+            without scores, or where the table has no times.
     """
 
     trials: int
@@ -70,11 +76,11 @@ class Result:
 
 
 class Workbench:
-    """What the searches of one process share: the table, the space, the truth of each device.
+    """The table, the space and each device's `Truth`, which the searches of one process share.
 
     Args:
         config: of the benchmark.
-        source: what errors name as the place of a mistake.
+        source: the config's name in errors.
 
     Raises:
         HwnasError: the table, the space or a strategy can't be used.
@@ -82,18 +88,18 @@ class Workbench:
 
     def __init__(self, config: BenchConfig, source: str) -> None:
         self.config, self._source = config, source
-        # NNI tells of every trial; what goes wrong is raised.
+        # NNI logs every trial; errors are raised anyway.
         logging.getLogger("nni").setLevel(logging.CRITICAL)
         self.table = self._read()
         with config_errors_at(source, "space"):
             self.space: SearchSpace = make("space", config.space.name, SPACES, config.space, _IMAGES, _CLASSES)
-        with self._told():
+        with self._table_errors():
             self.scores = PublishedScores(self.table, self.space, config.table)
         self.truth = cache(self._truth)
         self.limits = cache(self._limits)
 
     def check(self) -> None:
-        """Look at everything that can be wrong before the first search.
+        """Check everything that can be wrong, before the first search.
 
         Raises:
             HwnasError: a strategy can't be imported, or a device's column can't be a cost.
@@ -106,7 +112,7 @@ class Workbench:
             self.truth(device)
 
     def run(self, task: Task) -> Result:
-        """Search until the budget ends."""
+        """Run one search until its budget ends."""
         config = self._config(task)
         limits = self.limits(task.device)
         lookup = self._lookup(task.device, limits)
@@ -125,14 +131,14 @@ class Workbench:
         return Result(budget.trials, seconds / max(1, budget.trials), shares, regrets, proxy_seconds)
 
     def _proxies(self, strategy: Section) -> SelectedScores | None:
-        """The zero-cost scores that a strategy's section asks for."""
+        """The zero-cost scores that a strategy's section names."""
         names = getattr(strategy, "proxies", [])
         return self.scores.of(names) if names else None
 
     def _config(self, task: Task) -> RunConfig:
         strategy = self.config.strategy_of(task.strategy)
         changes = {"strategy": strategy, "seed": task.seed, "constraints": self.limits(task.device)}
-        return self.config.model_copy(update={**changes, "evaluator": self.config.looking_at(task.device)})
+        return self.config.model_copy(update={**changes, "evaluator": self.config.table_of(task.device)})
 
     @cached_property
     def _model_space(self) -> ExecutableModelSpace:
@@ -142,13 +148,13 @@ class Workbench:
         options = self.config.table
         columns = {column: f"costs.{metric}" for metric, column in options.costs.items() if metric != self.config.cost}
         devices = dict.fromkeys(self.config.columns(), "devices")
-        with self._told():
+        with self._table_errors():
             path = Path(options.path).expanduser()
             return read_table(path, options.key, {options.accuracy: "accuracy", **columns, **devices})
 
     def _lookup(self, device: str, limits: dict[str, float]) -> Lookup:
-        options = self.config.looking_at(device)
-        with self._told():
+        options = self.config.table_of(device)
+        with self._table_errors():
             return Lookup(self.table, self.space, options, self._costs, limits)
 
     @property
@@ -172,8 +178,8 @@ class Workbench:
         return truth
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Mistakes in the table, told with the key that they come from."""
+    def _table_errors(self) -> Iterator[None]:
+        """Turn errors in the table into config errors at the key that they come from."""
         try:
             yield
         except TableError as error:

@@ -1,4 +1,4 @@
-"""Results of many seeds as means with intervals, and the document that tools read."""
+"""Means over seeds with confidence intervals, and the rows of the command's document."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 CURVES = ("hypervolume", "regret")
 _CONFIDENCE = 0.95
+_PLOTTED = 120
 
 
 def mean_with_interval(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean and 95 % interval of Student's t over the first axis: (3, …), NaN for the interval of a single value."""
+    """Mean and 95 % interval (Student's t) over the first axis, shape (3, …); NaN for the interval of one value."""
     mean = values.mean(axis=0)
     if len(values) < 2:
         return np.stack([mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)])
@@ -35,7 +36,7 @@ def mean_with_interval(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 
 
 class Summary:
-    """All results, by strategy and device.
+    """Statistics of all results, by strategy and device.
 
     Args:
         config: of the benchmark.
@@ -53,20 +54,20 @@ class Summary:
     def curve(
         self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """Mean and interval over seeds: (3, trials). Over the devices, each seed's mean is one value."""
+        """Mean and interval over seeds, shape (3, trials); of several devices, each seed's mean is one value."""
         return mean_with_interval(np.array([*self.seed_curves(strategy, device, kind, trials).values()]))
 
     def difference(
         self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """What a strategy has more than the first one with the same seed and device: mean and interval (3, trials)."""
+        """Difference to the first strategy with the same seed and device: mean and interval, shape (3, trials)."""
         ours, others = (self.seed_curves(n, device, kind, trials) for n in (strategy, 0))
         return mean_with_interval(np.array([ours[seed] - others[seed] for seed in ours if seed in others]))
 
     def seed_curves(
         self, strategy: int, device: str | None, kind: str, trials: npt.NDArray[np.int64]
     ) -> dict[int, npt.NDArray[np.float64]]:
-        """Seed → (trials,), the mean over the devices."""
+        """Map each seed to its curve (trials,), the mean over the devices."""
         by_seed = defaultdict(list)
         for task, result in self._results.items():
             if _is(task, strategy, device):
@@ -74,7 +75,7 @@ class Summary:
         return {seed: np.mean(curves, axis=0) for seed, curves in by_seed.items()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """A mapping for each device and strategy, as it stands in the document."""
+        """Rows of the document, for each device and strategy."""
         return [self._row(label, n, device) for device in self.devices for n, label in enumerate(self._config.labels())]
 
     def _row(self, label: str, strategy: int, device: str | None) -> dict[str, Any]:
@@ -82,11 +83,11 @@ class Summary:
         seconds = [r.seconds_per_trial for task, r in self._results.items() if _is(task, strategy, device)]
         row = {"strategy": label, "device": device, **figures, "seconds_per_trial": float(np.mean(seconds))}
         proxies = [r.proxy_seconds for task, r in self._results.items() if _is(task, strategy, device)]
-        told = [each for each in proxies if each is not None]
-        return {**row, "proxy_seconds": float(np.mean(told))} if told else row
+        known = [each for each in proxies if each is not None]
+        return {**row, "proxy_seconds": float(np.mean(known))} if known else row
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """A mapping for each device and strategy but the first, against that one, as it stands in the document."""
+        """Rows of the document that compare each strategy with the first one, for each device."""
         return [
             self._comparison(label, n, device)
             for device in self.devices
@@ -98,17 +99,17 @@ class Summary:
         row: dict[str, Any] = {"strategy": label, "against": self._config.labels()[0], "device": device}
         for kind in CURVES:
             differences = self._intervals(self.difference, strategy, device, kind)
-            row[kind] = {n: {**told, "different": _excludes_zero(told)} for n, told in differences.items()}
+            row[kind] = {n: {**each, "different": _excludes_zero(each)} for n, each in differences.items()}
         return row
 
     def _intervals(self, of: Curves, strategy: int, device: str | None, kind: str) -> dict[str, dict[str, Any]]:
-        """Number of trials as text → mean and interval."""
+        """Map each number of trials, as text, to mean and interval."""
         numbers = self._config.report_at
         values = of(strategy, device, kind, np.array(numbers)).T.tolist()
         return {str(n): _interval(*each) for n, each in zip(numbers, values, strict=True)}
 
     def results(self) -> list[dict[str, Any]]:
-        """One mapping a search, in the order of the config."""
+        """Rows of the document for each search, in the order of the config."""
         labels = self._config.labels()
         return [
             {
@@ -125,7 +126,7 @@ class Summary:
 
 
 def truth_record(device: str, truth: Truth, limits: Mapping[str, float]) -> dict[str, Any]:
-    """What the whole table holds for a device, as it stands in the document."""
+    """The row of the document for a device: figures of the whole table."""
     return {
         "device": device,
         "rows": truth.rows,
@@ -152,10 +153,10 @@ def _interval(mean: float, low: float, high: float) -> dict[str, Any]:
 
 
 def _excludes_zero(interval: Mapping[str, Any]) -> bool | None:
-    """Whether a difference is one, as far as its interval tells; None where there is none."""
+    """Whether the interval of a difference excludes 0; None without an interval."""
     return None if interval["low"] is None else bool(interval["low"] > 0 or interval["high"] < 0)
 
 
-def plotted_trials(most: int, points: int = 120) -> Sequence[int]:
-    """Numbers of trials to draw a curve at, 1 to the most, at about even distances."""
-    return sorted({round(n) for n in np.linspace(1, most, min(most, points)).tolist()})
+def plotted_trials(most: int) -> Sequence[int]:
+    """Numbers of trials at which a curve is drawn: 1 to `most` in about even steps."""
+    return sorted({round(n) for n in np.linspace(1, most, min(most, _PLOTTED)).tolist()})

@@ -1,4 +1,4 @@
-"""What all models of config sections share."""
+"""Base models and types of config sections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Cost = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "energy_mj"]
-"""A metric that is the better the smaller."""
+"""Name of a cost: a metric that is better when it is smaller."""
 
 
 class Strict(BaseModel):

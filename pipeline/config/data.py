@@ -13,14 +13,14 @@ ImageSize = Annotated[int, Field(ge=8, le=224)]
 
 
 class DigitsOptions(Section):
-    """scikit-learn's 1,797 grey 8×8 digits, embedded in that library."""
+    """Options of `digits`: 1,797 grey 8×8 images that come with scikit-learn."""
 
     name: Literal["digits"]
     image_size: ImageSize | None = None
 
 
 class TorchvisionOptions(Section):
-    """A torchvision set under a local root; nothing is downloaded."""
+    """Options of torchvision's data sets, read from a local root; nothing is downloaded."""
 
     name: Literal["fashion_mnist", "cifar10"]
     root: str

@@ -1,4 +1,4 @@
-"""The config's section `device`, and from it to the device that costs are measured on."""
+"""The config's section `device`, and the device that it stands for."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.config.base import Count
 
 
 class DeviceOptions(DeviceDefinition):
-    """Hardware + runtime + settings that costs are measured on.
+    """Hardware, runtime and settings that costs are measured on.
 
-    The name is a built-in's, one of the user's file of devices, or a new one with its definition beside it. A
-    config that was read holds the definition in any case, so that a run doesn't depend on the file later.
+    The name is a built-in device's, one of a file of devices, or a new one with its definition in the same section.
+    A config that was read has the definition in any case, so that a run doesn't depend on the file later.
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "cpu"
@@ -44,17 +44,17 @@ class DeviceOptions(DeviceDefinition):
 
     @property
     def defined(self) -> dict[str, Any]:
-        """The keys that define a device, as far as they were given."""
+        """The keys of a definition that were given, with their values."""
         given = {key: getattr(self, key) for key in DeviceDefinition.model_fields}
         return {key: value for key, value in given.items() if value is not None}
 
     def definition(self) -> DeviceDefinition | None:
-        """The definition, None where the name alone has to do."""
+        """The definition in this section, or None where there is only the name."""
         return DeviceDefinition(**self.defined) if self.defined else None
 
     @model_serializer(mode="plain")
     def _given(self) -> dict[str, Any]:
-        """The settings, and of a definition what it says."""
+        """Serialise the settings, and only those keys of a definition that were given."""
         settings = {key: getattr(self, key) for key in ("name", "threads", "batch_size", "precision")}
         return {**settings, **self.defined}
 
@@ -69,13 +69,13 @@ def device_of(options: DeviceOptions) -> Device:
 
 
 def device_on_a_word(options: DeviceOptions) -> Device:
-    """The device that a stranger's file names, as a bundle's manifest may be one.
+    """Resolve a device that an untrusted file names, such as a bundle's manifest.
 
-    It may choose among what this machine has. Where it would have another host connected to, or hand options to
-    a provider (some are paths of code to load), the user's own config folder has to define the same device.
+    It may name any device of this machine. A device on another host, or with options for a provider (some are paths
+    of code to load), has to be defined alike in the user's own file of devices.
 
     Raises:
-        DeviceError: it doesn't, there is no such device, or this machine can't give what is asked for.
+        DeviceError: it isn't, there is no such device, or this machine can't give what is asked for.
     """
     if options.host is not None or options.provider_options:
         own = users_devices().get(options.name)
@@ -92,9 +92,9 @@ def device_on_a_word(options: DeviceOptions) -> Device:
 
 
 def defined(section: Any) -> Any:
-    """A config's section `device` with the definition of its name written out, where a file of devices holds it.
+    """A config's section `device`, completed by the definition of its name in a file of devices.
 
-    What is no mapping, names a built-in or defines its device itself is left as it is.
+    A section that is no mapping, names a built-in device or defines one itself stays as it is.
 
     Raises:
         DeviceError: the name is unknown, or there is a mistake in a file of devices.

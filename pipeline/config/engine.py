@@ -8,7 +8,7 @@ from pipeline.config.base import Count, Positive, Section
 
 
 class InlineOptions(Section):
-    """One persistent child process, replaced when it dies, hangs or takes too much memory."""
+    """Options of `inline`: one child process, replaced when it dies, hangs or takes too much memory."""
 
     name: Literal["inline"]
     trial_minutes: Positive = 30.0
@@ -16,7 +16,7 @@ class InlineOptions(Section):
 
 
 class ProcessesOptions(Section):
-    """Several persistent child processes that share cores and memory; as many as cores unless `workers` is given."""
+    """Options of `processes`: several child processes that share cores and memory, by default one a core."""
 
     name: Literal["processes"]
     workers: Count | None = None

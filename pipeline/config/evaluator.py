@@ -11,27 +11,27 @@ from pipeline.config.base import Cost, Count, Positive, Section, Strict
 from pipeline.errors import nearest
 
 SCORE_NAMES = ("params", "macs", "synflow", "naswot", "jacob_cov", "grad_norm")
-"""The rows of `pipeline.evaluators.zero_cost.scores.SCORES`, which needs torch."""
+"""Names of zero-cost scores; repeats `pipeline.evaluators.zero_cost.scores.SCORES`, which imports torch."""
 
 
 def _is_none(value: object) -> bool:
-    """Whether a key is left out where it is written: what was there before it stays valid."""
+    """Leave a default out when serialising, so that digests of configs from before this key stay valid."""
     return value is None
 
 
 def _stops_nothing(value: object) -> bool:
-    """As `_is_none`."""
+    """Leave the default out when serialising, as `_is_none`."""
     return isinstance(value, StoppingOptions) and value.rule == "none"
 
 
 class StoppingOptions(Strict):
-    """When a training is ended early; see `pipeline.evaluators.stopping_rules`.
+    """The rule by which a training is stopped early; see `pipeline.evaluators.stopping_rules`.
 
     Attributes:
-        first: the epoch after which the rule speaks first; every training has so many. Of `halving` the first rung.
-        min_peers: with fewer earlier trials to compare with, the rule says nothing.
-        factor: halving: one in so many goes on, after `first`, `first` · factor, `first` · factor², … epochs.
-        aim: `front` compares with regard to the costs among the objectives, `accuracy` without.
+        first: number of epochs that every training has before the rule applies; the first rung of `halving`.
+        min_peers: least number of earlier trials to compare with; with fewer, nothing is stopped.
+        factor: of `halving`: one trial in so many goes on after `first`, `first` · factor, `first` · factor², … epochs.
+        aim: `front` compares trials with regard to the costs among the objectives, `accuracy` without.
     """
 
     rule: Literal["none", "median", "halving"] = "none"
@@ -52,7 +52,7 @@ class StoppingOptions(Strict):
 
 
 class TrainEvaluatorOptions(Section):
-    """Train each candidate for a few epochs and take its validation accuracy."""
+    """Options of `train`: each candidate is trained for a few epochs."""
 
     name: Literal["train"]
     epochs: Count = 3
@@ -71,12 +71,11 @@ class TrainEvaluatorOptions(Section):
 
 
 class PublishedProxies(Strict):
-    """Columns of zero-cost scores, for strategies with `proxies`; see `pipeline.evaluators.published_scores`.
+    """Columns of published zero-cost scores, for strategies with `proxies`; see `pipeline.evaluators.published_scores`.
 
     Attributes:
-        path: the file that has them; the evaluator's own where it isn't given.
-        key: a column that both files have, and that tells which rows belong together; the evaluator's own `key`
-            where it isn't given.
+        path: their file; by default the evaluator's own.
+        key: the column by which rows of both files are matched; by default the evaluator's own `key`.
         columns: score → column.
         seconds: score → column of the seconds that it took.
     """
@@ -96,14 +95,14 @@ class PublishedProxies(Strict):
 
 
 class TableEvaluatorOptions(Section):
-    """Look accuracy and costs up in a published table; see `pipeline.evaluators.lookup`.
+    """Options of `table`, which looks up accuracy and costs; see `pipeline.evaluators.lookup`.
 
     Attributes:
-        path: a CSV file with a line of names, packed with gzip where it ends with `.gz`.
-        key: the column of the architectures' names, as the space writes them.
-        accuracy: the column of the accuracies; times `scale` they are from 0 to 1.
+        path: a CSV file with a header, compressed by gzip where it ends with `.gz`.
+        key: the column of the architectures' names, as `SearchSpace.key` writes them.
+        accuracy: the column of accuracies, which are from 0 to 1 after multiplication by `scale`.
         costs: metric → column.
-        proxies: where zero-cost scores are, if there are any.
+        proxies: zero-cost scores, if there are any.
     """
 
     name: Literal["table"]
@@ -116,11 +115,11 @@ class TableEvaluatorOptions(Section):
 
 
 class ZeroCostOptions(Section):
-    """A score of the untrained network in place of an accuracy; see `pipeline.evaluators.zero_cost.scores`.
+    """Options of `zero_cost`: a score of the untrained network; see `pipeline.evaluators.zero_cost.scores`.
 
     Attributes:
-        score: which one.
-        batch_size: training images that it sees.
+        score: its name.
+        batch_size: number of training images that the score is computed on.
     """
 
     name: Literal["zero_cost"]

@@ -1,4 +1,4 @@
-"""From a YAML file to a checked config and back; an error names file, key, what was found and what is valid."""
+"""Reads a config from YAML and writes it; errors name file, key, what was found and what is valid."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def read_values(path: Path, overrides: list[str]) -> dict[str, Any]:
-    """A config file's mapping, with `key.path=value` texts applied to it; nothing is checked yet.
+    """Read a config file's mapping, and apply `key.path=value` texts to it; nothing is checked yet.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a text hasn't that form.
@@ -63,16 +63,20 @@ def parse_config(values: dict[str, Any], source: str) -> RunConfig:
 
 
 def parse_as(
-    model: type[_Config], values: dict[str, Any], source: str, problems: Sequence[str] = (), told: Sequence[str] = ()
+    model: type[_Config],
+    values: dict[str, Any],
+    source: str,
+    problems: Sequence[str] = (),
+    reported: Sequence[str] = (),
 ) -> _Config:
     """Check a mapping against a kind of config.
 
     Args:
         model: the kind.
         values: the mapping; a section may have been read by its own model already.
-        source: what errors name as the place of the mistake.
-        problems: what is known to be wrong already, to be told with the rest.
-        told: keys that those problems are about, and that are left out for that reason.
+        source: the config's name in errors.
+        problems: sentences about mistakes that are known already, to be reported with the others.
+        reported: keys of those mistakes, which are missing from the mapping.
 
     Raises:
         ConfigError: with one sentence for each wrong key.
@@ -95,7 +99,7 @@ def parse_as(
     try:
         config = model.model_validate(resolved)
     except ValidationError as error:
-        own = [_sentence(model, (), e) for e in error.errors() if not _answered(e, [*values, *told])]
+        own = [_sentence(model, (), e) for e in error.errors() if not _answered(e, [*values, *reported])]
         raise ConfigError(source, problems + own) from None
     if problems:
         raise ConfigError(source, problems)
@@ -103,7 +107,7 @@ def parse_as(
 
 
 def parse_section(kind: str, value: Any, source: str) -> Section:
-    """One section that is chosen by name, on its own; `source` is named in errors.
+    """Read one section that is chosen by name; `source` is named in errors.
 
     Raises:
         ConfigError: with one sentence for each wrong key.
@@ -115,20 +119,20 @@ def parse_section(kind: str, value: Any, source: str) -> Section:
 
 
 class WrongSection(Exception):  # noqa: N818 - carries sentences from a section to the message of the whole config
-    """What is wrong with a section, one sentence for each key."""
+    """A section is wrong; `sentences` has one for each key."""
 
     def __init__(self, sentences: list[str]) -> None:
         self.sentences = sentences
 
 
 def read_section(kind: str, value: Any, default: Any = None, place: str | None = None) -> Section:
-    """A section by its `name`, so that its errors speak of that one's options only.
+    """Read a section by the model of its `name`, so that errors are about that model's options only.
 
     Args:
         kind: of the section.
-        value: what stands there.
-        default: a section whose name holds where none is given.
-        place: the key path, where that isn't the kind.
+        value: its content.
+        default: a section whose name is taken where none is given.
+        place: its key path in errors, by default the kind.
 
     Raises:
         WrongSection: it has no name, an unknown one, or wrong options.
@@ -149,12 +153,12 @@ def read_section(kind: str, value: Any, default: Any = None, place: str | None =
 
 
 def _answered(error: ErrorDetails, given: Sequence[str]) -> bool:
-    """Whether a missing section is only missing because its own check failed before."""
+    """Whether the error is about a section that is only missing since it was reported before."""
     return error["type"] == "missing" and error["loc"][0] in given
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved config, every default written out, as YAML."""
+    """The config as YAML, with all defaults written out."""
     return yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False, allow_unicode=True)
 
 
@@ -171,7 +175,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Yaml(StrictLoader):
-    """Also takes 1e-3 for a number, as YAML 1.2 does."""
+    """Strict YAML in which 1e-3 is a number, as in YAML 1.2."""
 
 
 _Yaml.add_implicit_resolver(
@@ -206,7 +210,7 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetails) -> str:
-    """One sentence: key path, what was found, what is valid, the nearest match."""
+    """A sentence about an error: key path, what was found, what is valid, the nearest match."""
     location = [part for part in error["loc"] if part != "[key]"]
     path = ".".join(str(part) for part in (*prefix, *location)) or "the config"
     found = error.get("input")
@@ -227,7 +231,7 @@ def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetai
 
 
 def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
-    """The valid keys of the mapping at a place inside a model."""
+    """Valid keys of the mapping at a location inside a model."""
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -20,11 +20,11 @@ from pipeline.tables import REFERENCES, SECTIONS
 Metric = Literal["accuracy", Cost]
 
 COST_MODELS = ("auto", "measure", "predict")
-"""How a candidate's latency is known, beside the name of a file that `hwnas calibrate` wrote."""
+"""Ways to know a candidate's latency, beside a file that `hwnas calibrate` wrote."""
 
 
 class TrainOptions(Strict):
-    """The recipe that candidates and the winner are trained with."""
+    """The training recipe of candidates and of the winner."""
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 0.002
@@ -35,14 +35,14 @@ class TrainOptions(Strict):
 
 
 class RewardOptions(Strict):
-    """accuracy × (cost / target)^exponent, for strategies that take one number (Tan et al., MnasNet, 2019)."""
+    """The score for strategies with one objective: accuracy × (cost / target)^exponent (Tan et al., MnasNet, 2019)."""
 
     target_ms: Positive | None = None
     exponent: Annotated[float, Field(le=0, allow_inf_nan=False)] = -0.07
 
 
 class BudgetOptions(Strict):
-    """When the search ends: whatever comes first."""
+    """The budget of a search, which ends at whichever limit comes first."""
 
     trials: Count = 30
     minutes: Positive = 60.0
@@ -50,12 +50,12 @@ class BudgetOptions(Strict):
 
     @property
     def infeasible_cap(self) -> int:
-        """Candidates that may break a limit before the search gives up looking."""
+        """Number of infeasible candidates after which the search gives up."""
         return self.infeasible if self.infeasible is not None else max(200, 20 * self.trials)
 
 
 class FinalOptions(Strict):
-    """What happens to the winner."""
+    """The pick of the winner and its training to the end."""
 
     pick: str = "knee"
     epochs: Count = 20
@@ -63,7 +63,7 @@ class FinalOptions(Strict):
 
 
 class ReferencesOptions(Strict):
-    """The networks that `--references` sets the winner against."""
+    """The published networks that `--references` compares the winner with."""
 
     names: list[str] = list(REFERENCES)
 
@@ -82,7 +82,7 @@ class ReferencesOptions(Strict):
 
 
 class ExportOptions(Strict):
-    """The file that is deployed."""
+    """The format and precision of the deployed file."""
 
     opset: Annotated[int, Field(ge=18, le=23)] = 20
     quantize: Literal["auto", "never"] = "auto"
@@ -95,7 +95,7 @@ AnySection = SerializeAsAny[InstanceOf[Section]]
 
 
 class RunConfig(Strict):
-    """One search, whole. Every key has a default but `data` and `space`."""
+    """The config of one search; all keys but `data` and `space` have defaults."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "hwnas"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -146,14 +146,14 @@ class RunConfig(Strict):
 
     @property
     def limits(self) -> dict[str, float]:
-        """Metric → the highest value that is allowed."""
+        """Highest allowed value of each limited metric."""
         return {str(name): limit for name, limit in self.constraints.items()}
 
     def resolved(self) -> Self:
         """The config with what its sections take from each other, or from the working directory, written out."""
-        told = {"trials": self.budget.trials, "pick": self.final.pick}
-        return self.model_copy(update={kind: getattr(self, kind).resolved(**told) for kind in SECTIONS})
+        trials, pick = self.budget.trials, self.final.pick
+        return self.model_copy(update={k: getattr(self, k).resolved(trials=trials, pick=pick) for k in SECTIONS})
 
     def metrics(self) -> tuple[str, ...]:
-        """Objectives and limited metrics, each once."""
+        """Names of the objectives and limited metrics, each once."""
         return tuple(dict.fromkeys([*self.objectives, *self.constraints]))

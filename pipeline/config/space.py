@@ -11,7 +11,7 @@ from pipeline.config.base import Count, Section
 
 
 class ConvNetOptions(Section):
-    """Stages of convolutional blocks; see `pipeline.spaces.convnet`."""
+    """Options of `convnet`; see `pipeline.spaces.convnet`."""
 
     name: Literal["convnet"]
     stages: Annotated[int, Field(ge=1, le=6)] | None = None
@@ -34,7 +34,7 @@ class ConvNetOptions(Section):
 
 
 class NasBench201Options(Section):
-    """Cells of five operators on six edges; see `pipeline.spaces.nasbench201`."""
+    """Options of `nasbench201`; see `pipeline.spaces.nasbench201`."""
 
     name: Literal["nasbench201"]
     width: Annotated[int, Field(ge=4, le=256)] = 16
@@ -48,7 +48,7 @@ class NasBench201Options(Section):
 
 
 class TableSpaceOptions(Section):
-    """Positions that each take one of the same alternatives; see `pipeline.spaces.tabular`."""
+    """Options of `table`; see `pipeline.spaces.tabular`."""
 
     name: Literal["table"]
     choices: Count

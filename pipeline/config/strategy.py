@@ -13,20 +13,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class RandomOptions(Section):
-    """NNI's uniform random search."""
+    """Options of `random`: none."""
 
     name: Literal["random"]
 
 
 class GridOptions(Section):
-    """Every architecture once, in a shuffled order."""
+    """Options of `grid`."""
 
     name: Literal["grid"]
     shuffle: bool = True
 
 
 class EvolutionOptions(Section):
-    """NNI's regularized evolution; the population follows the budget unless it is given."""
+    """Options of `evolution`, NNI's regularized evolution; the population depends on the budget by default."""
 
     name: Literal["evolution"]
     population: Annotated[int, Field(ge=2)] | None = None
@@ -45,7 +45,7 @@ class EvolutionOptions(Section):
     def resolved(self, *, trials: int, pick: str) -> Self:
         """The section with its population written out, so that a longer budget later changes nothing before.
 
-        A quarter of the trials within 8 to 50: with NNI's own 100 a short search would be a random one.
+        It is a quarter of the trials, from 8 to 50: with NNI's own 100 a short search would be a random one.
         """
         if self.population is not None:
             return self
@@ -53,14 +53,14 @@ class EvolutionOptions(Section):
 
 
 class LocalSearchOptions(Section):
-    """Pareto local search; each climb begins with so many random architectures."""
+    """Options of `local_search`; each climb begins with `starts` random architectures."""
 
     name: Literal["local_search"]
     starts: Count = 10
 
 
 class Nsga2Options(Section):
-    """NSGA-II; `mutation` is the probability of each active choice, one over their number by default."""
+    """Options of `nsga2`; `mutation` is the probability for each active choice, by default one over their number."""
 
     name: Literal["nsga2"]
     population: Annotated[int, Field(ge=2)] = 16
@@ -69,7 +69,7 @@ class Nsga2Options(Section):
 
 
 class TpeOptions(Section):
-    """NNI's Tree-structured Parzen Estimator, with NNI's own defaults."""
+    """Options of `tpe`, with the defaults of NNI's Tree-structured Parzen Estimator."""
 
     name: Literal["tpe"]
     startup: Count = 20
@@ -79,14 +79,17 @@ class TpeOptions(Section):
 
 
 def _is_empty(value: object) -> bool:
-    """Whether a key is left out where it is written: what was there before it stays valid."""
+    """Leave a default out when serialising, so that digests of configs from before this key stay valid."""
     return not value
 
 
 class GuidedOptions(Section):
-    """Expected gain in hypervolume; `aim` is the front unless the most accurate one within the limits is picked.
+    """Options of `guided`.
 
-    `proxies` are zero-cost scores that the model of the error sees, beside the architectures.
+    Attributes:
+        initial: number of trials before the first model.
+        aim: `auto` is `accuracy` where the most accurate architecture within the limits is picked, else `front`.
+        proxies: names of zero-cost scores that the surrogate of the error sees beside the architectures.
     """
 
     name: Literal["guided"]
@@ -109,7 +112,7 @@ class GuidedOptions(Section):
 
 
 class BayesianOptions(Section):
-    """A Gaussian process of the score; `kappa` standard deviations make the bound of `ucb`."""
+    """Options of `bayesian`; `kappa` is the number of standard deviations in the bound of `ucb`."""
 
     name: Literal["bayesian"]
     initial: Annotated[int, Field(ge=2)] = 8
@@ -118,7 +121,7 @@ class BayesianOptions(Section):
 
 
 class ControllerOptions(Section):
-    """An LSTM policy that is trained by REINFORCE."""
+    """Options of `controller`, an LSTM policy trained by REINFORCE."""
 
     name: Literal["controller"]
     hidden_size: Count = 64

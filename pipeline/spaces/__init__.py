@@ -1,1 +1,1 @@
-"""Search spaces: a plain table name → `SearchSpace` subclass."""
+"""Search spaces: choices, architectures and their networks; begin with `base.py` and the smallest one, `tabular.py`."""

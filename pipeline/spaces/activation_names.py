@@ -1,24 +1,24 @@
-"""The names of activations in a config: rows of the table, or a user's own by dotted path."""
+"""Names of activations in a config: rows of the table, or custom ones by dotted path."""
 
 from __future__ import annotations
 
 from export.activations import table as activations
 from export.errors import UnknownActivationError
-from export.exporter import custom_activation as custom_activation
+from export.exporter import custom_activation
 from pipeline.registry import is_dotted, load, third_party
 
 _KIND = "activation"
 
 
 def resolve_activation(name: str) -> str:
-    """The table's name for a config's; one's own activation joins the table first.
+    """The table's name of an activation; a custom one is added to the table.
 
     Args:
-        name: a row or an alias, an entry point of the group `hwnas.activation`, or `package.module:attribute`. What
-            is imported here must come from a config that the user wrote, never from a file that was handed to them.
+        name: a row or an alias, an entry point of the group `hwnas.activation`, or `package.module:attribute`. It is
+            imported, so it must come from a config that the user wrote, never from a file of somebody else.
 
     Raises:
-        UnknownActivationError: no such activation; tells the nearest, and how one's own is named.
+        UnknownActivationError: no such activation; names the nearest one, and how a custom one is named.
         CustomActivationError: what was imported can't be an activation.
         HwnasError: it can't be imported.
     """

@@ -1,4 +1,4 @@
-"""What a search space is: a table of choices, the canonical form of an architecture, and NNI's view of both."""
+"""Base of search spaces: choices, architectures in canonical form, and NNI's view of both."""
 
 from __future__ import annotations
 
@@ -20,35 +20,26 @@ if TYPE_CHECKING:
 
     from latency_models.predictors.operators import Operator
     from pipeline.nni_types import ModelSpace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    import numpy.typing as npt
-    from torch import nn
-
-from typing import TYPE_CHECKING
 
 Value = str | int | float | bool
 Architecture = dict[str, Value]
-"""One point of a space in canonical form: active label → chosen value, in the order of the space's choices."""
+"""An architecture in canonical form: label of each active choice → its value, in the order of the space's choices."""
 
 
 class ArchitectureError(HwnasError):
-    """A mapping that is no architecture of the space."""
+    """A mapping isn't an architecture of the space."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision.
+    """One decision of a search space.
 
     Attributes:
-        label: NNI's label.
+        label: its name, the same as in NNI. A choice of an activation ends with `activation`; what comes before is
+            its place in the network, see `activation_place`.
         values: what may be chosen.
-        requires: the decision is active only where each of these earlier labels is active and has one of the
-            named values. An inactive decision doesn't change the network.
+        requires: (label, values) of earlier choices. The choice is active only where each of them is active and has
+            one of these values. An inactive choice doesn't change the network.
     """
 
     label: str
@@ -56,20 +47,20 @@ class Choice:
     requires: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def is_active(self, earlier: Mapping[str, Value]) -> bool:
-        """Whether it matters, given the active decisions before it."""
+        """Whether the choice is active, given the active choices before it."""
         return all(label in earlier and earlier[label] in values for label, values in self.requires)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a network that can be timed on its own.
+class Block:
+    """A building block of a network that can be timed on its own.
 
     Attributes:
-        kind: what it is within its space.
-        settings: what the space needs to build it; hashable.
+        kind: of block, within its space.
+        settings: all that the space needs to build it; hashable.
         input_shape: (C, H, W).
         output_shape: (C, H, W).
-        operators: what it does, as a cost model sees it.
+        operators: its operators, for a latency predictor.
     """
 
     kind: str
@@ -80,8 +71,14 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A network that is timed to learn what its operators cost."""
+class BlockChain:
+    """Consecutive blocks as a network, which is timed to learn what operators cost.
+
+    Attributes:
+        model: the network.
+        input_shape: (C, H, W).
+        operators: of the blocks, and of what was added around them.
+    """
 
     model: nn.Module
     input_shape: tuple[int, int, int]
@@ -89,17 +86,17 @@ class Probe:
 
 
 class SearchSpace(ABC):
-    """Base of all spaces.
+    """Base of all search spaces.
 
-    Order of calls: the constructor gets the config's section, the input's (C, H, W) and the number of classes and
-    sets `choices`, conditions before what depends on them. A search asks for `model_space()` once; each sample of
-    NNI's becomes an architecture through `canonical`, and a network through `build`.
+    Order of calls: the constructor gets the config's section, the input's (C, H, W) and the number of classes, and
+    sets `choices`. A search asks for `model_space()` once; each of NNI's samples becomes an architecture by
+    `canonical`, and a network by `build`.
 
     Attributes:
-        choices: all decisions, conditions before what depends on them.
+        choices: all choices, conditions before what depends on them.
         buildable: whether architectures are networks; False for names in a table.
-        quantities: whether numbers among the values are quantities, of which 3 and 5 are nearer than 3 and 7; False
-            where they are names.
+        quantities: whether numbers among the values are quantities, of which 3 and 5 are nearer than 3 and 7, or
+            just names.
     """
 
     choices: tuple[Choice, ...]
@@ -108,52 +105,52 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def model_space(self) -> ModelSpace:
-        """The NNI `ModelSpace` whose labels and values are those of `choices`."""
+        """NNI's `ModelSpace` with the labels and values of `choices`."""
 
     @abstractmethod
     def build(self, architecture: Mapping[str, Value]) -> nn.Module:
-        """A freshly initialised network, drawn from torch's global generator."""
+        """Build the network of an architecture, with weights drawn from torch's global generator."""
 
-    def pieces(self, architecture: Mapping[str, Value]) -> tuple[Piece, ...] | None:
-        """The network's pieces in order, None where the space doesn't tell them.
+    def blocks(self, architecture: Mapping[str, Value]) -> tuple[Block, ...] | None:
+        """The network's blocks in order, or None where the space has no such description.
 
-        A cost model of a space that tells them is learnt from the times of pieces, otherwise from whole networks.
+        With blocks, a latency predictor learns from the times of chains of blocks, otherwise from whole networks.
         """
         return None
 
     def key(self, architecture: Mapping[str, Value]) -> str:
-        """The name that a published table gives an architecture.
+        """The key of an architecture in published tables.
 
         Raises:
-            ArchitectureError: tables know nothing of this space, or not of this architecture.
+            ArchitectureError: there are no tables of this space, or none with this architecture.
         """
         raise ArchitectureError(f"{type(self).__name__} tells no names that a table could have")
 
     def features(self, architectures: Sequence[Mapping[str, Value]]) -> tuple[npt.NDArray[np.floating], ...] | None:
-        """What a surrogate of the accuracy should see of architectures, None for what any space's choices tell.
+        """Features for surrogates of the accuracy, or None for those that any space has (`strategies.features`).
 
-        Strategies that model the accuracy call two architectures near when these are. Worth telling where different
-        choices make the same network, or where effects are of a structure that single choices don't show.
+        Architectures with near features are expected to have similar accuracies. Own features are worth it where
+        different choices make the same network, or where the accuracy depends on structure across choices.
 
         Args:
             architectures: in canonical form.
 
         Returns:
-            Groups of columns (architectures, columns) that belong together, scaled so that architectures that differ
-            much are about 1 apart; as many columns for any architectures.
+            Groups of related columns, each of shape (architectures, columns), scaled so that very different
+            architectures are about 1 apart. The columns are the same for any architectures.
         """
         return None
 
-    def probe(self, chain: Sequence[Piece]) -> Probe:
-        """Consecutive pieces of a network as a network of their own; with all pieces, the network itself.
+    def chain(self, blocks: Sequence[Block]) -> BlockChain:
+        """Build consecutive blocks of a network as a network of their own; all of them are the network itself.
 
         Raises:
-            NotImplementedError: the space tells no pieces.
+            NotImplementedError: the space has no description by blocks.
         """
         raise NotImplementedError
 
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
-        """An NNI sample, or an architecture, without its inactive choices.
+        """The architecture of an NNI sample: its active choices.
 
         Raises:
             ArchitectureError: an active label is missing, or a value is not among its choices.
@@ -165,7 +162,7 @@ class SearchSpace(ABC):
         return active
 
     def complete(self, architecture: Mapping[str, Value]) -> dict[str, Value]:
-        """An NNI sample: the architecture with the first value for each inactive label."""
+        """An NNI sample of an architecture, with the first value for each inactive choice."""
         active = self.canonical(architecture)
         return {choice.label: active.get(choice.label, choice.values[0]) for choice in self.choices}
 
@@ -174,11 +171,11 @@ class SearchSpace(ABC):
         return self._count(0, ())
 
     def architectures(self) -> Iterator[Architecture]:
-        """Every architecture once, the last choice varying fastest."""
+        """Yield every architecture once, in the order of ranks."""
         return map(self.at, range(self.size()))
 
     def at(self, rank: int) -> Architecture:
-        """The architecture of a rank, 0 to size() - 1, the last choice varying fastest.
+        """The architecture of a rank, 0 to size() - 1; the last choice varies fastest.
 
         Raises:
             IndexError: there are fewer architectures.
@@ -198,7 +195,7 @@ class SearchSpace(ABC):
         return active
 
     def _count(self, index: int, conditions: tuple[tuple[str, Value], ...]) -> int:
-        """Ways to complete the first `index` choices, of which only those named in later conditions matter."""
+        """Number of ways to complete the first `index` choices, given those that later conditions depend on."""
         if index == len(self.choices):
             return 1
         key = (index, conditions)
@@ -210,7 +207,7 @@ class SearchSpace(ABC):
         return self._counts[key]
 
     def _conditions(self, index: int, active: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-        """The part of the earlier choices that a choice from `index` on depends on."""
+        """The active choices that conditions of choices from `index` on depend on."""
         return tuple((label, active[label]) for label in self._asked_from[index] if label in active)
 
     @cached_property
@@ -219,7 +216,7 @@ class SearchSpace(ABC):
 
     @cached_property
     def _asked_from(self) -> list[list[str]]:
-        """For each place in `choices`: the labels that conditions from there on name, in order."""
+        """For each index in `choices`, the labels in conditions from there on."""
         asked: list[list[str]] = [[]]
         for choice in reversed(self.choices):
             asked.append(list(dict.fromkeys([label for label, _ in choice.requires] + asked[-1])))
@@ -227,7 +224,7 @@ class SearchSpace(ABC):
 
 
 def architecture_id(architecture: Mapping[str, Value]) -> str:
-    """A short, stable name: the start of the SHA-256 of the canonical JSON."""
+    """A short, stable id of an architecture: the first 12 digits of the SHA-256 of its JSON."""
     text = json.dumps(dict(architecture), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -247,14 +244,20 @@ def _listed(values: Sequence[Value]) -> str:
 
 
 def trial_seed(run_seed: int, identity: str) -> int:
-    """The training seed: a function of the run's seed and the architecture alone."""
+    """The seed of a trial, a function of the run's seed and the architecture's id alone."""
     return int.from_bytes(hashlib.sha256(f"{run_seed}:{identity}".encode()).digest()[:4], "big")
 
 
 def activations_of(architecture: Mapping[str, Any]) -> dict[str, str]:
-    """Where → activation: the architecture's choices of activations alone."""
-    return {
-        label.removesuffix("activation").rstrip("_") or "network": str(value)
-        for label, value in architecture.items()
-        if label.endswith("activation")
-    }
+    """Map each place (`network`, `stage0`, …) to the activation chosen there."""
+    places = {label: activation_place(label) for label in architecture}
+    return {place: str(architecture[label]) for label, place in places.items() if place is not None}
+
+
+def activation_place(label: str) -> str | None:
+    """The place whose activation a choice of this label decides; None if it decides something else.
+
+    The label says it, so that a journal can be read without its space: `stage0_activation` decides the activation of
+    `stage0`, `activation` that of the whole `network`.
+    """
+    return label.removesuffix("activation").rstrip("_") or "network" if label.endswith("activation") else None

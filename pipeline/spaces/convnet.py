@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces import convnet_chains
 from pipeline.spaces.activation_names import resolve_activation
-from pipeline.spaces.base import Choice, Piece, Probe, SearchSpace, Value
+from pipeline.spaces.base import Block, BlockChain, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_net import ConvNet, Plan, StagePlan, initialised, with_dots
 
 if TYPE_CHECKING:
@@ -36,37 +36,36 @@ _SE_NAMES = {False: "off", True: "on"}
 
 
 class ConvNetSpace(SearchSpace):
-    """See the module. Options: `pipeline.config.run.ConvNetOptions`."""
+    """The space `convnet`. Options: `pipeline.config.space.ConvNetOptions`."""
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("ConvNetOptions", options)
-        # An activation that is unknown, or can't be one, is told before the search begins.
+        # A wrong activation has to be an error before the search begins.
         names = tuple(dict.fromkeys(resolve_activation(name) for name in section.activations))
         self._input_shape = input_shape
         self.plan = _plan(section, input_shape, classes)
         self.choices = _choices(section, names, self.plan)
 
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
-        """See the base class; NNI's names of a user's own activations are given back their dots."""
+        """The architecture of an NNI sample, with the dots of custom activations' names that NNI can't have."""
         return super().canonical({label: with_dots(value) for label, value in sample.items()})
 
     def model_space(self) -> ModelSpace:
-        """NNI's view: a supernet that multi-trial and one-shot strategies take alike."""
+        """The space as NNI sees it: a supernet, for multi-trial and one-shot strategies alike."""
         return ConvNet(self.plan, {c.label: c.values for c in self.choices})
 
     def build(self, architecture: Mapping[str, Value]) -> nn.Module:
-        """The network of one architecture; only the chosen alternatives are instantiated."""
+        """Build the network of an architecture; only the chosen alternatives are instantiated."""
         with model_context(self.complete(architecture)):
             network = ConvNet(self.plan, {c.label: c.values for c in self.choices})
         return initialised(network)
 
-    def pieces(self, architecture: Mapping[str, Value]) -> tuple[Piece, ...]:
-        """Stem, blocks and head."""
-        return convnet_chains.pieces(self.plan, architecture, self._input_shape)
+    def blocks(self, architecture: Mapping[str, Value]) -> tuple[Block, ...]:
+        """Stem, blocks of the stages, and head."""
+        return convnet_chains.blocks_of(self.plan, architecture, self._input_shape)
 
-    def probe(self, chain: Sequence[Piece]) -> Probe:
-        """See the base class."""
-        return convnet_chains.probe(chain)
+    def chain(self, blocks: Sequence[Block]) -> BlockChain:
+        return convnet_chains.chain_of(blocks)
 
 
 def _plan(options: ConvNetOptions, input_shape: tuple[int, int, int], classes: int) -> Plan:
@@ -86,7 +85,7 @@ def _plan(options: ConvNetOptions, input_shape: tuple[int, int, int], classes: i
 
 
 def _width(wanted: float) -> int:
-    """Channels in eights: ONNX Runtime's blocked layout pads to them anyway."""
+    """Round channels to multiples of eight, to which ONNX Runtime's blocked layout pads anyway."""
     return max(8, 8 * round(wanted / 8))
 
 

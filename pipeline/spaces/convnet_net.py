@@ -1,4 +1,4 @@
-"""The networks of the space `convnet`: one class in two forms, a supernet and the network of a candidate."""
+"""The network of the space `convnet`: a supernet, or, within NNI's model context, the network of one candidate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.nni_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from pipeline.spaces.base import Value
 
@@ -31,7 +31,7 @@ _NO_DOT = "/"
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What is fixed about a stage: whether it halves the map, and the widths it may choose."""
+    """The fixed part of a stage: its stride and the widths to choose from."""
 
     stride: int
     widths: tuple[int, ...]
@@ -39,7 +39,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed about the network, derived from input size and options."""
+    """The fixed part of the network, derived from input size and options."""
 
     channels: int
     classes: int
@@ -52,8 +52,8 @@ class ConvNet(ModelSpace):  # type: ignore[misc]  # NNI has no types
     """Stem, stages, pooling and a linear head.
 
     Args:
-        plan: what is fixed.
-        values: label → what may be chosen there. Outside of a model context the result is a supernet.
+        plan: the fixed part.
+        values: label → values to choose from. Outside of NNI's model context the network is a supernet.
 
     Shapes: images (N, channels, H, W) → logits (N, classes).
     """
@@ -81,7 +81,7 @@ class ConvNet(ModelSpace):  # type: ignore[misc]  # NNI has no types
 
 @dataclass(frozen=True)
 class _BlockFactory:
-    """Makes the b-th block of a stage; the first one changes width and stride."""
+    """Makes the blocks of a stage by index; the first one changes width and stride."""
 
     stage: int
     stride: int
@@ -105,8 +105,7 @@ class _BlockFactory:
         return layer(f"{label}_kind", {name: _bind(block, settings) for name, block in kinds.items()})
 
     def _activation(self, label: str, channels: Any) -> nn.Module:
-        scopes = (f"{label}_activation", f"stage{self.stage}_activation", "activation")
-        scope = next(name for name in scopes if name in self.values)
+        scope = activation_label(label, self.values)
         makers = {str(n): _bind(partial(activations.create, str(n)), largest(channels)) for n in self.values[scope]}
         return layer(scope, makers)
 
@@ -115,12 +114,23 @@ class _BlockFactory:
         return layer(f"{label}_se", {str(value): makers[str(value)] for value in self.values[f"{label}_se"]})
 
 
+def activation_label(block: str, labels: Container[str]) -> str:
+    """The label that decides the activation of a block, whose own label is `stage<n>_block<b>`.
+
+    Args:
+        block: the block's label.
+        labels: of the space or of an architecture: one of block, stage and network decides activations.
+    """
+    scopes = (f"{block}_activation", f"{block.partition('_')[0]}_activation", "activation")
+    return next(label for label in scopes if label in labels)
+
+
 def _bind(function: Callable[[Any], nn.Module], argument: Any) -> Callable[[], nn.Module]:
     return lambda: function(argument)
 
 
 def layer(label: str, makers: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
-    """NNI's LayerChoice, or, within a model context, the chosen alternative alone."""
+    """NNI's LayerChoice of modules, or, within a model context, the chosen module alone."""
     sample = current_model()
     if sample is not None:
         return makers[sample[label]]()
@@ -128,21 +138,25 @@ def layer(label: str, makers: Mapping[str, Callable[[], nn.Module]]) -> nn.Modul
 
 
 def without_dots(name: str) -> str:
-    """A dotted path as NNI's supernet may name a submodule; no Python identifier holds the sign that it puts in."""
+    """A dotted path as a submodule of NNI's supernet may be named: `/` in place of dots."""
     return name.replace(".", _NO_DOT)
 
 
 def with_dots(value: Any) -> Any:
-    """Undo `without_dots`; what is no text stays as it is."""
+    """The name that `without_dots` replaced; values other than texts stay as they are."""
     return value.replace(_NO_DOT, ".") if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """Widths, kernel and expansion are numbers, or NNI's choices of numbers.
+    """Settings of a block; widths, kernel and expansion are numbers, or NNI's choices of numbers.
 
-    `activation` and `attention` take the channels that they will see.
-    `keeps_shape` says that an identity shortcut fits: by the structure, so that supernet and network agree.
+    Attributes:
+        before: channels of the input.
+        after: channels of the output.
+        activation: channels → a module.
+        attention: channels → a module.
+        keeps_shape: whether an identity shortcut fits; a function of the structure, so that supernet and network agree.
     """
 
     before: Any
@@ -216,7 +230,7 @@ class InvertedBlock(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels scaled by a gate that sees their means (Hu et al., Squeeze-and-excitation, 2018)."""
+    """Scales channels by a gate that sees their means (Hu et al., Squeeze-and-excitation networks, 2018)."""
 
     def __init__(self, channels: Any) -> None:
         super().__init__()
@@ -233,7 +247,7 @@ class SqueezeExcitation(nn.Module):
 
 
 def largest(channels: Any) -> int:
-    """The most channels that a number, or NNI's expression of choices, can stand for."""
+    """The largest number of channels that a number, or NNI's expression of choices, can have."""
     return channels if isinstance(channels, int) else max(channels.grid())
 
 
@@ -245,12 +259,13 @@ KINDS: dict[str, Callable[[BlockSettings], nn.Module]] = {
 
 
 def convolution_and_norm(before: Any, after: Any, kernel: Any, stride: int = 1, groups: Any = 1) -> nn.Sequential:
-    """Convolution without bias, and batch norm; the map keeps its size, divided by the stride."""
+    """A convolution without bias, padded to keep the map's size but for the stride, and batch norm."""
     convolution = MutableConv2d(before, after, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
     return nn.Sequential(convolution, MutableBatchNorm2d(after))
 
 
 def initialised(network: nn.Module) -> nn.Module:
+    """The network with its convolutions' weights drawn anew (He et al., Delving deep into rectifiers, 2015)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

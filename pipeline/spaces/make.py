@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 
 def make_space(config: RunConfig, data: DataSet) -> SearchSpace:
-    """The search space that a config names, for its data."""
+    """Make the search space that a config names, for its data."""
     space: SearchSpace = make("space", config.space.name, SPACES, config.space, data.input_shape, len(data.classes))
     return space

@@ -1,7 +1,7 @@
 """The space `nasbench201`: cells of four nodes, five operators on each of the six edges (Dong & Yang, ICLR 2020).
 
-15,625 architectures, each of which a published table knows by a string; with more than one activation to choose from,
-as many times more, of which it knows none.
+15,625 architectures, which published tables know by a string. With several activations to choose from there are as many
+times more, and those aren't in tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.base import ArchitectureError, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_net import initialised, with_dots
-from pipeline.spaces.nasbench201_features import OPERATORS, written
+from pipeline.spaces.nasbench201_features import OPERATORS, cell_key
 from pipeline.spaces.nasbench201_net import LABELS, NasBench201Net, Plan
 from pipeline.spaces.nasbench201_paths import SQRT_2, path_features
 
@@ -33,7 +33,7 @@ _PUBLISHED_ACTIVATION = "relu"
 
 
 class NasBench201Space(SearchSpace):
-    """See the module. Options: `pipeline.config.space.NasBench201Options`."""
+    """The space `nasbench201`. Options: `pipeline.config.space.NasBench201Options`."""
 
     def __init__(self, options: BaseModel, input_shape: tuple[int, int, int], classes: int) -> None:
         section = cast("NasBench201Options", options)
@@ -48,24 +48,24 @@ class NasBench201Space(SearchSpace):
         self.choices = (*edges, Choice(_ACTIVATION, names)) if len(names) > 1 else edges
 
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
-        """See the base class; NNI's names of a user's own activations are given back their dots."""
+        """The architecture of an NNI sample, with the dots of custom activations' names that NNI can't have."""
         return super().canonical({label: with_dots(value) for label, value in sample.items()})
 
     def model_space(self) -> ModelSpace:
-        """NNI's view: a supernet that multi-trial and one-shot strategies take alike."""
+        """The space as NNI sees it: a supernet, for multi-trial and one-shot strategies alike."""
         return NasBench201Net(self.plan)
 
     def build(self, architecture: Mapping[str, Value]) -> nn.Module:
-        """The network of one architecture; only the chosen alternatives are instantiated."""
+        """Build the network of an architecture; only the chosen alternatives are instantiated."""
         with model_context(self.complete(architecture)):
             network = NasBench201Net(self.plan)
         return initialised(network)
 
     def key(self, architecture: Mapping[str, Value]) -> str:
-        """The name that published tables give a cell.
+        """The key of a cell in published tables.
 
         Raises:
-            ArchitectureError: the networks have other activations than the published ones.
+            ArchitectureError: the network has another activation than the published ones.
         """
         activation = architecture.get(_ACTIVATION, self.plan.activations[0])
         if activation != _PUBLISHED_ACTIVATION:
@@ -73,12 +73,12 @@ class NasBench201Space(SearchSpace):
                 f"tables of NAS-Bench-201 know networks with {_PUBLISHED_ACTIVATION} alone, not {activation!r};"
                 f" valid: activations: [{_PUBLISHED_ACTIVATION}]"
             )
-        return written([str(architecture[label]) for label in LABELS])
+        return cell_key([str(architecture[label]) for label in LABELS])
 
     def features(self, architectures: Sequence[Mapping[str, Value]]) -> tuple[npt.NDArray[np.floating], ...]:
-        """See the base class and `nasbench201_paths`; which activation it is, where there are several."""
-        place = {name: index for index, name in enumerate(OPERATORS)}
-        cells = np.array([[place[str(each[label])] for label in LABELS] for each in architectures], dtype=int)
+        """Features of the paths (`nasbench201_paths`), and the activation where there are several."""
+        index = {name: number for number, name in enumerate(OPERATORS)}
+        cells = np.array([[index[str(each[label])] for label in LABELS] for each in architectures], dtype=int)
         groups: tuple[npt.NDArray[np.floating], ...] = path_features(cells)
         names = self.plan.activations
         if len(names) == 1:

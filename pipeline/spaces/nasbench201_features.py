@@ -1,8 +1,8 @@
-"""What of a NAS-Bench-201 cell (Dong and Yang 2020) its latency depends on, as numbers for a `FeatureModel`.
+"""Features of a NAS-Bench-201 cell (Dong and Yang 2020) for predicting its latency by a `FeatureModel`.
 
-A cell has four nodes and an operator on each of the edges between them. A device may run all six, or leave out
-what changes no result: operators that nothing uses, or that see zeros alone. So the same counts come in
-several variants, and the model finds out which of them its device follows.
+A cell has four nodes and an operator on each of the six edges between them. A device may run all six, or leave out what
+changes no result: operators whose output is unused, or that see only zeros. So the same counts come in several
+variants, and the model finds out which of them its device follows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FEATURE_GROUPS = (
 
 
 def parse(architecture: str) -> tuple[int, ...]:
-    """`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` → the index in `OPERATORS` of each of the six edges.
+    """Indices in `OPERATORS` of the six edges of `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 
     Raises:
         ArchitectureError: not such a string.
@@ -49,8 +49,8 @@ def parse(architecture: str) -> tuple[int, ...]:
     return tuple(OPERATORS.index(name) for name, _, _ in found)
 
 
-def written(operators: Sequence[str]) -> str:
-    """The inverse of `parse`: the names of the six edges' operators → the architecture's string."""
+def cell_key(operators: Sequence[str]) -> str:
+    """The architecture's string from the names of its six operators: the inverse of `parse`."""
     nodes = [
         "".join(
             f"|{name}~{source}"
@@ -63,10 +63,10 @@ def written(operators: Sequence[str]) -> str:
 
 
 def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    """Cells (n, 6) as `parse` gives them → (n, 78), in the columns of `FEATURE_GROUPS`."""
+    """Features (n, 78), in the columns of `FEATURE_GROUPS`, of cells (n, 6) from `parse`."""
     cell = np.asarray(cells, dtype=int).reshape(-1, 6)
     used, kept = _used(cell), _kept(cell)
-    # Where nothing leads from input to output, the output is constant and all that makes it can be left out.
+    # Without a path from input to output, the output is constant, and all operators can be left out.
     connected = _connected(cell)[:, None]
     parts = (
         _counts(cell),
@@ -80,23 +80,23 @@ def features(cells: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
 
 
 def leading_operators(cell: np.ndarray) -> np.ndarray:
-    """The cells (n, 6) without operators that don't lead to the output; none is left where the input doesn't."""
+    """Cells (n, 6) without operators that don't lead to the output; all `none` where the input doesn't."""
     return np.asarray(_used(cell) * _connected(cell)[:, None])
 
 
 def depth_and_width(cell: np.ndarray) -> np.ndarray:
-    """(n, 3): of the cells (n, 6), the longest path by convolutions and by edges, and the number of paths."""
+    """Longest path by convolutions and by edges, and number of paths, shape (n, 3), of cells (n, 6)."""
     columns = [_longest_path(cell, _is_conv(cell)), _longest_path(cell, cell != _NONE), _paths(cell)]
     return np.stack(columns, axis=1)
 
 
 def _counts(cell: np.ndarray) -> np.ndarray:
-    """(n, 4): how many of each operator but `none`."""
+    """Number of each operator but `none`, shape (n, 4)."""
     return np.stack([(cell == operator).sum(axis=1) for operator in range(1, 5)], axis=1)
 
 
 def _one_hot(cell: np.ndarray) -> np.ndarray:
-    """(n, 24): operator by operator, the edges that have it."""
+    """Whether an edge has an operator but `none`, shape (n, 24), operator by operator."""
     return np.hstack([cell == operator for operator in range(1, 5)])
 
 
@@ -105,12 +105,12 @@ def _is_conv(cell: np.ndarray) -> np.ndarray:
 
 
 def _connected(cell: np.ndarray) -> np.ndarray:
-    """(n,): whether a path without `none` leads from input to output."""
+    """Mask of cells, shape (n,): whether a path without `none` leads from input to output."""
     return _reached(cell)[:, 3]
 
 
 def _reached(cell: np.ndarray) -> np.ndarray:
-    """(n, 4): whether a node sees the input."""
+    """Mask of nodes, shape (n, 4): whether a path without `none` leads from the input to a node."""
     reached = np.zeros((len(cell), 4), dtype=bool)
     reached[:, 0] = True
     for edge, (source, destination) in enumerate(EDGES):
@@ -119,15 +119,15 @@ def _reached(cell: np.ndarray) -> np.ndarray:
 
 
 def _used(cell: np.ndarray) -> np.ndarray:
-    """The cell without the operators whose results don't get to the output."""
+    """Cells without the operators whose results don't reach the output."""
     return _pruned(cell, np.ones(len(cell), dtype=bool), np.zeros(cell.shape, dtype=bool))
 
 
 def _kept(cell: np.ndarray) -> np.ndarray:
-    """Like `_used`, but with convolutions that take a multiplication by zero into their weights and so stay.
+    """Cells like `_used`, but with convolutions that absorb a multiplication by zero and so stay.
 
-    A graph optimiser that moves constant factors into convolutions does that to one that is the only summand of its
-    node, where `none` is all that follows. Where the output is constant, no more than those stay.
+    A graph optimiser that folds constant factors into convolutions does so with the only summand of a node that only
+    `none` follows. Where the output is constant, only these convolutions stay.
     """
     # Zeros go through skips and are then no summand; convolutions and pooling of zeros are run.
     nonzero = np.zeros((len(cell), 4), dtype=bool)
@@ -148,7 +148,7 @@ def _kept(cell: np.ndarray) -> np.ndarray:
 
 
 def _pruned(cell: np.ndarray, output: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """The operators that lead to the output, where it is needed (n,), or to an edge of `roots` (n, 6), which stays."""
+    """Cells with the operators that lead to the output, where `output` (n,), or to an edge of `roots` (n, 6)."""
     needed = np.zeros((len(cell), 4), dtype=bool)
     needed[:, 3] = output
     stays = np.zeros(cell.shape, dtype=bool)
@@ -160,11 +160,11 @@ def _pruned(cell: np.ndarray, output: np.ndarray, roots: np.ndarray) -> np.ndarr
 
 
 def _shape(used: np.ndarray) -> np.ndarray:
-    """(n, 16): how the used operators hang together.
+    """Structure of the used operators, shape (n, 16).
 
     Longest path by convolutions and by edges, number of paths; convolutions out of each node; convolutions and
     poolings beyond the first out of the same node, which can be shared; additions at each node; which nodes are used;
-    nodes that a convolution leads to; 1.
+    number of nodes behind a convolution; 1.
     """
     convolutions, pools = _out_of(_is_conv(used)), _out_of(used == _POOL)
     summands = _into(used != _NONE)
@@ -182,19 +182,19 @@ def _shape(used: np.ndarray) -> np.ndarray:
 
 
 def _out_of(marked: np.ndarray) -> np.ndarray:
-    """(n, 6) edges → (n, 3): how many of the marked ones leave the nodes 0, 1, 2."""
+    """Number of marked edges (n, 6) out of the nodes 0, 1, 2, shape (n, 3)."""
     return np.stack(
         [marked[:, [e for e, (source, _) in enumerate(EDGES) if source == node]].sum(1) for node in range(3)], 1
     )
 
 
 def _into(marked: np.ndarray) -> np.ndarray:
-    """(n, 6) edges → (n, 3): how many of the marked ones lead to the nodes 1, 2, 3."""
+    """Number of marked edges (n, 6) into the nodes 1, 2, 3, shape (n, 3)."""
     return np.stack([marked[:, [e for e, (_, to) in enumerate(EDGES) if to == node]].sum(1) for node in range(1, 4)], 1)
 
 
 def _paths(cell: np.ndarray) -> np.ndarray:
-    """(n,): the number of paths from input to output."""
+    """Number of paths from input to output, shape (n,)."""
     paths = np.zeros((len(cell), 4))
     paths[:, 0] = 1
     for edge, (source, destination) in enumerate(EDGES):
@@ -203,7 +203,7 @@ def _paths(cell: np.ndarray) -> np.ndarray:
 
 
 def _longest_path(cell: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """(n,): the most counted edges (n, 6) that a path from input to output has; 0 where there is no path."""
+    """Largest number of `counted` edges (n, 6) on a path from input to output, shape (n,); 0 without a path."""
     longest = np.full((len(cell), 4), -np.inf)
     longest[:, 0] = 0
     for edge, (source, destination) in enumerate(EDGES):

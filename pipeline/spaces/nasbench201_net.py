@@ -1,4 +1,4 @@
-"""The networks of the space `nasbench201`: one class in two forms, a supernet and the network of a candidate."""
+"""The network of the space `nasbench201`: a supernet, or, within NNI's model context, that of one candidate."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LABELS = tuple(f"edge_{source}_{destination}" for source, destination in EDGES)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed about the network.
+    """The fixed part of the network.
 
     Attributes:
         channels: of the images.
         width: channels of the first stack; each further one has twice as many.
-        cells: of a stack.
-        activations: what may be chosen; one alone is no choice.
+        cells: in each stack.
+        activations: to choose from; a single one makes no choice.
     """
 
     channels: int
@@ -76,9 +76,9 @@ class NasBench201Net(ModelSpace):  # type: ignore[misc]  # NNI has no types
 
 
 class Cell(nn.Module):
-    """Four nodes, each the sum of what its edges make of the nodes before it; the last one is the output.
+    """Four nodes, each the sum of its edges' operators on earlier nodes; the last node is the output.
 
-    What can't reach the output is not run. Its weights are there all the same, as in the published networks.
+    Operators that can't reach the output are not run. They have weights all the same, as in the published networks.
     """
 
     def __init__(self, channels: int, activate: Callable[[int], nn.Module]) -> None:
@@ -115,7 +115,7 @@ class Reduction(nn.Module):
 
 
 class Zero(nn.Module):
-    """No edge: zeros of the input's shape."""
+    """The operator `none`: zeros of the input's shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → the same."""
@@ -123,7 +123,7 @@ class Zero(nn.Module):
 
 
 def _reaching_the_output(present: list[bool]) -> tuple[frozenset[int], frozenset[int]]:
-    """The edges that lead to the last node, and the nodes that they leave, with the last one itself."""
+    """The present edges that lead to the last node, and the nodes that they leave, with the last one itself."""
     edges: set[int] = set()
     nodes = {_NODES - 1}
     for edge in reversed(range(len(EDGES))):  # an edge's destination is done before its source is asked for

@@ -1,4 +1,4 @@
-"""The space `table`: positions that each take one of the same alternatives, for tables keyed by a string of choices."""
+"""The space `table`: positions with the same alternatives each, for tables keyed by a string of choices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TabularSpace(SearchSpace):
-    """See the module. Options: `pipeline.config.space.TableSpaceOptions`."""
+    """The space `table`. Options: `pipeline.config.space.TableSpaceOptions`."""
 
     buildable: ClassVar[bool] = False
     quantities: ClassVar[bool] = False
@@ -29,11 +29,11 @@ class TabularSpace(SearchSpace):
         self._separator = section.separator
 
     def model_space(self) -> ModelSpace:
-        """Labels and values, without layers."""
+        """The space as NNI sees it: labels and values without layers."""
         return _Labels(self.choices)
 
     def build(self, architecture: Mapping[str, Value]) -> NoReturn:
-        """There is none.
+        """Raise an error: the space has names only.
 
         Raises:
             ArchitectureError: always.
@@ -41,7 +41,7 @@ class TabularSpace(SearchSpace):
         raise ArchitectureError("the space 'table' has names of networks only, which can't be built")
 
     def key(self, architecture: Mapping[str, Value]) -> str:
-        """The table's name of an architecture: its choices one after the other."""
+        """The key of an architecture: its choices one after the other."""
         return self._separator.join(str(architecture[each.label]) for each in self.choices)
 
 

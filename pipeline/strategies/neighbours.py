@@ -107,7 +107,7 @@ def mutate(
 def crossover(
     space: SearchSpace, first: Mapping[str, Value], second: Mapping[str, Value], generator: np.random.Generator
 ) -> Architecture:
-    """Uniform crossover: each active choice of the child is one parent's, at random.
+    """Cross two parents uniformly: each active choice of the child is one parent's, at random.
 
     A choice that is active in one parent alone comes from that one. One that is active in neither is drawn; that
     happens where the child meets a condition by choices of both.

@@ -85,7 +85,7 @@ class Pool:
             self._look_for_feasible(generator)
 
     def _sample(self, generator: np.random.Generator) -> Codes:
-        """Random codes: half uniform over architectures, nearly all of the greatest depth, half choice by choice."""
+        """Draw random codes, one half uniform over architectures (nearly all deep), one half choice by choice."""
         count = self._sizes.sample
         uniform = [random_architecture(self._problem.space, generator) for _ in range(count // 2)]
         drawn = self.encoder.sample(count - len(uniform), generator)
@@ -117,13 +117,13 @@ class Pool:
         return self.encoder.decode(self.codes[row : row + 1])[0]
 
     def untried(self, tried: set[bytes]) -> npt.NDArray[np.bool_]:
-        """Mask (n,): candidates whose keys (`integer_codes.keys`) aren't among the tried ones."""
+        """Mask of candidates, shape (n,), whose keys (`integer_codes.keys`) aren't among the tried ones."""
         left = np.ones(len(self), dtype=bool)
         left[[self._row_of[key] for key in tried if key in self._row_of]] = False
         return left
 
     def within_limits(self) -> npt.NDArray[np.bool_]:
-        """Mask (n,): candidates whose costs are all known and within the limits."""
+        """Mask of candidates, shape (n,), whose costs are all known and within the limits."""
         known: npt.NDArray[np.bool_] = (self.excess == 0) & np.isfinite(self.known).all(axis=1)
         return known
 

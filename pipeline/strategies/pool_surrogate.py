@@ -50,7 +50,7 @@ class Scale:
         return cls(shift, float(logs.mean()), max(float(logs.std()), 1e-6), cap)
 
     def __call__(self, values: Array) -> Array:
-        """Transform values; one below the shift, a record far beyond the others, is cut off near it."""
+        """Transform values to the scale; one below the shift, a record far beyond the others, is cut off near it."""
         logs = np.log(np.maximum(values - self.shift, 1e-3 * math.exp(self.middle)))
         # Until the next fit, a value unlike all before must not outweigh all others.
         seen: Array = np.clip((np.minimum(logs, self.cap) - self.middle) / self.spread, -20, 20)

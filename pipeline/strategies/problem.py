@@ -28,7 +28,7 @@ class KnownCosts(Protocol):
 
 
 class KnownScores(Protocol):
-    """Zero-cost proxies: scores of an untrained architecture, of which its accuracy may be predicted.
+    """Scores of an untrained architecture that help to predict its accuracy (zero-cost proxies).
 
     An architecture always has the same scores, also in a resumed search.
 

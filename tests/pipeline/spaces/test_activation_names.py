@@ -195,9 +195,9 @@ def test_its_operators_have_a_kind_of_their_own() -> None:
     space = space_of(SWOOSH, "prelu_channel", activation_scope="network")
     for name in (SWOOSH, "prelu_channel"):
         architecture = {**space.at(0), "activation": name}
-        kinds = {operator.kind for piece in space.pieces(architecture) for operator in piece.operators}
+        kinds = {operator.kind for block in space.blocks(architecture) for operator in block.operators}
         assert name in kinds
-        probe = space.probe(space.pieces(architecture)[1:2])
+        probe = space.chain(space.blocks(architecture)[1:2])
         assert quick_graph(probe.model, probe.input_shape)[1] == "builder"
 
 

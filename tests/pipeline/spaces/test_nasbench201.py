@@ -19,7 +19,7 @@ from pipeline.config.space import NasBench201Options
 from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.spaces.base import Architecture, ArchitectureError
 from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.spaces.nasbench201_features import OPERATORS, parse, written
+from pipeline.spaces.nasbench201_features import OPERATORS, cell_key, parse
 from pipeline.spaces.nasbench201_net import LABELS
 
 IMAGES = (3, 16, 16)
@@ -56,7 +56,7 @@ def test_it_has_the_published_number_of_architectures() -> None:
 def test_keys_are_the_tables_own() -> None:
     space, generator = space_of(), Random(0)
     for key in [*CELLS.values(), *(random_key(generator) for _ in range(50))]:
-        assert written([OPERATORS[index] for index in parse(key)]) == key
+        assert cell_key([OPERATORS[index] for index in parse(key)]) == key
         assert space.key(named(space, key)) == key
     assert len({space.key(a) for a in space.architectures()}) == 15_625
     assert named(space, CELLS["a skip"])["edge_0_3"] == "skip_connect"

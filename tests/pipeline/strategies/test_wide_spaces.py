@@ -90,7 +90,7 @@ def convnet() -> Any:
 def network_of(space: Any, architecture: Architecture) -> Hashable:
     if isinstance(space, Towers):
         return space.network(architecture)
-    return tuple((piece.kind, piece.settings, piece.input_shape) for piece in space.pieces(architecture))
+    return tuple((block.kind, block.settings, block.input_shape) for block in space.blocks(architecture))
 
 
 def judge(architecture: Architecture) -> TrialResult:
