@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cli import Finished, Outcome, command, in_process, small_config
+from helpers.cli import Finished, Outcome, in_process, search_once
 from helpers.places import REPOSITORY, shared_data
 
 
@@ -28,12 +28,7 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One small search through the real command; the tests that change it take a copy."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = small_config(folder / "small.yaml", strategy={"name": "evolution", "population": 4, "sample": 2})
-    run = folder / "run"
-    result = command("search", str(config), "--run-dir", str(run), "--json", cwd=folder)
-    assert result.code == 0, result.stderr
-    return Finished(run, config, result)
+    return search_once(tmp_path_factory, "finished", strategy={"name": "evolution", "population": 4, "sample": 2})
 
 
 @pytest.fixture
@@ -64,6 +59,11 @@ def fashion_mnist_root(shared_fashion_mnist: Path, tmp_path_factory: pytest.Temp
     root = tmp_path_factory.mktemp("fashion")
     shutil.copytree(shared_fashion_mnist, root / "FashionMNIST" / "raw")
     return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_report_header() -> str:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 HWNAS = Path(sys.executable).with_name("hwnas")
 
@@ -76,6 +77,22 @@ def small_config(path: Path, **changes: Any) -> Path:
     """Write the small digits config, with sections changed."""
     path.write_text(yaml.safe_dump(merged(SMALL, changes)), encoding="utf-8")
     return path
+
+
+def search_once(factory: pytest.TempPathFactory, name: str, *options: str, **changes: Any) -> Finished:
+    """A small search through the real command, made once for all workers of a test run; take a copy to change it."""
+    base = factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = root / f"{name}-search"
+    config, run, outcome = folder / "small.yaml", folder / "run", folder / "outcome.json"
+    with FileLock(root / f"{name}-search.lock"):
+        if not outcome.exists():
+            folder.mkdir()
+            small_config(config, **changes)
+            result = command("search", str(config), "--run-dir", str(run), "--json", *options, cwd=folder)
+            assert result.code == 0, result.stderr
+            outcome.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    return Finished(run, config, Outcome(**json.loads(outcome.read_text(encoding="utf-8"))))
 
 
 def command(*arguments: str, cwd: Path | None = None, timeout: float = 240) -> Outcome:

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import yaml
 
-from helpers.cli import Finished, command, journal_ids, small_config
+from helpers.cli import Finished, journal_ids, search_once, small_config
 from pipeline.config.file import load_config
 from pipeline.data import load_data
 from pipeline.errors import ConfigError
@@ -50,20 +50,16 @@ def logits(file: Path, split: Any, data: Any) -> Any:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A search with two references, one of which fails, through the real command."""
-    folder = tmp_path_factory.mktemp("references")
-    names = ["resnet8", f"{STUBS}:raising"]
-    config = small_config(
-        folder / "c.yaml",
-        references={"names": names},
+    return search_once(
+        tmp_path_factory,
+        "references",
+        "--references",
+        references={"names": ["resnet8", f"{STUBS}:raising"]},
         budget={"trials": 2},
         final={"epochs": 1},
         constraints={},
         export={"quantize": "never"},
     )
-    run = folder / "run"
-    result = command("search", str(config), "--run-dir", str(run), "--references", "--json", cwd=folder)
-    assert result.code == 0, result.stderr
-    return Finished(run, config, result)
 
 
 class TestASearchWithReferences:

@@ -18,7 +18,7 @@ from export.checks import accuracy
 from export.exporter.graph_builder import quick_graph
 from export.quantization.quantize import is_quantized, quantize_int8, quantize_like
 from export.quantization.ranges import METHODS
-from helpers.cli import Finished, check_message, command, records, small_config
+from helpers.cli import Finished, check_message, command, records, search_once, small_config
 from latency_models.devices.device import Device
 from latency_models.graph.static_costs import static_costs
 from pipeline.config.file import parse_config
@@ -34,13 +34,8 @@ INT8 = {"device": {"precision": "int8"}}
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small search for an INT8 device, through the real command."""
-    folder = tmp_path_factory.mktemp("int8")
     limits = {"macs": 3_000_000, "params": 100_000, "size_mb": 0.2, "latency_ms": 50}
-    config = small_config(folder / "int8.yaml", **INT8, constraints=limits, budget={"trials": 3, "minutes": 5})
-    run = folder / "run"
-    result = command("search", str(config), "--run-dir", str(run), "--json", cwd=folder)
-    assert result.code == 0, result.stderr
-    return Finished(run, config, result)
+    return search_once(tmp_path_factory, "int8", **INT8, constraints=limits, budget={"trials": 3, "minutes": 5})
 
 
 @pytest.fixture
