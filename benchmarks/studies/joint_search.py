@@ -5,7 +5,7 @@ A finished study, not maintained. Found (3 seeds, 20 trials each): nothing can b
 
 Fashion-MNIST, the space of configs/fashion-mnist-cpu.yaml, an activation for each stage. For each seed three searches
 of the same budget: all of `--activations`, relu alone, hardswish alone. Every latency is measured. When all searches
-are done, the members of all fronts are timed again in one rotation, so that their latencies come from one sitting.
+are done, the members of all fronts are timed again in one rotation, so that their latencies come from one rotation.
 Printed: the fronts' hypervolumes, paired differences with a 95 % t-interval over the seeds, best accuracies, the
 fastest at an accuracy that every search reached, and the activations on the joint fronts beside those that were tried.
 
