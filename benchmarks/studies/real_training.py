@@ -5,7 +5,7 @@ A finished study, not maintained. Found (40 trials, 3 seeds): nothing can be tol
 
 The space of configs/fashion-mnist-cpu.yaml, calibrated once, so that the same latencies stand behind all searches: the
 hypervolumes are of the latencies that this one cost model tells of the trials, not of single measurements, which differ
-from one measurement to the next. Printed: hypervolume after 10, 20, 30 and 40 trials and after equal times of the clock, mean
+between repetitions. Printed: hypervolume after 10, 20, 30 and 40 trials and after equal times of the clock, mean
 and standard deviation over the seeds, and `guided`'s lead over the others, paired by seed, with a 95 % t-interval.
 
 Accuracies after a short training are noisy, for the three strategies alike. Seeds decide what the strategies draw; how
