@@ -67,17 +67,16 @@ def activations_by_output(model: onnx.ModelProto) -> dict[str, str]:
 
 def _of_casts(graph: onnx.GraphProto, names: Mapping[str, str]) -> dict[str, str]:
     """A Cast is part of the activation that reads it, or else of the one that it reads."""
-    readers: dict[str, set[str | None]] = {}
+    readers: dict[str, set[str]] = {}
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, set()).add(names.get(node.output[0]))
+            readers.setdefault(name, set()).add(names.get(node.output[0], ""))
     found = {}
-    for node in graph.node:
-        if node.op_type == "Cast":
-            reading = readers.get(node.output[0], set())
-            name = reading.pop() if len(reading) == 1 else None
-            if (name := name or names.get(node.input[0])) is not None:
-                found[node.output[0]] = name
+    for node in (node for node in graph.node if node.op_type == "Cast"):
+        read_by = readers.get(node.output[0], set())
+        name = (read_by.pop() if len(read_by) == 1 else "") or names.get(node.input[0])
+        if name:
+            found[node.output[0]] = name
     return found
 
 

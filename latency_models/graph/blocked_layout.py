@@ -52,13 +52,7 @@ class _BlockedValue:
 class _Blocks:
     """One pass in running order that moves what it can into the blocked layout."""
 
-    def __init__(
-        self,
-        shapes: Shapes,
-        steps: list[Step],
-        values: Values,
-        block: int,
-    ) -> None:
+    def __init__(self, shapes: Shapes, steps: list[Step], values: Values, block: int) -> None:
         self._shapes, self._block = shapes, block
         self._dims, self._item_bytes = values.dims, values.item_bytes
         self._not_stored = dequantized_weights(shapes)
@@ -100,7 +94,7 @@ class _Blocks:
         sources = [self._blocked[name] for name in step.inputs]
         channels, first = sources[0].channels, step.inputs[0]
         if step.op_type in {"Add", "Sum", "Mul"}:
-            if len(sources) != _operands(step) or any(self._dims[n] != self._dims[first] for n in step.inputs):
+            if len(sources) != len(step.node.input) or any(self._dims[n] != self._dims[first] for n in step.inputs):
                 return False
             if step.op_type != "Mul" and len(sources) == 2 and self._added_by_convolution(step):
                 return True
@@ -225,10 +219,6 @@ class _Blocks:
 
 def _axis(step: Step) -> int | None:
     return next((attribute.i for attribute in step.node.attribute if attribute.name == "axis"), None)
-
-
-def _operands(step: Step) -> int:
-    return len(step.node.input)
 
 
 def _pairs(inputs: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from latency_models.errors import CostError
-from latency_models.kernels.shapes import BLOCKED
+from latency_models.kernels.shapes import BLOCKED, window_settings
 from latency_models.predictors.operators import BLOCK, Operator
 
 if TYPE_CHECKING:
@@ -99,12 +99,9 @@ def _taps(
     source: tuple[int, ...], result: tuple[int, ...], kernel: tuple[int, ...], attributes: Mapping[str, Any]
 ) -> float:
     """Average number of window positions inside the map; the kernels skip those in the padding."""
-    count = len(kernel)
-    strides = attributes.get("strides") or [1] * count
-    dilations = attributes.get("dilations") or [1] * count
-    pads = attributes.get("pads") or [0] * (2 * count)
+    strides, dilations, pads = window_settings(len(kernel), attributes)
     taps = 1.0
-    for at in range(count):
+    for at in range(len(kernel)):
         starts = [place * strides[at] - pads[at] for place in range(result[at])]
         inside = sum(0 <= start + tap * dilations[at] < source[at] for start in starts for tap in range(kernel[at]))
         taps *= max(inside, 1) / max(1, result[at])
@@ -289,36 +286,20 @@ _NOT_ELEMENTWISE = frozenset(
 _BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Pow", "PRelu"})
 
 _RULES: dict[str, Callable[[Kernel], Iterable[Operator]]] = {
-    "Conv": _convolution(1),
-    "FusedConv": _convolution(1),
-    "NhwcFusedConv": _convolution(1),
-    "ConvInteger": _convolution(1),
-    "QLinearConv": _convolution(3),
-    "ConvTranspose": _transposed_convolution,
-    "Resize": _resizing,
-    "Upsample": _resizing,
-    "Gemm": _product(1),
-    "FusedGemm": _product(1),
-    "MatMul": _product(1),
-    "FusedMatMul": _product(1),
-    "MatMulInteger": _product(1),
-    "MatMulIntegerToFloat": _product(1),
-    "DynamicQuantizeMatMul": _product(1),
-    "QGemm": _product(3),
-    "QLinearMatMul": _product(3),
-    "MaxPool": _pool,
-    "NhwcMaxPool": _pool,
-    "AveragePool": _pool,
-    "QLinearAveragePool": _pool,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
-    "QLinearGlobalAveragePool": _global_pool,
-    "ReorderInput": _reorder,
-    "ReorderOutput": _reorder,
-    "Transpose": _transposition,
-    **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization", "SkipLayerNormalization", "QLinearSoftmax"), _rows),
-    **dict.fromkeys(
-        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ArgMax", "ArgMin"),
-        _reduction,
-    ),
+    name: rule
+    for names, rule in (
+        ("Conv FusedConv NhwcFusedConv ConvInteger", _convolution(1)),
+        ("QLinearConv", _convolution(3)),
+        ("ConvTranspose", _transposed_convolution),
+        ("Resize Upsample", _resizing),
+        ("Gemm FusedGemm MatMul FusedMatMul MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul", _product(1)),
+        ("QGemm QLinearMatMul", _product(3)),
+        ("MaxPool NhwcMaxPool AveragePool QLinearAveragePool", _pool),
+        ("GlobalAveragePool GlobalMaxPool QLinearGlobalAveragePool", _global_pool),
+        ("ReorderInput ReorderOutput", _reorder),
+        ("Transpose", _transposition),
+        ("Softmax LogSoftmax LayerNormalization SkipLayerNormalization QLinearSoftmax", _rows),
+        ("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ArgMax ArgMin", _reduction),
+    )
+    for name in names.split()
 }

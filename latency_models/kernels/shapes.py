@@ -29,12 +29,17 @@ def _dims(inputs: Inputs, at: int) -> Dims:
     return found
 
 
+def window_settings(count: int, attributes: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Strides, dilations and pads of a convolution or a pool of `count` spatial dimensions."""
+    ones = [1] * count
+    pads = attributes.get("pads") or [0] * (2 * count)
+    return attributes.get("strides") or ones, attributes.get("dilations") or ones, pads
+
+
 def window_sizes(dims: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> tuple[int, ...]:
     """Output sizes of a convolution or a pool, one for each spatial dimension."""
     count = len(kernel)
-    strides = attributes.get("strides") or [1] * count
-    dilations = attributes.get("dilations") or [1] * count
-    pads = attributes.get("pads") or [0] * (2 * count)
+    strides, dilations, pads = window_settings(count, attributes)
     padding = attributes.get("auto_pad", b"NOTSET")
     sizes = []
     for at, (size, width, stride, dilation) in enumerate(zip(dims, kernel, strides, dilations, strict=True)):
@@ -131,33 +136,24 @@ def _quantised_concat(inputs: Inputs, attributes: Mapping[str, Any]) -> Dims:
 
 
 _RULES: dict[str, Rule] = {
-    "Conv": _convolution(1),
-    "FusedConv": _convolution(1),
-    "NhwcFusedConv": _convolution(1),
-    "QLinearConv": _convolution(3),
-    "MaxPool": _pool,
-    "NhwcMaxPool": lambda inputs, attributes: _pool(inputs, {**attributes, "channels_last": 1}),
-    "AveragePool": _pool,
-    "QLinearAveragePool": _pool,
-    "GlobalMaxPool": _global_pool,
-    "GlobalAveragePool": _global_pool,
-    "QLinearGlobalAveragePool": _global_pool,
-    "ReorderInput": _reorder_input,
-    "ReorderOutput": _reorder_output,
-    "Upsample": _upsample,
-    "FusedGemm": _gemm(1),
-    "QGemm": _gemm(3),
-    "FusedMatMul": _matmul(1),
-    "MatMulIntegerToFloat": _matmul(1),
-    "DynamicQuantizeMatMul": _matmul(1),
-    "QLinearAdd": _binary(3),
-    "QLinearMul": _binary(3),
-    "BiasAdd": _same,
-    "QLinearConcat": _quantised_concat,
-    **dict.fromkeys(
-        ("Gelu", "QuickGelu", "FastGelu", "BiasGelu", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"), _same
-    ),
-    **dict.fromkeys(
-        ("DequantizeLinear", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "FusedHardSwish"), _same
-    ),
+    name: rule
+    for names, rule in (
+        ("Conv FusedConv NhwcFusedConv", _convolution(1)),
+        ("QLinearConv", _convolution(3)),
+        ("MaxPool AveragePool QLinearAveragePool", _pool),
+        ("NhwcMaxPool", lambda inputs, attributes: _pool(inputs, {**attributes, "channels_last": 1})),
+        ("GlobalMaxPool GlobalAveragePool QLinearGlobalAveragePool", _global_pool),
+        ("ReorderInput", _reorder_input),
+        ("ReorderOutput", _reorder_output),
+        ("Upsample", _upsample),
+        ("FusedGemm", _gemm(1)),
+        ("QGemm", _gemm(3)),
+        ("FusedMatMul MatMulIntegerToFloat DynamicQuantizeMatMul", _matmul(1)),
+        ("QLinearAdd QLinearMul", _binary(3)),
+        ("QLinearConcat", _quantised_concat),
+        ("Gelu QuickGelu FastGelu BiasGelu BiasAdd FusedHardSwish DequantizeLinear", _same),
+        ("SkipLayerNormalization SkipSimplifiedLayerNormalization", _same),
+        ("QLinearSigmoid QLinearLeakyRelu QLinearSoftmax", _same),
+    )
+    for name in names.split()
 }

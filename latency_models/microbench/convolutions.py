@@ -6,15 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from latency_models.microbench.graphs import GraphBuilder, Tensor
-from latency_models.microbench.sizes import (
-    UNARY,
-    chain_length,
-    channels,
-    choice,
-    log_uniform,
-    log_uniform_int,
-    map_size,
-)
+from latency_models.microbench.sizes import UNARY, chain_length, channels, choice, log_int, log_uniform, map_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +68,7 @@ def separable(rng: np.random.Generator) -> bytes:
 def first(rng: np.random.Generator) -> bytes:
     """The first convolution of a network, from one or three channels (or a few), and a second one."""
     kernel, stride = int(rng.choice([3, 3, 5, 7])), int(rng.choice([1, 2, 2, 4]))
-    side = log_uniform_int(rng, 24, 300)
+    side = log_int(rng, 24, 300)
     g = GraphBuilder(rng)
     x = g.image(1, int(rng.choice([1, 3, 3, 3, 4])), side, side)
     x = g.activation(g.conv(x, channels(rng, 8, 96), kernel, stride), choice(rng, _FUSED))
@@ -86,7 +78,7 @@ def first(rng: np.random.Generator) -> bytes:
 def few_channels(rng: np.random.Generator) -> bytes:
     """Maps with fewer channels than a block: every second convolution reads the plain layout."""
     few, many = int(rng.choice([4, 8, 8, 12])), channels(rng, 16, 256)
-    side = log_uniform_int(rng, 1, 80)
+    side = log_int(rng, 1, 80)
     g = GraphBuilder(rng)
     x = g.image(1, few, side, side)
     for _ in range(3):
@@ -151,7 +143,7 @@ def branches(rng: np.random.Generator) -> bytes:
 
 def dense(rng: np.random.Generator) -> bytes:
     """Dense blocks, with each result concatenated with its input, and normalised before each convolution."""
-    growth, side = channels(rng, 16, 48), log_uniform_int(rng, 4, 60)
+    growth, side = channels(rng, 16, 48), log_int(rng, 4, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), channels(rng, 32, 512 if side < 20 else 128, 16))
     for _ in range(4):
@@ -163,7 +155,7 @@ def dense(rng: np.random.Generator) -> bytes:
 
 def affine(rng: np.random.Generator) -> bytes:
     """Scales and shifts of channels as separate nodes, as in converted files."""
-    width, side = channels(rng, 16, 512, 16), log_uniform_int(rng, 4, 60)
+    width, side = channels(rng, 16, 512, 16), log_int(rng, 4, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), width)
     for _ in range(3):
@@ -175,7 +167,7 @@ def affine(rng: np.random.Generator) -> bytes:
 
 def shuffled(rng: np.random.Generator) -> bytes:
     """Shuffle blocks, with one half of the channels convolved, and both concatenated and shuffled."""
-    width, side = channels(rng, 24, 512, 4) // 4 * 4, log_uniform_int(rng, 3, 60)
+    width, side = channels(rng, 24, 512, 4) // 4 * 4, log_int(rng, 3, 60)
     g = GraphBuilder(rng)
     x = g.conv(g.image(1, 16, side, side), 2 * width)
     for _ in range(3):
@@ -191,7 +183,7 @@ def grouped(rng: np.random.Generator) -> bytes:
     groups = int(rng.choice([2, 3, 4, 8, 16, 32]))
     inside = int(rng.choice([4, 6, 8, 14, 16, 16, 32, 34, 48, 64]))
     width = groups * inside
-    side = log_uniform_int(rng, 4, min(60.0, math.sqrt(6e5 / width)))
+    side = log_int(rng, 4, min(60.0, math.sqrt(6e5 / width)))
     kernel = int(rng.choice([1, 1, 3]))
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
@@ -258,4 +250,4 @@ def heavy(rng: np.random.Generator) -> bytes:
     x = g.image(1, width, side, side)
     for _ in range(max(2, min(40, int(wanted / (width * width * kernel**2))))):
         x = g.activation(g.conv(x, width, kernel), "Relu")
-    return g.model(g.classifier(x, log_uniform_int(rng, 10, 1000)))
+    return g.model(g.classifier(x, log_int(rng, 10, 1000)))

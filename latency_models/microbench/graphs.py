@@ -67,16 +67,20 @@ class GraphBuilder:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         before = x.dims[1] // groups
         weight = self.weights(after, before, height, width, scale=math.sqrt(2.0 / (before * height * width)))
+        return self._conv(x, [weight, self.weights(after, scale=0.1)], (after, height, width), stride, groups)
+
+    def _conv(
+        self, x: Tensor, stored: list[Tensor | str], weight: tuple[int, int, int], stride: int, groups: int
+    ) -> Tensor:
+        after, height, width = weight
         top, left = (height - 1) // 2, (width - 1) // 2
-        pads = [top, left, height - 1 - top, width - 1 - left]
-        rows, columns = ((size - 1) // stride + 1 for size in x.dims[2:])
         return self.add(
             "Conv",
-            [x, weight, self.weights(after, scale=0.1)],
-            (x.dims[0], after, rows, columns),
+            [x, *stored],
+            (x.dims[0], after, *((size - 1) // stride + 1 for size in x.dims[2:])),
             kernel_shape=[height, width],
             strides=[stride, stride],
-            pads=pads,
+            pads=[top, left, height - 1 - top, width - 1 - left],
             group=groups,
         )
 
@@ -181,7 +185,7 @@ class GraphBuilder:
 
     def quantised_conv(self, x: Tensor, after: int, kernel: int = 1, groups: int = 1) -> Tensor:
         """A convolution of a `quantised` value, with signed 8-bit weights and a scale for each channel."""
-        before, pad = x.dims[1] // groups, (kernel - 1) // 2
+        before = x.dims[1] // groups
         integers = self.rng.integers(-127, 128, (after, before, kernel, kernel)).astype(np.int8)
         size = np.float32(math.sqrt(2.0 / (before * kernel * kernel)) / 73.0)
         factors, zeros = self.constant(np.full(after, size)), self.constant(np.zeros(after, np.int8))
@@ -190,15 +194,7 @@ class GraphBuilder:
         bias_zeros = self.constant(np.zeros(after, np.int32))
         bias_scale = self.constant(np.full(after, size * np.float32(_SCALE)))
         bias = self.add("DequantizeLinear", [self.constant(biases), bias_scale, bias_zeros], (after,), axis=0)
-        return self.add(
-            "Conv",
-            [x, weight, bias],
-            (x.dims[0], after, *(side + 2 * pad - kernel + 1 for side in x.dims[2:])),
-            kernel_shape=[kernel, kernel],
-            strides=[1, 1],
-            pads=[pad] * 4,
-            group=groups,
-        )
+        return self._conv(x, [weight, bias], (after, kernel, kernel), 1, groups)
 
     def model(self, *results: Tensor) -> bytes:
         """The serialised graph."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from latency_models.microbench.graphs import GraphBuilder, Tensor
-from latency_models.microbench.sizes import UNARY, channels, choice, log_uniform_int, map_size
+from latency_models.microbench.sizes import UNARY, channels, choice, log_int, map_size
 
 _BINARY = ("Add", "Mul", "Sub", "Div", "Max")
 _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")
@@ -29,7 +29,7 @@ def elementwise(rng: np.random.Generator) -> bytes:
 
 def heads(rng: np.random.Generator) -> bytes:
     """Detection heads, with maps transposed and concatenated into lists of boxes."""
-    width, side = channels(rng, 8, 128, 4), log_uniform_int(rng, 4, 80)
+    width, side = channels(rng, 8, 128, 4), log_int(rng, 4, 80)
     g = GraphBuilder(rng, open_weights=bool(rng.random() < 0.5))
     x = g.image(1, width, side, side)
     parts = []
@@ -52,9 +52,9 @@ def layouts(rng: np.random.Generator) -> bytes:
 
 def vectors(rng: np.random.Generator) -> bytes:
     """Fully connected layers of one image."""
-    before, after = log_uniform_int(rng, 16, 4096), log_uniform_int(rng, 10, 4096)
+    before, after = log_int(rng, 16, 4096), log_int(rng, 10, 4096)
     while before * after > 6e6:
-        before = log_uniform_int(rng, 16, 4096)
+        before = log_int(rng, 16, 4096)
     g = GraphBuilder(rng)
     x = g.image(1, before)
     for at in range(2 if before * after > 2e6 else 4):
@@ -64,7 +64,7 @@ def vectors(rng: np.random.Generator) -> bytes:
 
 def matrices(rng: np.random.Generator) -> bytes:
     """Attention blocks, with products of sequences with weights and with each other, softmax, normalisation."""
-    tokens, width = log_uniform_int(rng, 8, 400), channels(rng, 16, 512)
+    tokens, width = log_int(rng, 8, 400), channels(rng, 16, 512)
     parts = int(rng.choice([1, 2, 4, 8]))
     g = GraphBuilder(rng)
     x = g.image(1, tokens, width)

@@ -32,7 +32,7 @@ def choice(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def log_uniform_int(rng: np.random.Generator, low: float, high: float) -> int:
+def log_int(rng: np.random.Generator, low: float, high: float) -> int:
     """A random integer with a uniform logarithm, at least 1."""
     return max(1, round(log_uniform(rng, low, high)))
 
@@ -45,4 +45,4 @@ def chain_length(macs: float, wanted: float = 3e7, most: int = 10) -> int:
 def map_size(rng: np.random.Generator, low: int, high: int, most: float = 1.2e6) -> tuple[int, int]:
     """Random channels and side of a feature map of at most `most` elements."""
     width = channels(rng, low, high)
-    return width, log_uniform_int(rng, 2, min(180.0, math.sqrt(most / width)))
+    return width, log_int(rng, 2, min(180.0, math.sqrt(most / width)))

@@ -75,10 +75,7 @@ class FeatureModel:
 
     @classmethod
     def fit(
-        cls,
-        features: np.ndarray,
-        latency_ms: np.ndarray,
-        groups: Sequence[FeatureGroup] | None = None,
+        cls, features: np.ndarray, latency_ms: np.ndarray, groups: Sequence[FeatureGroup] | None = None
     ) -> FeatureModel:
         """Fit to whole networks.
 

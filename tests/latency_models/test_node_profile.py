@@ -123,9 +123,7 @@ def test_the_exporters_metadata_tells_module_and_class() -> None:
     relu = node("LeakyRelu", ["c"], ["r"], name="node_leaky_relu")
     net = named_net([relu])
     for each, (scope, kind) in zip(
-        net.graph.node,
-        [("stem.conv", "Conv2d"), ("stem.act", "LeakyReLU"), ("head.conv", "Conv2d")],
-        strict=True,
+        net.graph.node, [("stem.conv", "Conv2d"), ("stem.act", "LeakyReLU"), ("head.conv", "Conv2d")], strict=True
     ):
         each.name = f"node_{each.op_type}_{scope.replace('.', '_')}"
         levels = ["", "stem", scope, "call"]

@@ -72,10 +72,7 @@ def test_integer_convolution_counts_as_many_products() -> None:
     w = numpy_helper.from_array(rng.integers(-9, 9, (4, 3, 3, 3)).astype(np.int8), "w")
     node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
     net = model(
-        [node],
-        [value("x", [1, 3, 6, 6], TensorProto.UINT8)],
-        [value("y", [1, 4, 4, 4], TensorProto.INT32)],
-        [w],
+        [node], [value("x", [1, 3, 6, 6], TensorProto.UINT8)], [value("y", [1, 4, 4, 4], TensorProto.INT32)], [w]
     )
     assert count(net).macs == 16 * 4 * 27
     assert count(net).params == 4 * 27
@@ -112,10 +109,7 @@ def test_a_fixed_batch_refuses_another() -> None:
 
 
 def test_an_op_of_unknown_shape_is_said() -> None:
-    nodes = [
-        helper.make_node("Mystery", ["x"], ["m"], domain="nowhere"),
-        helper.make_node("Conv", ["m", "w"], ["y"]),
-    ]
+    nodes = [helper.make_node("Mystery", ["x"], ["m"], domain="nowhere"), helper.make_node("Conv", ["m", "w"], ["y"])]
     net = model(nodes, [value("x", [1, 3, 8, 8])], [value("y", [1, 4, 6, 6])], [weight("w", 4, 3, 3, 3)])
     # The output's declared shape is all that a convolution needs.
     assert count(net).macs == 36 * 4 * 27
