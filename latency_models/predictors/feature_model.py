@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +20,8 @@ from latency_models.predictors.feature_kernel import JITTER, FeatureGroup, Kerne
 from latency_models.predictors.prediction import interval_width
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-FORMAT = 1
 MINIMUM = 10
 """The least number of networks: fewer leave no held-out residual beyond the 90th percentile."""
 
@@ -37,7 +36,7 @@ _LEAST_SHARE = 0.1
 
 
 class FeatureModelError(CostError):
-    """The measurements or the document don't make a model."""
+    """The measurements don't make a model."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class PredictedLatency:
 
 
 class FeatureModel:
-    """A fitted model, made by `fit` or `from_dict`; `width` is half of an interval in predicted deviations."""
+    """A fitted model, made by `fit`; `width` is half of an interval in predicted deviations."""
 
     def __init__(
         self,
@@ -62,14 +61,13 @@ class FeatureModel:
         width: float = 1.0,
     ) -> None:
         """The model at hyper-parameters `theta`; `noise` (n,) multiplies each measurement's noise variance."""
-        self._scaling, self._features, self._measured_ms = scaling, features, latency_ms
-        self._theta, self._noise = theta, noise
+        self.scaling, self.theta, self.noise = scaling, theta, noise
         self._kernel = Kernel(scaling.groups)
         self._units = LatencyUnits(latency_ms)
         self._scaled = scaling(features)
         covariance = self._kernel.covariance(theta, self._scaled, self._scaled)
-        self._own = math.exp(2 * theta[-1]) * noise
-        self._inverse, _ = invert(covariance + np.diag(self._own + JITTER))
+        own = math.exp(2 * theta[-1]) * noise
+        self._inverse, _ = invert(covariance + np.diag(own + JITTER))
         self._solved = self._inverse @ self._units.standard(latency_ms)
         self.width = width
 
@@ -97,11 +95,6 @@ class FeatureModel:
         theta, noise = _hyper_parameters(scaling, features, latency_ms, Kernel(groups).starts)
         return cls(scaling, features, latency_ms, theta, noise, _conformal_width(scaling, features, latency_ms))
 
-    @property
-    def measurements(self) -> int:
-        """The number of measured networks."""
-        return len(self._measured_ms)
-
     def predict(self, features: np.ndarray) -> PredictedLatency:
         """Predict the latencies of architectures with features (n, d).
 
@@ -109,62 +102,19 @@ class FeatureModel:
             FeatureModelError: another number of columns than in `fit`, or a feature that is no number.
         """
         features = np.asarray(features, dtype=float)
-        _check_features(features, len(self._scaling.mean), "the features")
+        _check_features(features, len(self.scaling.mean), "the features")
         mean, deviation = self._standard(features)
         reach, to_ms = self.width * deviation, self._units.milliseconds
         return PredictedLatency(to_ms(mean), to_ms(mean - reach), to_ms(mean + reach))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The model as JSON takes it; `from_dict` gives the same model back."""
-        return {
-            "format": FORMAT,
-            "groups": [[group.name, group.columns, group.weight] for group in self._scaling.groups],
-            "mean": self._scaling.mean.tolist(),
-            "deviation": self._scaling.deviation.tolist(),
-            "features": self._features.tolist(),
-            "latency_ms": self._measured_ms.tolist(),
-            "theta": self._theta.tolist(),
-            "noise": self._noise.tolist(),
-            "width": self.width,
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> FeatureModel:
-        """The model of an `as_dict`.
-
-        Raises:
-            FeatureModelError: a document of another format, or a damaged one.
-        """
-        if document.get("format") != FORMAT:
-            raise FeatureModelError(
-                f"a feature model of format {document.get('format')!r}; this version reads {FORMAT}"
-            )
-        try:
-            groups = tuple(
-                FeatureGroup(str(name), int(columns), float(weight)) for name, columns, weight in document["groups"]
-            )
-            width = float(document["width"])
-            names = ("mean", "deviation", "features", "latency_ms", "theta", "noise")
-            mean, deviation, features, latency_ms, theta, noise = (np.array(document[name], float) for name in names)
-        except (LookupError, TypeError, ValueError) as error:
-            raise FeatureModelError(f"a damaged feature model ({type(error).__name__}: {error})") from error
-        _check(features, latency_ms, groups)
-        wanted = [(features.shape[1],), (features.shape[1],), (2 * len(groups) + 2,), latency_ms.shape]
-        numbers = (mean, deviation, theta, noise)
-        if [array.shape for array in numbers] != wanted or not all(np.isfinite(array).all() for array in numbers):
-            raise FeatureModelError("a damaged feature model (numbers missing, too many, or none)")
-        if not (deviation > 0).all() or not (noise > 0).all() or np.abs(theta).max() > 10 or not 0 < width < math.inf:
-            raise FeatureModelError("a damaged feature model (a scale that is not above 0)")
-        return cls(Scaling(groups, mean, deviation), features, latency_ms, theta, noise, width)
-
     def _standard(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (n,) and deviation (n,) of new measurements at features (n, d), in standard units."""
-        scaled = self._scaling(features)
-        shared = self._kernel.covariance(self._theta, scaled, self._scaled)
+        scaled = self.scaling(features)
+        shared = self._kernel.covariance(self.theta, scaled, self._scaled)
         mean = shared @ self._solved
         explained = np.einsum("ij,ij->i", shared @ self._inverse, shared)
-        latent = np.maximum(self._kernel.variance(self._theta, scaled) - explained, 0.0)
-        return mean, np.sqrt(latent + math.exp(2 * self._theta[-1]) * self._units.proportional(mean))
+        latent = np.maximum(self._kernel.variance(self.theta, scaled) - explained, 0.0)
+        return mean, np.sqrt(latent + math.exp(2 * self.theta[-1]) * self._units.proportional(mean))
 
     def _scores(self, features: np.ndarray, latency_ms: np.ndarray) -> np.ndarray:
         """Residuals (n,) of new measurements in predicted deviations."""
