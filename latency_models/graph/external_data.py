@@ -20,13 +20,13 @@ LARGEST_BYTES = 2**31 - 1
 
 
 def load_with_external_data(
-    path: Path, *, largest_tensor: int = LARGEST_BYTES
+    path: Path, *, largest_tensor: int | None = None
 ) -> tuple[onnx.ModelProto, frozenset[Path]]:
     """Read a model with its external data in it; the second is the set of files that the data lies in.
 
     Args:
         path: the model's file; its external data must lie in regular files below the same folder.
-        largest_tensor: in bytes; the data of larger ones stays outside.
+        largest_tensor: in bytes; the data of larger ones stays outside. By default all of it is read.
 
     Raises:
         InvalidModelError: no model; a file that it needs is missing, too short, a link or outside of its folder; or
@@ -35,7 +35,7 @@ def load_with_external_data(
     model = parse(path)
     outside = external_tensors(model)
     files = frozenset(_checked(path, tensor) for tensor in outside)
-    loaded = [tensor for tensor in outside if _byte_range(tensor)[1] <= largest_tensor]
+    loaded = [each for each in outside if largest_tensor is None or _byte_range(each)[1] <= largest_tensor]
     if model.ByteSize() + sum(_byte_range(tensor)[1] for tensor in loaded) > LARGEST_BYTES:
         raise InvalidModelError(str(path), "with its weights it is larger than the 2 GB that one ONNX file can be")
     try:
