@@ -79,6 +79,10 @@ class Cell(nn.Module):
     """Four nodes, each the sum of its edges' operators on earlier nodes; the last node is the output.
 
     Operators that can't reach the output are not run. They have weights all the same, as in the published networks.
+
+    Attributes:
+        edges_run: indices of the edges that are run.
+        nodes_needed: indices of the nodes that they read, and of the output.
     """
 
     def __init__(self, channels: int, activate: Callable[[int], nn.Module]) -> None:
@@ -86,15 +90,15 @@ class Cell(nn.Module):
         makers = {name: partial(make, channels, activate) for name, make in _OPERATORS.items()}
         self.edges = nn.ModuleList(layer(label, makers) for label in LABELS)
         self.zero = Zero()
-        self._run, self._needed = _reaching_the_output([not isinstance(edge, Zero) for edge in self.edges])
+        self.edges_run, self.nodes_needed = _reaching_the_output([not isinstance(edge, Zero) for edge in self.edges])
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) → the same."""
         nodes: list[Any] = [x]
         for node in range(1, _NODES):
-            into = [(edge, source) for edge, (source, to) in enumerate(EDGES) if to == node and edge in self._run]
+            into = [(edge, source) for edge, (source, to) in enumerate(EDGES) if to == node and edge in self.edges_run]
             summands = [self.edges[edge](nodes[source]) for edge, source in into]
-            if not summands and node in self._needed:
+            if not summands and node in self.nodes_needed:
                 summands = [self.zero(x)]
             nodes.append(reduce(operator.add, summands) if summands else None)
         return cast("Tensor", nodes[-1])

@@ -37,6 +37,7 @@ class Controller(ProposingStrategy):
 
     Attributes:
         policy: the LSTM.
+        baseline: moving average of the rewards.
         random_ids: of proposals that the policy didn't sample.
     """
 
@@ -46,7 +47,7 @@ class Controller(ProposingStrategy):
         weights = np.random.default_rng([problem.seed, _WEIGHTS, 0])
         self.policy = Policy(problem.space, options.hidden_size, weights)
         self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=options.learning_rate, fused=True)
-        self._baseline = 0.5
+        self.baseline = 0.5
         self._scores: list[float] = []  # ascending
         self._known: dict[str, TrialRecord] = {}
         self.random_ids: set[str] = set()
@@ -81,9 +82,9 @@ class Controller(ProposingStrategy):
 
     def _reinforce(self, record: TrialRecord) -> None:
         reward = self._reward(record.score)
-        self._batch.append((record.architecture, reward - self._baseline))
+        self._batch.append((record.architecture, reward - self.baseline))
         decay = self._options.baseline_decay
-        self._baseline = decay * self._baseline + (1 - decay) * reward
+        self.baseline = decay * self.baseline + (1 - decay) * reward
         if len(self._batch) == self._options.batch_size:
             self._step()
             self._batch = []

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.config.strategy import GridOptions
+    from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
 
 
@@ -30,9 +31,12 @@ class Grid(GridSearch):  # type: ignore[misc]  # NNI has no types
         self._generator = Random(problem.seed)  # noqa: S311 - no secret
 
     def _grid_generator(self, model_space: ExecutableModelSpace) -> Iterator[ExecutableModelSpace]:
-        order = map(self._space.at, self._ranks()) if self._shuffled else self._space.architectures()
-        for architecture in order:
+        for architecture in self.architectures():
             yield model_space.freeze(self._space.complete(architecture))
+
+    def architectures(self) -> Iterator[Architecture]:
+        """Yield the architectures in the order in which they are tried."""
+        return map(self._space.at, self._ranks()) if self._shuffled else self._space.architectures()
 
     def _ranks(self) -> Iterator[int]:
         """Yield all ranks of the space in random order."""

@@ -26,6 +26,9 @@ class Tpe(ProposingStrategy):
     NNI's estimator suggests each active choice from the trials in which it was active, too. NNI's tuner around it
     isn't used: it counts inactive choices, steps through a grid past known architectures, and waits a second a trial.
     Pending trials count as the best result so far, or as `liar` says, so that simultaneous proposals differ.
+
+    Attributes:
+        records: label of a choice → the results of the trials in which it was active.
     """
 
     def __init__(self, options: TpeOptions, problem: Problem) -> None:
@@ -40,7 +43,7 @@ class Tpe(ProposingStrategy):
         choices = problem.space.choices
         formatted = format_search_space({c.label: {"_type": "choice", "_value": list(c.values)} for c in choices})
         self._specs = {choice.label: formatted[choice.label,] for choice in choices}
-        self._records: dict[str, list[TpeRecord]] = {choice.label: [] for choice in choices}
+        self.records: dict[str, list[TpeRecord]] = {choice.label: [] for choice in choices}
 
     def propose(self, generator: np.random.Generator) -> Architecture | None:
         """Return the first suggestion that is new, or a random architecture when all suggestions are known.
@@ -49,7 +52,7 @@ class Tpe(ProposingStrategy):
         24 draws of a few values that is always the same one, so each further try draws half as many, down to one.
         """
         tried = self.tried()
-        records = {label: list(each) for label, each in self._records.items()}
+        records = {label: list(each) for label, each in self.records.items()}
         for running in self.pending:
             self._note(records, running, self._liar.lie())
         for number in range(_TRIES):
@@ -72,7 +75,7 @@ class Tpe(ProposingStrategy):
     def learn(self, record: TrialRecord) -> None:
         """Add the record to the estimator's, which minimises: the loss is the negated score."""
         self._liar.update(-record.score)
-        self._note(self._records, record.architecture, -record.score)
+        self._note(self.records, record.architecture, -record.score)
 
     def _note(self, records: dict[str, list[TpeRecord]], architecture: Architecture, loss: float) -> None:
         for choice in self.problem.space.choices:

@@ -16,7 +16,7 @@ from pipeline.spaces.base import Architecture, Choice, architecture_id
 DIGITS = load_data(parse_config({"data": {"name": "digits"}, "space": {"name": "convnet"}}, "here").data)
 
 
-class Told:
+class FixedScores:
     """Scores by a function of the architecture; counts who was asked for."""
 
     def __init__(self, score: Any, names: tuple[str, ...] = ("told",), *, expensive: bool = False) -> None:

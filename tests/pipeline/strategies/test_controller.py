@@ -116,9 +116,9 @@ class TestController:
     def test_a_failure_costs_no_more_than_the_worst_result(self) -> None:
         strategy = search(flat())
         drive(strategy, lambda a: judged(0.9), 10)
-        before = strategy._baseline
+        before = strategy.baseline
         drive(strategy, lambda a: TrialResult("failed", error="x"), 11)
-        assert before - strategy._baseline <= 0.1 * before + 1e-12
+        assert before - strategy.baseline <= 0.1 * before + 1e-12
 
     def test_learns_from_what_it_remembers_without_a_trial(self) -> None:
         """In a space with two architectures the policy samples known ones nearly always."""

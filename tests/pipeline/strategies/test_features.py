@@ -1,4 +1,4 @@
-"""Architectures as codes and as points, of any space."""
+"""Architectures as codes and as features, of any space."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class TestCoding:
 
 
 class TestGenericEncoder:
-    def test_different_architectures_are_different_points(self, space: SearchSpace) -> None:
+    def test_different_architectures_are_different_features(self, space: SearchSpace) -> None:
         encoder = IntegerEncoder(space.choices)
         codes = encoder.every()
-        points = Featurizer(space, encoder, codes).features(codes)
-        assert len(np.unique(points.x, axis=0)) == space.size()
-        assert np.isfinite(points.linear).all()
+        features = Featurizer(space, encoder, codes).features(codes)
+        assert len(np.unique(features.x, axis=0)) == space.size()
+        assert np.isfinite(features.linear).all()
 
     def test_a_point_depends_on_its_architecture_alone(self, space: SearchSpace) -> None:
         encoder = IntegerEncoder(space.choices)

@@ -108,8 +108,8 @@ class TestFinds:
     def test_three_objectives(self) -> None:
         names = ("accuracy", "macs", "params")
         known = Known(metrics=("macs", "params"))
-        for told in (known, Known(metrics=("params",))):
-            strategy = guided(self.space, known=told, objectives=names)
+        for known_costs in (known, Known(metrics=("params",))):
+            strategy = guided(self.space, known=known_costs, objectives=names)
             assert volume(drive(strategy, judge, 40), names) > volume(random_records(self.space, 80, 0), names)
 
     def test_the_best_accuracy_within_limits(self) -> None:
@@ -268,8 +268,8 @@ class TestBatches:
         space = Choices(*choices, Choice("irrelevant", tuple(range(8))))
 
         def plain(architecture: Architecture) -> TrialResult:
-            told = {k: v for k, v in architecture.items() if k != "irrelevant"}
-            return judged(1 - error_of(told), cost_of(told))
+            relevant = {k: v for k, v in architecture.items() if k != "irrelevant"}
+            return judged(1 - error_of(relevant), cost_of(relevant))
 
         strategy = guided(space)
         drive(strategy, plain, 40)

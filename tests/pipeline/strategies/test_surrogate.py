@@ -1,4 +1,4 @@
-"""The Gaussian process, its posterior over a pool that changes, and what learners make of both."""
+"""The Gaussian process, its posterior over a pool that changes, and what pool surrogates make of both."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class TestSurrogate:
         x, linear, y = rng.normal(size=(20, 5)), rng.normal(size=(20, 4)), rng.normal(size=20)
         parts = (x[:, :3], x[:, 3:])
         distances = np.array([((p[:, None] - p[None]) ** 2).sum(axis=2) for p in parts])
-        told = (distances, linear @ linear.T, y)
+        given = (distances, linear @ linear.T, y)
         at = model.values + rng.normal(0, 0.5, 5)
-        off = check_grad(lambda v: model.loss(v, *told)[0], lambda v: model.loss(v, *told)[1], at)
-        assert off < 1e-4 * np.linalg.norm(model.loss(at, *told)[1])
+        off = check_grad(lambda v: model.loss(v, *given)[0], lambda v: model.loss(v, *given)[1], at)
+        assert off < 1e-4 * np.linalg.norm(model.loss(at, *given)[1])
 
     def test_the_loss_is_the_density_of_a_normal_distribution(self) -> None:
         model = Surrogate((2,))

@@ -27,9 +27,9 @@ def test_maximises() -> None:
 def test_an_inactive_choice_has_no_record() -> None:
     strategy = search(deep())
     found = drive(strategy, lambda a: judged(accuracy_of(a)), 40)
-    for label, records in strategy._records.items():
+    for label, records in strategy.records.items():
         assert len(records) == sum(label in record.architecture for record in found)
-    assert len(strategy._records["block4.kind"]) < 40
+    assert len(strategy.records["block4.kind"]) < 40
 
 
 def test_learns_a_choice_of_a_rare_block() -> None:

@@ -157,6 +157,5 @@ def test_a_grid_of_more_than_any_list_could_hold_starts_at_once(shuffle: bool) -
     space = Towers()
     config = config_of({"name": "grid", "shuffle": shuffle}, TRIALS)
     grid = strategy_of(config.strategy, Problem(space, 0, ("accuracy",)))
-    coming = grid._grid_generator(SimplifiedModelSpace.from_model(space.model_space()))
-    ids = [architecture_id(space.canonical(model.sample)) for model in islice(coming, 50)]
+    ids = [architecture_id(architecture) for architecture in islice(grid.architectures(), 50)]
     assert len(set(ids)) == 50

@@ -13,7 +13,7 @@ import pytest
 from helpers.driven import Choices, drive, flat, huge, record_of
 from helpers.instant import config_of, space_of
 from helpers.published import EVALUATOR, SPACE, bench_config, write_table
-from helpers.scores import DIGITS, Told
+from helpers.scores import DIGITS, FixedScores
 from pipeline.bench.config import load_bench
 from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Task, Workbench
@@ -37,7 +37,7 @@ class TestEncoder:
     def featurizer(self, score: Any, names: tuple[str, ...] = ("told",)) -> tuple[Featurizer, IntegerEncoder, Any]:
         encoder = IntegerEncoder(self.SPACE.choices)
         codes = encoder.every()
-        return Featurizer(self.SPACE, encoder, codes, Told(score, names)), encoder, codes
+        return Featurizer(self.SPACE, encoder, codes, FixedScores(score, names)), encoder, codes
 
     def test_scores_are_a_group_of_their_own(self) -> None:
         encoder = IntegerEncoder(self.SPACE.choices)
@@ -103,28 +103,28 @@ class TestGuided:
         """Of 20 architectures at random the best one is in the best 5 % on average, and the median in the middle."""
         space = flat(6, 4)
         for seed in range(3):
-            errors = [1 - r.objectives["accuracy"] for r in drive(guided(space, Told(noise), seed), judge, 20)]
+            errors = [1 - r.objectives["accuracy"] for r in drive(guided(space, FixedScores(noise), seed), judge, 20)]
             assert min(errors) < 0.02
             assert np.median(errors[8:]) < 0.1
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
     def test_scores_that_tell_nothing(self, value: float) -> None:
-        assert len(drive(guided(flat(4, 3), Told(lambda _: value)), judge, 15)) == 15
+        assert len(drive(guided(flat(4, 3), FixedScores(lambda _: value)), judge, 15)) == 15
 
     def test_few_candidates_are_scored_where_that_is_dear(self) -> None:
         for space in (huge(), flat(6, 4)):
-            told = Told(noise, expensive=True)
+            told = FixedScores(noise, expensive=True)
             drive(guided(space, told), judge, 20)
             assert 300 < len(told.asked) <= 400 + 20 * 24
 
     def test_all_are_where_it_is_free(self) -> None:
-        told = Told(noise)
+        told = FixedScores(noise)
         drive(guided(flat(6, 4), told), judge, 10)
         assert len(told.asked) == 4**6
 
     def test_a_tiny_space_is_searched_whole(self) -> None:
         space = Choices(Choice("a", (1, 2, 3)), Choice("b", (1, 2)))
-        assert len(drive(guided(space, Told(noise, expensive=True)), judge, 50)) == 6
+        assert len(drive(guided(space, FixedScores(noise, expensive=True)), judge, 50)) == 6
 
     def test_a_resumed_search_asks_for_the_same(self) -> None:
         """As after a kill: a fresh strategy with fresh scores hears the first trials again."""
@@ -155,7 +155,7 @@ def searched(config: Any, known: list[TrialRecord]) -> list[TrialRecord]:
 def test_a_failed_trial_is_no_obstacle() -> None:
     failed = record_of({"c0": 0}, TrialResult("failed", error="x"), 0)
     assert failed.score == FAILED_SCORE
-    strategy = guided(flat(3, 3), Told(noise))
+    strategy = guided(flat(3, 3), FixedScores(noise))
     every_other = drive(
         strategy,
         lambda each: TrialResult("failed", error="x") if noise(each) > 0.5 else judge(each),
