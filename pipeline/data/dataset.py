@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images.
+    """Labelled images of one split.
 
     Attributes:
         images: uint8, (N, H, W, C), as they come from the source.

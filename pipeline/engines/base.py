@@ -143,7 +143,7 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         self.finish()
 
     def idle_worker_available(self) -> bool:
-        """True: trials run within `submit_models`, so a worker is idle between the calls."""
+        """Always true, since trials run within `submit_models`."""
         return True
 
     def budget_available(self) -> bool:

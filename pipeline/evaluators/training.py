@@ -69,7 +69,7 @@ class DeviceData:
         return torch.from_numpy(images).to(self.device), torch.from_numpy(split.labels).to(self.device)
 
     def network_input(self, images: Tensor) -> Tensor:
-        """Normalised images: uint8 (N, C, H, W) to float32 of that shape, as `Preprocessing.apply` does."""
+        """Normalise images (N, C, H, W), uint8, to float32 of that shape, as `Preprocessing.apply` does."""
         return (images.float() * self._preprocessing.scale - self._mean) / self._std
 
     def accuracy(self, model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -143,7 +143,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def _optimizer(model: nn.Module, recipe: TrainOptions) -> torch.optim.Optimizer:
-    """The optimizer; weight decay applies to the weights of convolutions and linear layers only."""
+    """The recipe's optimizer, with weight decay on the weights of convolutions and linear layers only."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     chosen = {id(weight) for weight in decayed}
     groups = [

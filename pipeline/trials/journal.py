@@ -194,7 +194,7 @@ class Journal:
 
 
 class _transaction:  # noqa: N801 - reads as a statement
-    """A transaction: BEGIN … COMMIT, or ROLLBACK on an error."""
+    """A transaction of the database, rolled back on an error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Weights of a trained network on disk: safetensors, with what they belong to; never a pickle."""
+"""Weights of a trained network on disk, as safetensors with facts on their training; never a pickle."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What weights belong to.
+    """Facts on stored weights.
 
     Attributes:
         architecture: the trial's id.
-        recipe: digest of everything that decides how they were trained.
+        recipe: a digest of all that decides their training.
         accuracy: validation accuracy of these weights, 0 to 1.
-        epochs: how many were trained.
+        epochs: number of epochs trained.
     """
 
     architecture: str
@@ -38,7 +38,7 @@ def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
     """Write weights and facts, whole or not at all.
 
     Raises:
-        CheckpointError: the disk refuses.
+        CheckpointError: they can't be written.
     """
     path.parent.mkdir(exist_ok=True)
     metadata = {key: str(value) for key, value in vars(facts).items()}
@@ -50,7 +50,7 @@ def save(path: Path, model: nn.Module, facts: Checkpoint) -> None:
 
 
 def read_facts(path: Path) -> Checkpoint:
-    """What the file says of itself.
+    """Read the facts of a file.
 
     Raises:
         CheckpointError: it is damaged, or not one of ours.
@@ -71,7 +71,7 @@ def read_facts(path: Path) -> Checkpoint:
 
 
 def load_into(path: Path, model: nn.Module, architecture: str) -> Checkpoint:
-    """Put the weights into a network.
+    """Load the weights of a file into a network.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another architecture.

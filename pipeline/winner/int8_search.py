@@ -201,7 +201,7 @@ class Int8Search:
 
     @cached_property
     def _joined(self) -> list[FloatGroup]:
-        """The groups; where they are too many to be timed one by one, neighbours between stem and head are joined."""
+        """The groups to time; if they are too many, neighbours between stem and head are joined."""
         groups = self._quantizer.groups
         if len(groups) <= _GROUPS_AT_MOST:
             return list(groups) if len(groups) > 1 else []

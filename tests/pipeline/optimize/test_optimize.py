@@ -16,10 +16,8 @@ from torch import nn
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives
 from helpers.cli import command
-from latency_models.devices.device import Device
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.statistics import Ratio
-from pipeline.costs.activation_forms import forms_of
 from pipeline.optimize import optimize as optimizing
 
 if TYPE_CHECKING:
@@ -36,10 +34,9 @@ class Meter:
 
     ratio = Ratio(0.5, 0.45, 0.55)
     variants: tuple[float, ...] = ()
-    asked: list[int]
 
     def __init__(self, device: object = None) -> None:
-        self.asked, self.device = [], Device()
+        """Any device will do."""
 
     def __enter__(self) -> Meter:
         return self
@@ -51,12 +48,8 @@ class Meter:
         return self.ratio
 
     def measure_together(self, models: Sequence[bytes], *, budget_s: float) -> SimpleNamespace:
-        self.asked.append(len(models))
         ratios = [1.0, *self.variants, *(1.5,) * len(models)][: len(models)]
         return SimpleNamespace(ratios=[Ratio(each, each, each) for each in ratios])
-
-    def environment(self) -> SimpleNamespace:
-        return SimpleNamespace(fingerprint="0123456789abcdef0123")
 
 
 def saved(path: Path, activation: nn.Module) -> Path:
@@ -172,34 +165,3 @@ class TestTheVerdict:
         (mish.parent / "weights.bin").unlink()
         x = np.ones((1, 3, 8, 8), np.float32)
         assert np.allclose(run(Path(result["output"]), x), run(mish, x), rtol=1e-5, atol=1e-6)
-
-
-class TestFormsOfADevice:
-    @pytest.fixture(autouse=True)
-    def _home(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-    @staticmethod
-    def space(*names: str) -> Any:
-        return SimpleNamespace(choices=(SimpleNamespace(label="stage0_activation", values=names),))
-
-    def test_what_was_timed_once_is_kept(self):
-        meter = type("Stand-in", (Meter,), {"variants": (0.8, 0.9, 1.5)})()
-        found = forms_of(self.space("mish", "relu"), meter)
-        assert list(found) == ["mish"]
-        assert len(meter.asked) == 1
-        assert forms_of(self.space("mish"), meter) == found
-        assert len(meter.asked) == 1
-
-    def test_most_activations_have_nothing_to_time(self):
-        meter = Meter()
-        assert forms_of(self.space("relu", "silu", "hardswish", "leaky_relu", "gelu"), meter) == {}
-        assert meter.asked == []
-
-    def test_a_damaged_file_is_made_anew(self, tmp_path):
-        meter = Meter()
-        forms_of(self.space("mish"), meter)
-        (path,) = tmp_path.rglob("activation_forms/*.json")
-        path.write_text("{")
-        forms_of(self.space("mish"), meter)
-        assert len(meter.asked) == 2
