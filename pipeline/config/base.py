@@ -12,6 +12,11 @@ Cost = Literal["latency_ms", "peak_memory_mb", "size_mb", "params", "macs", "ene
 """Name of a cost: a metric that is better when it is smaller."""
 
 
+def is_empty(value: object) -> bool:
+    """Leave a default out when serialising, so that digests of configs from before this key stay valid."""
+    return not value
+
+
 class Strict(BaseModel):
     """A model with no unknown keys, no silent conversions and no changes after reading."""
 

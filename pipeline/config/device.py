@@ -8,13 +8,7 @@ from pydantic import Field, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from latency_models.devices.device import DEVICES, Device
-from latency_models.devices.device_file import (
-    NAME_PATTERN,
-    DeviceDefinition,
-    defined_device,
-    files,
-    users_devices,
-)
+from latency_models.devices.device_file import NAME_PATTERN, DeviceDefinition, defined_device, files, users_devices
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import DeviceError, unknown_name
 from pipeline.config.base import Count

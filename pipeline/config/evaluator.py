@@ -7,20 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Cost, Count, Positive, Section, Strict
+from pipeline.config.base import Cost, Count, Positive, Section, Strict, is_empty
 from pipeline.errors import nearest
 
 SCORE_NAMES = ("params", "macs", "synflow", "naswot", "jacob_cov", "grad_norm")
 """Names of zero-cost scores; repeats `pipeline.evaluators.zero_cost.scores.SCORES`, which imports torch."""
 
 
-def _is_none(value: object) -> bool:
-    """Leave a default out when serialising, so that digests of configs from before this key stay valid."""
-    return value is None
-
-
 def _stops_nothing(value: object) -> bool:
-    """Leave the default out when serialising, as `_is_none`."""
+    """Leave the default out when serialising, as `is_empty`."""
     return isinstance(value, StoppingOptions) and value.rule == "none"
 
 
@@ -111,7 +106,7 @@ class TableEvaluatorOptions(Section):
     accuracy: str
     scale: Positive = 1.0
     costs: dict[Cost, str] = {}
-    proxies: Annotated[PublishedProxies | None, Field(exclude_if=_is_none)] = None
+    proxies: Annotated[PublishedProxies | None, Field(exclude_if=is_empty)] = None
 
 
 class ZeroCostOptions(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config.base import Count, Positive, Section
+from pipeline.config.base import Count, Positive, Section, is_empty
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -78,11 +78,6 @@ class TpeOptions(Section):
     liar: Literal["best", "worst", "mean"] = "best"
 
 
-def _is_empty(value: object) -> bool:
-    """Leave a default out when serialising, so that digests of configs from before this key stay valid."""
-    return not value
-
-
 class GuidedOptions(Section):
     """Options of `guided`.
 
@@ -95,7 +90,7 @@ class GuidedOptions(Section):
     name: Literal["guided"]
     initial: Annotated[int, Field(ge=2)] = 8
     aim: Literal["auto", "front", "accuracy"] = "auto"
-    proxies: Annotated[list[str], Field(exclude_if=_is_empty)] = []
+    proxies: Annotated[list[str], Field(exclude_if=is_empty)] = []
 
     @field_validator("proxies")
     @classmethod
