@@ -129,7 +129,7 @@ def _plots(
 
 
 def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """How latencies became known, predictions against measurements; None where each latency was measured."""
+    """The section on latencies: their sources, and predictions against measurements; None where all were measured."""
     latencies = [record.details["latency"] for record in records if "source" in record.details.get("latency", {})]
     measured = [latency for latency in latencies if latency["source"] == "measured"]
     pairs = [
