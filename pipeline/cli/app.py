@@ -32,7 +32,12 @@ RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=Fa
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
 ]
+Config = Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)]
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
+DeviceName = Annotated[str, typer.Option(help="See `hwnas list devices`.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")]
+Precision = Annotated[str | None, typer.Option(help="Precision on the device: fp32, or int8, which quantises.")]
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +59,7 @@ def _main(
 
 @app.command()
 def search(
-    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    config: Config,
     overrides: Overrides = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False)
@@ -139,10 +144,10 @@ def verify(
 @app.command()
 def profile(
     model: Model,
-    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
+    device: DeviceName = "cpu",
+    threads: Threads = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on the latency.")] = 2.0,
     per_node: Annotated[
         bool, typer.Option("--per-node", help="Where the time goes: by module, activation and operator.")
@@ -170,10 +175,10 @@ def compare(
     models: Annotated[
         list[Path], typer.Argument(metavar="A.onnx B.onnx …", help="Two ONNX files or more.", show_default=False)
     ],
-    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision that the models have: fp32 or int8.")] = None,
+    device: DeviceName = "cpu",
+    threads: Threads = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on all latencies together.")] = 4.0,
     as_json: Json = False,
 ) -> None:
@@ -189,7 +194,7 @@ def compare(
 
 @app.command()
 def calibrate(
-    config: Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)],
+    config: Config,
     overrides: Overrides = None,
     device: Annotated[
         str | None, typer.Option(help="Another device than the config's; see `hwnas list devices`.")
@@ -231,10 +236,10 @@ def predict(
         Path | None, typer.Option(help="In place of a file: a run directory, with --architecture.", show_default=False)
     ] = None,
     architecture: Annotated[str | None, typer.Option(help="A trial's id in that run.", show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="For a file; see `hwnas list devices`.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision that the model has: fp32 or int8.")] = None,
+    device: DeviceName = "cpu",
+    threads: Threads = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about 90 s.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -263,9 +268,9 @@ def predict(
 def optimize(
     model: Model,
     output: Annotated[Path, typer.Option(help="The new ONNX file.", show_default=False)],
-    device: Annotated[str, typer.Option(help="See `hwnas list devices`.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")] = None,
+    device: DeviceName = "cpu",
+    threads: Threads = None,
+    batch_size: BatchSize = None,
     shapes: Annotated[
         list[str] | None,
         typer.Option(
