@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from pipeline.spaces.base import Architecture, SearchSpace, Value
 
+    Choices = Mapping[str, Value]
+    Counted = Mapping[str, float]
+
 _COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
 _CALL = constant("call")
 # Few whole networks don't settle how far their operators' times reach: broad guesses until there are more.
@@ -48,13 +51,11 @@ class LatencyPredictor(ABC):
         """Kind of the predictor and number of its measurements."""
 
     @abstractmethod
-    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+    def predict(self, architecture: Choices, counted: Counted) -> Prediction | None:
         """The latency with its 90 % interval; None until enough was observed."""
 
     @abstractmethod
-    def observe(
-        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
-    ) -> None:
+    def observe(self, architecture: Choices, counted: Counted, latency_ms: float, noise: float) -> None:
         """Learn from a measured network; `noise` is the measurement's relative standard deviation."""
 
     @abstractmethod
@@ -87,24 +88,22 @@ class BlockwisePredictor(LatencyPredictor):
     def description(self) -> str:
         return f"operators: {self._probes} timed probes, {self.nets} whole networks"
 
-    def operators(self, architecture: Mapping[str, Value]) -> tuple[Any, ...]:
+    def operators(self, architecture: Choices) -> tuple[Any, ...]:
         """All operators of the network, and the call of the model itself."""
         blocks = self.space.blocks(architecture)
         assert blocks is not None
         return (_CALL, *(operator for block in blocks for operator in block.operators))
 
-    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+    def predict(self, architecture: Choices, counted: Counted) -> Prediction | None:
         if self._probes == 0 and self.nets < self.least_nets:
             return None
         return self._model().predict(self.operators(architecture))
 
-    def expected_ms(self, architecture: Mapping[str, Value]) -> float:
+    def expected_ms(self, architecture: Choices) -> float:
         """The latency alone, quick enough for thousands of candidates; needs two observations."""
         return self._model().expected_ms(self.operators(architecture))
 
-    def observe(
-        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
-    ) -> None:
+    def observe(self, architecture: Choices, counted: Counted, latency_ms: float, noise: float) -> None:
         self._observations.append(Observation(self.operators(architecture), latency_ms, noise, whole=True))
         self._fitted = None
         self.nets += 1
@@ -156,7 +155,7 @@ class FeaturePredictor(LatencyPredictor):
     def description(self) -> str:
         return f"features: {self.nets} whole networks"
 
-    def predict(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> Prediction | None:
+    def predict(self, architecture: Choices, counted: Counted) -> Prediction | None:
         if self.nets < MINIMUM:
             return None
         if self._model is None:
@@ -164,9 +163,7 @@ class FeaturePredictor(LatencyPredictor):
         rows = self._model.predict(self._vector(architecture, counted)[None])
         return Prediction(float(rows.latency_ms[0]), float(rows.low_ms[0]), float(rows.high_ms[0]))
 
-    def observe(
-        self, architecture: Mapping[str, Value], counted: Mapping[str, float], latency_ms: float, noise: float
-    ) -> None:
+    def observe(self, architecture: Choices, counted: Counted, latency_ms: float, noise: float) -> None:
         self._features.append(self._vector(architecture, counted))
         self._ms.append(latency_ms)
         self.nets += 1
@@ -192,10 +189,10 @@ class FeaturePredictor(LatencyPredictor):
         chosen = np.array([self._chosen(architecture) for architecture in pool])
         return [pool[at] for at in representative_subset(chosen, self._groups[:1], count, seed=seed)]
 
-    def _vector(self, architecture: Mapping[str, Value], counted: Mapping[str, float]) -> np.ndarray:
+    def _vector(self, architecture: Choices, counted: Counted) -> np.ndarray:
         return np.array([*self._chosen(architecture), *(counted[name] for name in _COUNTED)])
 
-    def _chosen(self, architecture: Mapping[str, Value]) -> list[float]:
+    def _chosen(self, architecture: Choices) -> list[float]:
         return [float(architecture.get(label) == value) for label, value in self._columns]
 
 

@@ -11,8 +11,7 @@ from pipeline.errors import JournalError
 from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine, FinalMetricEvent, ModelStatus, TrainingEndEvent
 from pipeline.spaces.base import Architecture, architecture_id
 from pipeline.trials.journal import TrialRecord
-from pipeline.trials.objectives import FAILED_SCORE, infeasible_score, reward
-from pipeline.trials.score import Score
+from pipeline.trials.objectives import FAILED_SCORE, Score, infeasible_score, reward
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

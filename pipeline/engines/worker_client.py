@@ -79,44 +79,30 @@ class WorkerClient:
             peers: the trials that it is compared with, earlier calls' first; only new ones are sent.
 
         Raises:
-            HwnasError: see `ask`.
+            HwnasError: the child can't begin at all, for example because its data is missing.
         """
         if self._process is None:
             self._start()
         fresh = list(peers[self._peers_sent :])
         self._peers_sent += len(fresh)
         try:
-            answer = self.ask({"architecture": architecture, "peers": fresh}, on_progress)
+            answer = self._ask({"architecture": architecture, "peers": fresh}, on_progress)
         except WorkerFailure as failure:
-            return TrialResult("failed", error=str(failure))
-        return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
-
-    def ask(self, request: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Send a request and wait for its result.
-
-        Raises:
-            WorkerFailure: the child died, took longer than the limit, or more memory than it may.
-            HwnasError: the child can't begin at all (its data is missing, say).
-        """
-        if self._process is None:
-            self._start()
-        try:
-            self._send(request)
-            deadline = time.monotonic() + self._limit_s  # one for the whole trial, however much it reports
-            while True:
-                answer = self._receive(deadline)
-                if "progress" not in answer:
-                    break
-                on_progress(answer["progress"])
-        except WorkerFailure:
             self.stop()
-            raise
+            return TrialResult("failed", error=str(failure))
         if answer.get("replace"):
             self.stop()
+        return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
+
+    def _ask(self, request: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        self._send(request)
+        deadline = time.monotonic() + self._limit_s  # one for the whole trial, however much it reports
+        while "progress" in (answer := self._receive(deadline)):
+            on_progress(answer["progress"])
         return answer
 
     def kill(self) -> None:
-        """Kill the child from another thread; the one that waits for its answer hears that it died."""
+        """Kill the child, also from another thread; a call that waits for its answer ends with a failed trial."""
         process = self._process
         if process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):

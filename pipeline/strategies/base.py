@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
-    from pipeline.trials.score import Score
+    from pipeline.trials.objectives import Score
 
 
 class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types

@@ -1,4 +1,4 @@
-"""Objectives and limits: directions, Pareto front, hypervolume, knee, and the reward of a trial."""
+"""Objectives and limits: directions, Pareto front, hypervolume, knee, and the score of a trial."""
 
 from __future__ import annotations
 
@@ -12,9 +12,28 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pipeline.trials.journal import TrialRecord
+
 MAXIMISED = frozenset({"accuracy"})
 FAILED_SCORE = -2.0
 """The lowest score: those of infeasible trials lie in (-1, 0), those of feasible ones are not negative."""
+
+
+class Score(float):
+    """The number that NNI's strategies compare, with the trial behind it for strategies with several objectives.
+
+    Attributes:
+        record: the trial.
+    """
+
+    record: TrialRecord
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> Score:
+        """The score of a trial's record."""
+        score = cls(record.score)
+        score.record = record
+        return score
 
 
 def as_losses(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> npt.NDArray[np.float64]:

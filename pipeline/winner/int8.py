@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.quantization.quantize import QuantizationError
 from pipeline.costs.precision import calibration_images
+from pipeline.trials.reporter import Reporter
 from pipeline.winner.int8_search import FLOAT, Int8Search
 
 if TYPE_CHECKING:
@@ -48,11 +49,7 @@ def search_int8(
     Raises:
         QuantizationError: it can't be quantised.
     """
-    return Int8Search(graph, calibration_images(data), data, meter, max_loss, on_progress or _ignore).run()
-
-
-def _ignore(text: str, share: float) -> None:
-    """Ignore the progress."""
+    return Int8Search(graph, calibration_images(data), data, meter, max_loss, on_progress or Reporter().progress).run()
 
 
 def int8_for_device(graph: onnx.ModelProto, outcome: Int8Outcome, meter: LatencyMeter) -> Int8Decision:

@@ -13,8 +13,7 @@ import torch
 from pipeline.config.evaluator import SCORE_NAMES
 from pipeline.errors import UnknownNameError
 from pipeline.evaluators.training import one_torch_thread
-from pipeline.evaluators.zero_cost.minibatch import minibatch
-from pipeline.evaluators.zero_cost.scores import score_of
+from pipeline.evaluators.zero_cost.scores import minibatch, score_of
 from pipeline.spaces.base import architecture_id, trial_seed
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 
 from pipeline.evaluators.base import CandidateEvaluator
-from pipeline.evaluators.zero_cost.minibatch import minibatch
-from pipeline.evaluators.zero_cost.scores import SCORES, score_of
+from pipeline.evaluators.zero_cost.scores import SCORES, minibatch, score_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -1,4 +1,4 @@
-"""The table of zero-cost scores, and their computation without a change of the network."""
+"""The table of zero-cost scores, and their computation on a fixed minibatch without a change of the network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,10 @@ from pipeline.evaluators.zero_cost.flow import grad_norm, jacob_cov, synflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipeline.data import DataSet
+
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -119,3 +124,18 @@ def score_of(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> f
     if not math.isfinite(value):
         raise EvaluatorError(f"{name} of this network is {value}")
     return value
+
+
+def minibatch(data: DataSet, count: int) -> tuple[Tensor, Tensor]:
+    """Training images, chosen by a fixed seed, as network inputs, and their labels; on the CPU.
+
+    Args:
+        data: of the search.
+        count: number of images, or all of a smaller set.
+
+    Returns:
+        float32 (count, C, H, W) and int64 (count,).
+    """
+    rows = np.sort(np.random.default_rng(_SEED).permutation(len(data.train))[:count])
+    images = data.preprocessing.apply(data.train.images[rows])
+    return torch.from_numpy(images), torch.from_numpy(data.train.labels[rows])

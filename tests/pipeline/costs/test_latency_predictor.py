@@ -283,9 +283,6 @@ class TestFile:
         assert document["device"] == Device().as_dict()
         assert document["environment"]["fingerprint"] == saved.scope.environment.fingerprint
 
-    def test_leaves_nothing_beside_it(self, saved: Files) -> None:
-        assert [path.name for path in saved.path.parent.iterdir()] == ["model.json"]
-
     def test_the_load_of_the_machine_is_no_other_environment(self, saved: Files, space: ConvNetSpace) -> None:
         busy = replace(saved.scope.environment, load_at_start=17.0)
         assert saved.read(space, environment=busy).nets == 14

@@ -15,7 +15,7 @@ from pipeline.config.file import load_config
 from pipeline.engines.trial import TrialResult, TrialRunner
 from pipeline.errors import ConfigError, UnknownNameError
 from pipeline.evaluators.zero_cost.candidates import NetworkScores, check_proxies
-from pipeline.evaluators.zero_cost.minibatch import minibatch
+from pipeline.evaluators.zero_cost.scores import minibatch
 from pipeline.trials.reporter import Reporter
 
 
