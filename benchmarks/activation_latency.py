@@ -4,33 +4,19 @@ A mobile net of 0.6 M parameters with the activation at its 18 sites, shortly tr
 are timed in one rotation with the fp32 net of relu, at 32×32 and 224×224. "Plain" is the exporter's file (opset 20,
 batch norm folded, GlobalAveragePool restored), "lowered" the same after `export.lowering.lower.lower`. INT8 is
 calibrated on real images; how far it is off fp32 is found at 32×32.
-
-    python benchmarks/activation_latency.py --models FOLDER --parts train
-    python benchmarks/activation_latency.py --models FOLDER --activations mish elu [--every-form] [--output rows.json]
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from activation_nets import (
-    arguments,
-    batch,
-    forms_given,
-    large_net,
-    plain_export,
-    read_rows,
-    settled,
-    top1,
-    trained,
-    write_rows,
-)
-from common import at_least_one, heading, parameters, summary, table
+from activation_nets import batch, large_net, options, plain_export, read_rows, settled, trained, write_rows
+from common import interval, summary, table
+from networks import deviation, parameters
+from options import Options, amount, begin, file_path, flag, positive, some_of
 from safetensors.torch import load_file, save_file
 
 from export import onnx_file
@@ -39,13 +25,6 @@ from export.lowering.lower import lower
 from export.quantization.quantize import quantize_int8
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torch import nn
-
-    from latency_models.timing.meter import Ratio
 
 BASE = "relu"
 GOALS = {
@@ -69,54 +48,35 @@ FP32, INT8 = "fp32", "int8"
 
 
 def main() -> None:
-    """Train, time and compare what is asked for, then print all rows."""
-    options = _options()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        *options(),
+        file_path("--models", required=True, text="a folder: networks are kept there and taken from it"),
+        some_of("--sides", [32, 224]),
+        some_of("--parts", _PARTS),
+        positive("--at-once", 5, "activations in a rotation"),
+        amount("--seconds", 2.0, "for each model in a rotation"),
+        positive("--steps", 40, "of a training"),
+        flag("--every-form", "each form of its family beside the default"),
+    )
     torch.set_num_threads(1)
-    options.models.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(options.output)
+    arguments.models.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(arguments.output)
     for part in ("train", "exact", "time"):
-        if part in options.parts:
-            _PARTS[part](options, rows)
+        if part in arguments.parts:
+            _PARTS[part](arguments, rows)
     if rows:
-        show(rows, options)
+        show(rows, arguments)
 
 
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__)
-    parser.add_argument(
-        "--models", type=Path, required=True, help="a folder: networks are kept there and taken from it"
-    )
-    parser.add_argument("--sides", type=int, nargs="+", choices=[32, 224], default=[32, 224])
-    parser.add_argument("--parts", nargs="+", choices=list(_PARTS), default=list(_PARTS), help="(default: all)")
-    parser.add_argument("--at-once", type=at_least_one, default=5, help="activations in a rotation (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=2.0, help="for each model in a rotation (default: %(default)s)"
-    )
-    parser.add_argument("--steps", type=at_least_one, default=40, help="of a training (default: %(default)s)")
-    parser.add_argument(
-        "--form", action="append", default=[], metavar="FAMILY=NAME", help="to be preferred in lowering"
-    )
-    parser.add_argument("--every-form", action="store_true", help="each form of its family beside the default")
-    options = parser.parse_args()
-    try:
-        options.form = forms_given(options.form)
-    except argparse.ArgumentTypeError as error:
-        parser.error(str(error))
-    return options
-
-
-# --- networks ----------------------------------------------------------------------------------------------
-
-
-def _train(options: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> None:
+def _train(options: Options, rows: dict[str, dict[str, Any]]) -> None:
     for name in dict.fromkeys([BASE, *options.activations]):
         for side in options.sides:
             _plain(options, name, side)
         print(f"  {name} is there", flush=True)
 
 
-def _network(options: argparse.Namespace, name: str) -> nn.Module:
+def _network(options: Options, name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     network, path = large_net(name), options.models / f"{name}.safetensors"
     if path.exists():
@@ -128,7 +88,7 @@ def _network(options: argparse.Namespace, name: str) -> nn.Module:
     return network.eval()
 
 
-def _plain(options: argparse.Namespace, name: str, side: int) -> onnx.ModelProto:
+def _plain(options: Options, name: str, side: int) -> onnx.ModelProto:
     path = options.models / f"{name}-{side}.onnx"
     if not path.exists():
         images = batch(options.root, True, range(_CALIBRATION[side]), side, 3)[0]
@@ -136,24 +96,21 @@ def _plain(options: argparse.Namespace, name: str, side: int) -> onnx.ModelProto
     return onnx.load(path)
 
 
-def _variants(options: argparse.Namespace, name: str, side: int) -> dict[str, onnx.ModelProto]:
+def _variants(options: Options, name: str, side: int) -> dict[str, onnx.ModelProto]:
     plain = _plain(options, name, side)
-    found = {PLAIN: plain, LOWERED: lower(plain, options.form)}
+    found = {PLAIN: plain, LOWERED: lower(plain)}
     if options.every_form:
         forms = [(family, form) for family, several in alternatives(plain).items() for form in several]
         found |= {f"{family}={form}": lower(plain, {family: form}) for family, form in forms}
     return found
 
 
-def _quantized(options: argparse.Namespace, model: onnx.ModelProto, side: int) -> onnx.ModelProto:
+def _quantized(options: Options, model: onnx.ModelProto, side: int) -> onnx.ModelProto:
     images = batch(options.root, True, range(_CALIBRATION[side]), side, 3)[0]
     return quantize_int8(model, images.numpy())
 
 
-# --- time --------------------------------------------------------------------------------------------------
-
-
-def _time(options: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> None:
+def _time(options: Options, rows: dict[str, dict[str, Any]]) -> None:
     meter = LatencyMeter(Device())
     for side in options.sides:
         names = [name for name in options.activations if _key(name, side) not in rows]
@@ -164,9 +121,7 @@ def _time(options: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> None:
             print(f"  timed at {side}: {', '.join(some)}", flush=True)
 
 
-def _rotation(
-    options: argparse.Namespace, meter: LatencyMeter, names: Iterable[str], side: int
-) -> dict[str, dict[str, Any]]:
+def _rotation(options: Options, meter: LatencyMeter, names: list[str], side: int) -> dict[str, dict[str, Any]]:
     """Rows of some activations, timed together; equal files are timed once."""
     base = _plain(options, BASE, side).SerializeToString()
     models: dict[bytes, int] = {base: 0}
@@ -180,23 +135,17 @@ def _rotation(
     found = meter.measure_together(list(models), budget_s=options.seconds * len(models))
     rows: dict[str, dict[str, Any]] = {}
     for (name, variant, precision), place in places.items():
+        ratio = found.ratios[place]
         row = rows.setdefault(_key(name, side), {"relu_ms": found.latencies[0].latency_ms, "ratios": {}})
-        row["ratios"].setdefault(variant, {})[precision] = _as_list(found.ratios[place])
+        row["ratios"].setdefault(variant, {})[precision] = [ratio.ratio, ratio.low, ratio.high]
     return rows
-
-
-def _as_list(ratio: Ratio) -> list[float]:
-    return [ratio.ratio, ratio.low, ratio.high]
 
 
 def _key(name: str, side: int) -> str:
     return f"{name} {side}"
 
 
-# --- exactness ---------------------------------------------------------------------------------------------
-
-
-def _exact(options: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> None:
+def _exact(options: Options, rows: dict[str, dict[str, Any]]) -> None:
     images, labels = batch(options.root, False, range(_TESTED), _EXACT_SIDE, 3)
     for name in options.activations:
         key = f"{name} exact"
@@ -223,18 +172,10 @@ def _outputs(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 
 
 def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    return float((top1(outputs) == labels).mean())
+    return float((outputs.argmax(1) == labels).mean())
 
 
-def deviation(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Root mean square of the difference, over the standard deviation."""
-    return float(np.sqrt(((found - wanted) ** 2).mean()) / wanted.std())
-
-
-# --- the figures -------------------------------------------------------------------------------------------
-
-
-def show(rows: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+def show(rows: dict[str, dict[str, Any]], options: Options) -> None:
     """Print all rows in the options' order of activations, and the goals beside them."""
     timed = [(name, side) for name in options.activations for side in options.sides if _key(name, side) in rows]
     names = list(dict.fromkeys(name for name, _ in timed))
@@ -244,7 +185,7 @@ def show(rows: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     for name, goal in GOALS.items():
         if (name, _GOAL_SIDE) in timed:
             ratio, low, high = rows[_key(name, _GOAL_SIDE)]["ratios"][LOWERED][FP32]
-            summary(f"{name} at {_GOAL_SIDE}²", f"{ratio:.2f} ({low:.2f} to {high:.2f})", f"at most {goal}")
+            summary(f"{name} at {_GOAL_SIDE}²", interval(ratio, low, high, ".2f"), f"at most {goal}")
     for precision in (FP32, INT8):
         slower = [
             f"{name} {side}² {gain:.3f}"
@@ -254,7 +195,7 @@ def show(rows: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
         summary(f"{precision}, slower than before lowering", ", ".join(slower) or "none", "none")
 
 
-def line(rows: dict[str, dict[str, Any]], name: str, sides: Iterable[int]) -> dict[str, str]:
+def line(rows: dict[str, dict[str, Any]], name: str, sides: list[int]) -> dict[str, str]:
     """An activation's figures: before → after lowering at each side and precision."""
     found = {"activation": name}
     for precision in (FP32, INT8):

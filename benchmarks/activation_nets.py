@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from common import SHARED
+from options import Option, file_path, some_of
 from torch import nn
 from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import SHARED
 
 from export.activations import table as activations
 from export.exporter.onnx_export import quiet, run_exporter
@@ -24,15 +20,15 @@ from export.module_state import evaluating
 from pipeline.data.idx import read_fashion_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    import numpy as np
     import onnx
 
 TRAINING_SIDE = 28
 _MEAN, _DEVIATION = 0.2860, 0.3530  # of Fashion-MNIST
-_SMALL = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 40, 2))
-_LARGE = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 96, 2), (96, 128, 1), (128, 128, 1))
+_SMALL = [(16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 40, 2)]
+_LARGE = [(16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 96, 2), (96, 128, 1), (128, 128, 1)]
 """Channels before and behind, and the stride, of each block."""
 
 
@@ -59,9 +55,9 @@ class InvertedBlock(nn.Module):
     ) -> None:
         super().__init__()
         inner = expansion * before
-        self.expand, self.first = _convolution(before, inner, 1), activations.create(activation, inner)
-        self.depthwise = _convolution(inner, inner, 3, stride, groups=inner)
-        self.second, self.project = activations.create(elsewhere, inner), _convolution(inner, after, 1)
+        self.expand, self.first = convolution(before, inner, 1), activations.create(activation, inner)
+        self.depthwise = convolution(inner, inner, 3, stride, groups=inner)
+        self.second, self.project = activations.create(elsewhere, inner), convolution(inner, after, 1)
         self.gate: nn.Module = Gate(inner, elsewhere) if gated else nn.Identity()
         self.keeps_shape = stride == 1 and before == after
 
@@ -70,9 +66,10 @@ class InvertedBlock(nn.Module):
         return x + y if self.keeps_shape else y
 
 
-def _convolution(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(after))
+def convolution(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """A convolution without bias, with batch norm behind it."""
+    layer = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(after))
 
 
 def small_net(activation: str, channels: int) -> nn.Module:
@@ -81,29 +78,31 @@ def small_net(activation: str, channels: int) -> nn.Module:
     `squared_relu` stands at one site of each block: squares of squares of squares keep nothing but outliers.
     """
     elsewhere = "relu" if activation == "squared_relu" else activation
-    return _net(_SMALL, activation, elsewhere, channels, expansion=3, top=64, gated=1)
+    return mobile_net(_SMALL, activation, elsewhere, channels, expansion=3, top=64, gated=1)
 
 
 def large_net(activation: str, channels: int = 3) -> nn.Module:
     """Eight blocks, 18 sites, about 0.6 M parameters; any side from 16 on, 10 classes."""
-    return _net(_LARGE, activation, activation, channels, expansion=6, top=1280, gated=None)
+    return mobile_net(_LARGE, activation, activation, channels, expansion=6, top=1280)
 
 
-def _net(
-    widths: Sequence[tuple[int, int, int]],
+def mobile_net(
+    widths: list[tuple[int, int, int]],
     activation: str,
     elsewhere: str,
     channels: int,
     expansion: int,
     top: int,
-    gated: int | None,
+    gated: int | None = None,
+    stride: int = 2,
 ) -> nn.Module:
+    """A stem of a `stride`, inverted blocks of these `widths`, `top` channels before the classifier of 10 classes."""
     first, last = widths[0][0], widths[-1][1]
     blocks = [
         InvertedBlock(*each, activation, elsewhere, expansion, gated=at == gated) for at, each in enumerate(widths)
     ]
-    layers = [_convolution(channels, first, 3, 2), activations.create(elsewhere, first), *blocks]
-    layers += [_convolution(last, top, 1), activations.create(elsewhere, top)]
+    layers = [convolution(channels, first, 3, stride), activations.create(elsewhere, first), *blocks]
+    layers += [convolution(last, top, 1), activations.create(elsewhere, top)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(top, 10))
 
 
@@ -174,37 +173,13 @@ def plain_export(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelP
     return tidied_copy(model)
 
 
-def forms_given(texts: Sequence[str]) -> dict[str, str]:
-    """Parse options `FAMILY=NAME` as `lowering.lower` takes them.
-
-    Raises:
-        argparse.ArgumentTypeError: no such family, or none of its forms has that name.
-    """
-    from export.lowering.forms import FORMS
-
-    found = {}
-    for text in texts:
-        family, _, name = text.partition("=")
-        if family not in FORMS:
-            raise argparse.ArgumentTypeError(f"no family {family!r}; there are {', '.join(FORMS)}")
-        if name not in (valid := [form.name for form in FORMS[family]]):
-            raise argparse.ArgumentTypeError(f"{family} has no form {name!r}; it has {', '.join(valid)}")
-        found[family] = name
-    return found
-
-
-def top1(logits: np.ndarray) -> Any:
-    """The best class of each row."""
-    return logits.argmax(axis=1)
-
-
-def arguments(doc: str) -> argparse.ArgumentParser:
-    """A parser with the options of both scripts."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=SHARED / "data", help="where FashionMNIST/ lies (%(default)s)")
-    parser.add_argument("--activations", nargs="+", default=list(activations.names()), help="(default: all)")
-    parser.add_argument("--output", type=Path, help="a JSON file: rows that it holds are kept, new ones added")
-    return parser
+def options() -> tuple[Option, ...]:
+    """The options of both scripts."""
+    return (
+        file_path("--root", SHARED / "data", "where FashionMNIST/ lies"),
+        some_of("--activations", activations.names()),
+        file_path("--output", text="a JSON file: rows that it holds are kept, new ones added"),
+    )
 
 
 def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:

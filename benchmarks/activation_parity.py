@@ -5,14 +5,11 @@ dozens of steps on Fashion-MNIST, once for each number of channels; what the act
 values. At each size its batch norms take the statistics of the images that are tried (of others, a few outliers grow
 without bounds where the activation squares), and it is exported and written as a quick graph. Both are held
 against torch on test images resized to that size, and on batches of 1, 2 and 7 of them.
-
-    python benchmarks/activation_parity.py [--activations mish prelu] [--sides 8 224] [--output rows.json]
 """
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from activation_nets import arguments, batch, read_rows, settled, small_net, top1, trained, write_rows
-from common import at_least_one, heading, summary, table
+from activation_nets import batch, options, read_rows, settled, small_net, trained, write_rows
+from common import summary, table
+from networks import operators
+from options import Options, at_least_one, begin, option, positive
 
 from export import onnx_file
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
     import onnx
-    from torch import nn
 
 _GOAL = 1e-5
 _BATCHES = (1, 2, 7)
@@ -83,27 +80,27 @@ class Parity:
 
 
 def main() -> None:
-    """Try network after network."""
-    parser = arguments(__doc__)
-    parser.add_argument("--sides", type=at_least_one, nargs="+", default=[8, 28, 32, 64, 224])
-    parser.add_argument("--channels", type=at_least_one, nargs="+", default=[1, 3])
-    parser.add_argument("--images", type=at_least_one, default=512, help="at small sides (default: %(default)s)")
-    parser.add_argument("--steps", type=at_least_one, default=60, help="of the training (default: %(default)s)")
-    parser.add_argument("--workers", type=at_least_one, default=2, help="processes (default: %(default)s)")
-    options = parser.parse_args()
-    heading(__doc__)
-    rows = read_rows(options.output)
-    jobs = [job for job in _jobs(options) if any(_key(*job, side) not in rows for side in options.sides)]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(partial(_tried, options), *job) for job in jobs]):
+    arguments = begin(
+        __doc__,
+        *options(),
+        option("--sides", [8, 28, 32, 64, 224], type=at_least_one, nargs="+"),
+        option("--channels", [1, 3], type=at_least_one, nargs="+"),
+        positive("--images", 512, "at small sides"),
+        positive("--steps", 60, "of the training"),
+        positive("--workers", 2, "processes"),
+    )
+    rows = read_rows(arguments.output)
+    jobs = [job for job in _jobs(arguments) if any(_key(*job, side) not in rows for side in arguments.sides)]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(partial(_tried, arguments), *job) for job in jobs]):
             rows |= done.result()
-            write_rows(options.output, rows)
+            write_rows(arguments.output, rows)
             print(f"  {' '.join(next(iter(done.result())).split()[:2])} channels", flush=True)
-    wanted = [_key(*job, side) for job in _jobs(options) for side in options.sides]
-    _show({key: Parity(**rows[key]) for key in wanted}, options)
+    wanted = [_key(*job, side) for job in _jobs(arguments) for side in arguments.sides]
+    _show({key: Parity(**rows[key]) for key in wanted}, arguments)
 
 
-def _jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
+def _jobs(options: Options) -> list[tuple[str, int]]:
     return [(name, channels) for name in options.activations for channels in options.channels]
 
 
@@ -111,7 +108,7 @@ def _key(name: str, channels: int, side: int) -> str:
     return f"{name} {channels} {side}"
 
 
-def _tried(options: argparse.Namespace, name: str, channels: int) -> dict[str, dict[str, Any]]:
+def _tried(options: Options, name: str, channels: int) -> dict[str, dict[str, Any]]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = trained(small_net(name, channels), name, channels, options.root, options.steps)
@@ -124,7 +121,7 @@ def _tried(options: argparse.Namespace, name: str, channels: int) -> dict[str, d
     return found
 
 
-def parity(network: nn.Module, images: torch.Tensor, labels: np.ndarray) -> Parity:
+def parity(network: torch.nn.Module, images: torch.Tensor, labels: np.ndarray) -> Parity:
     """Export a network for images (N, C, H, W), N ≥ 7, and compare the files with torch on them."""
     shape = tuple(images.shape[1:])
     file, quick = export_model(network, torch.zeros(2, *shape)), quick_graph(network, shape)[0]
@@ -140,19 +137,19 @@ def parity(network: nn.Module, images: torch.Tensor, labels: np.ndarray) -> Pari
         changed,
         quick_changed,
         max(several, quick_several),
-        _operators(file) == _operators(quick),
-        float((top1(expected) == labels).mean()),
-        len(np.unique(top1(expected))),
+        operators(file) == operators(quick),
+        float((expected.argmax(1) == labels).mean()),
+        len(np.unique(expected.argmax(1))),
         own,
     )
 
 
-def _own(network: nn.Module, images: torch.Tensor, found: np.ndarray) -> float:
+def _own(network: torch.nn.Module, images: torch.Tensor, found: np.ndarray) -> float:
     exact = _of_torch(copy.deepcopy(network).double(), images.double())
     return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 
-def _of_torch(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+def _of_torch(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     with torch.inference_mode():
         return torch.cat([network(part) for part in images.split(_RUN_AT_ONCE)]).numpy()
 
@@ -164,15 +161,11 @@ def _held(model: onnx.ModelProto, images: np.ndarray, expected: np.ndarray) -> t
     found = np.concatenate([onnx_file.run(session, images[at : at + _RUN_AT_ONCE]) for at in starts])
     size = np.abs(expected).max()
     batches = [np.abs(onnx_file.run(session, images[:n]) - expected[:n]).max() / size for n in _BATCHES]
-    changed = int((top1(found) != top1(expected)).sum())
+    changed = int((found.argmax(1) != expected.argmax(1)).sum())
     return float(np.abs(found - expected).max() / size), changed, float(max(batches))
 
 
-def _operators(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in model.graph.node)
-
-
-def _show(rows: dict[str, Parity], options: argparse.Namespace) -> None:
+def _show(rows: dict[str, Parity], options: Options) -> None:
     table([_line(name, options.sides, rows, options.channels) for name in options.activations])
     for key, row in rows.items():
         if not row.good:

@@ -5,22 +5,23 @@ graph, serialise, static costs, latency measurement. Each is judged twice, with 
 default, in turn first and second. Times are by the wall; processor time stands beside, because on a busy machine
 the two differ. A candidate that needs a reference model that was not timed before pays for its calibration;
 such candidates are listed on their own.
-
-    python benchmarks/candidate_cost.py [--candidates 30]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
-from common import Clock, at_least_one, convnet, heading, parameters, random_architecture, seeded, summary, table
+from common import spread, summary, table
+from networks import convnet, parameters, random_architecture
+from options import SEED, begin, positive
 
 from export.exporter.graph_builder import quick_graph
 from latency_models.devices.resolve import resolve_device
@@ -29,9 +30,6 @@ from latency_models.timing.meter import LatencyMeter
 from pipeline.costs.latency_source import SEARCH_MEASURE_S
 from pipeline.costs.metrics import counted
 from pipeline.trials.objectives import excess
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _GOAL_MS = 150.0
 _SHAPE = (3, 32, 32)
@@ -43,8 +41,8 @@ _STAGES = ("build", "graph", "serialise", "static costs", "session + timing")
 class Judged:
     """One candidate: stage → milliseconds by the wall and of processor time."""
 
-    wall_ms: tuple[float, ...]
-    processor_ms: tuple[float, ...]
+    wall_ms: list[float]
+    processor_ms: list[float]
     built_by: str
     latency_ms: float
     calibrated: bool
@@ -56,12 +54,7 @@ class Judged:
 
 
 def main() -> None:
-    """Judge candidates and print where the time goes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=at_least_one, default=30, help="(default: %(default)s)")
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(__doc__, positive("--candidates", 30), SEED)
     space = convnet(_SHAPE)
     chosen = _of_size(space, random.Random(arguments.seed), arguments.candidates)
     default_threads = torch.get_num_threads()
@@ -104,20 +97,23 @@ def _of_size(space: Any, rng: random.Random, count: int) -> list[dict[str, Any]]
 def _judge(space: Any, architecture: dict[str, Any], meter: LatencyMeter, store: Path) -> Judged:
     """The stages of `TrialRunner.run` up to the training, each with its time."""
     known = store.stat().st_size if store.exists() else 0
-    clock = Clock()
-    laps = []
+    clock = [(time.perf_counter(), time.process_time())]
+
+    def lap() -> None:
+        clock.append((time.perf_counter(), time.process_time()))
+
     model = space.build(architecture)
-    laps.append(clock.lap_ms())
+    lap()
     graph, built_by = quick_graph(model, _SHAPE)
-    laps.append(clock.lap_ms())
+    lap()
     content = graph.SerializeToString()
-    laps.append(clock.lap_ms())
+    lap()
     excess(counted(static_costs(content, meter.device)), {})
-    laps.append(clock.lap_ms())
+    lap()
     latency = meter.measure(content, budget_s=SEARCH_MEASURE_S)
-    laps.append(clock.lap_ms())
-    wall, processor = zip(*laps, strict=True)
-    return Judged(wall, processor, built_by, latency.latency_ms, store.stat().st_size != known)
+    lap()
+    wall, processor = (1e3 * np.diff(column) for column in zip(*clock, strict=True))
+    return Judged(wall.tolist(), processor.tolist(), built_by, latency.latency_ms, store.stat().st_size != known)
 
 
 def _print_first(first: Judged, again: Judged) -> None:
@@ -129,7 +125,7 @@ def _print_first(first: Judged, again: Judged) -> None:
         print(f"  {name}: {one:.1f} ms, again {two:.1f} ms")
 
 
-def _print_setting(name: str, rows: Sequence[Judged]) -> None:
+def _print_setting(name: str, rows: list[Judged]) -> None:
     settled = [row for row in rows if not row.calibrated]
     calibrated = [row.total_ms for row in rows if row.calibrated]
     built = sum(row.built_by == "builder" for row in rows)
@@ -145,13 +141,12 @@ def _print_setting(name: str, rows: Sequence[Judged]) -> None:
         within = sum(value <= _GOAL_MS for value in values)
         summary(
             f"cost of a candidate, {name}, {clock} time",
-            f"median {statistics.median(values):.0f} ms, min {min(values):.0f} ms, max {max(values):.0f} ms,"
-            f" {within} of {len(values)} within the goal",
+            f"{spread(values, 0)} ms, {within} of {len(values)} within the goal",
             f"median at most {_GOAL_MS:.0f} ms",
         )
 
 
-def _stage_row(stage: str, index: int, rows: Sequence[Judged]) -> dict[str, str]:
+def _stage_row(stage: str, index: int, rows: list[Judged]) -> dict[str, str]:
     wall = [row.wall_ms[index] for row in rows]
     processor = [row.processor_ms[index] for row in rows]
     return {

@@ -6,46 +6,40 @@ A convolutional net of 20 blocks meets itself, and one of 21; each comparison st
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
-from common import at_least_one, heading, summary
+from common import summary
+from options import amount, begin, positive, some_of
 
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter, Ratio
 from latency_models.timing.reference_models import ReferenceSpec, build_reference
-
-if TYPE_CHECKING:
-    from latency_models.devices.device import Device
 
 _SIZES = {"small": (16, 8), "large": (32, 14)}
 """Channels and side of the nets."""
 
 
 def main() -> None:
-    """Compare, and count what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=at_least_one, default=20, help="comparisons each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="budget of each (default: %(default)s)")
-    parser.add_argument("--sizes", nargs="+", choices=_SIZES, default=list(_SIZES))
-    arguments = parser.parse_args()
-    heading(__doc__)
-    device = resolve_device("cpu")
+    arguments = begin(
+        __doc__,
+        positive("--repeats", 20, "comparisons each"),
+        amount("--seconds", 2.0, "budget of each"),
+        some_of("--sizes", _SIZES),
+    )
     with TemporaryDirectory() as folder:
         store = Path(folder) / "references.json"
         for size in arguments.sizes:
             channels, side = _SIZES[size]
             base, more = (build_reference(ReferenceSpec("net", channels, side, blocks, 1.0)) for blocks in (20, 21))
             for label, other, wanted in (("itself", base, False), ("5 % more work", more, True)):
-                ratios = [_compared(base, other, device, store, arguments.seconds) for _ in range(arguments.repeats)]
+                ratios = [_compared(base, other, store, arguments.seconds) for _ in range(arguments.repeats)]
                 _told(f"{size} net against {label}", ratios, wanted=wanted)
 
 
-def _compared(base: bytes, other: bytes, device: Device, store: Path, seconds: float) -> Ratio:
-    with LatencyMeter(device, store=store) as meter:
+def _compared(base: bytes, other: bytes, store: Path, seconds: float) -> Ratio:
+    with LatencyMeter(resolve_device("cpu"), store=store) as meter:
         return meter.compare(other, base, budget_s=seconds)
 
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import numpy.typing as npt
 
     from pipeline.bench.config import BenchConfig
@@ -33,7 +31,7 @@ class CaseFigures:
 
     config: BenchConfig
     results: Summary
-    seeds: Mapping[str, int]
+    seeds: dict[str, int]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -109,7 +107,7 @@ def _title(kind: str) -> str:
     return "regret in points" if kind == "regret" else "share of the hypervolume"
 
 
-def cell(found: Mapping[str, Any], kind: str, sign: str = "", digits: int | None = None) -> str:
+def cell(found: dict[str, Any], kind: str, sign: str = "", digits: int | None = None) -> str:
     """A mean with its interval, in the figure's usual unit and digits."""
     scale, usual = _FORMS[kind]
     digits = usual if digits is None else digits
@@ -117,7 +115,7 @@ def cell(found: Mapping[str, Any], kind: str, sign: str = "", digits: int | None
     return mean if found["low"] is None else f"{mean} ± {scale * (found['high'] - found['mean']):.{digits}f}"
 
 
-def _print(title: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+def _print(title: str, heads: list[str], lines: list[list[str]]) -> None:
     print(f"\n| {title} | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
     for line in lines:
         print(f"| {' | '.join(line)} |", flush=True)

@@ -15,21 +15,32 @@ with its 95 % interval over replays or seeds.
 
 from __future__ import annotations
 
-import argparse
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import SHARED, at_least_one, heading, summary, table
+import torch
+from common import SHARED, summary, table
+from networks import distinct_architectures
+from options import Options, at_least_one, begin, option, positive
+from scipy.stats import spearmanr
+from searches import config_of, direct_engine, strategy_on
+
+from pipeline.bench.summary import mean_with_interval
+from pipeline.config.evaluator import StoppingOptions
+from pipeline.engines.direct import DirectEngine
+from pipeline.engines.trial import TrialRunner
+from pipeline.evaluators.learning_curve import LearningCurve
+from pipeline.evaluators.stopping_rules import verdict
+from pipeline.trials.journal import Journal
+from pipeline.trials.objectives import hypervolume
+from pipeline.trials.result import TrialResult, is_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pipeline.config.run import RunConfig
-    from pipeline.evaluators.learning_curve import LearningCurve
     from pipeline.spaces.base import Architecture
-    from pipeline.trials.journal import TrialRecord
 
 RULES = ("none", "median", "halving")
 """Rules as they are by default; with `--first` also those that speak later, as in `halving:3`."""
@@ -63,8 +74,6 @@ class Search:
 
     def volume(self, known: Any, reference: Any, low: Any) -> float:
         """Hypervolume of the trials that `known` (trials,) selects, each axis scaled to 1."""
-        from pipeline.trials.objectives import hypervolume
-
         losses = np.column_stack([1 - self.accuracies, np.log(self.macs)])[known]
         return hypervolume((losses - low) / (reference - low), np.ones(2))
 
@@ -75,65 +84,46 @@ def stopping(label: str) -> dict[str, Any]:
     return {"rule": rule, "first": int(first or 1)}
 
 
-def config_of(rule: str, strategy: str, seed: int, settings: argparse.Namespace) -> RunConfig:
-    """A search's config; the budget is counted in epochs, see `run`."""
-    from pipeline.config.file import parse_config
-
+def search_config(rule: str, strategy: str, seed: int, settings: Options) -> RunConfig:
+    """A search's config; its budget is counted in epochs, see `run`."""
     data: dict[str, Any] = {"name": "digits"}
     if settings.data == "fashion_mnist":
         sizes = {"train_samples": settings.images, "validation_samples": 1000, "image_size": 14}
         data = {"name": "fashion_mnist", "root": str(SHARED / "data"), **sizes}
     space = {"name": "convnet", "stages": 2, "width": 8, "depths": [1, 2], "activation_scope": "network"}
-    config = parse_config(
-        {
-            "seed": seed,
-            "data": data,
-            "space": {**space, "activations": ["relu", "silu"]},
-            "strategy": {"name": strategy},
-            "evaluator": {"name": "train", "epochs": settings.epochs, "stopping": stopping(rule)},
-            "train": {"learning_rate": 0.008, "batch_size": 128},
-            "objectives": ["accuracy", "macs"],
-            "budget": {"trials": settings.trials * settings.epochs, "minutes": 10_000},
-        },
-        "the benchmark's config",
+    return config_of(
+        settings.trials,
+        seed=seed,
+        data=data,
+        space={**space, "activations": ["relu", "silu"]},
+        strategy={"name": strategy},
+        evaluator={"name": "train", "epochs": settings.epochs, "stopping": stopping(rule)},
+        train={"learning_rate": 0.008, "batch_size": 128},
+        objectives=["accuracy", "macs"],
+        budget={"trials": settings.trials * settings.epochs, "minutes": 10_000},
     )
-    options = config.strategy.resolved(trials=settings.trials, pick=config.final.pick)
-    return config.model_copy(update={"strategy": options})
 
 
 def run(config: RunConfig, epochs: int) -> Search:
     """One search that ends when it spent so many epochs."""
-    from pipeline.engines.direct import DirectEngine
-    from pipeline.engines.trial import TrialRunner
-    from pipeline.nni_types import SimplifiedModelSpace
-    from pipeline.strategies.make import strategy_of
-    from pipeline.strategies.problem import Problem
-    from pipeline.trials.budget import Budget
-    from pipeline.trials.journal import Journal
-    from pipeline.trials.reporter import Reporter
-    from pipeline.trials.result import TrialResult, is_stopped
-
     runner = TrialRunner(config)
     spent: list[tuple[int, float]] = [(0, 0.0)]
 
-    class EpochBudget(Budget):
-        def exhausted(self) -> str | None:
-            return "all epochs are spent" if spent[-1][0] >= epochs else super().exhausted()
+    class Engine(DirectEngine):
+        def budget_available(self) -> bool:
+            return spent[-1][0] < epochs and super().budget_available()
 
     def judge(architecture: Architecture) -> TrialResult:
         began = time.process_time()
         result = runner.run(architecture, lambda *_: None)
-        runner.meet([{"curve": result.details["curve"], "objectives": result.objectives}])
+        runner.add_peers([{"curve": result.details["curve"], "objectives": result.objectives}])
         done, seconds = spent[-1]
         spent.append((done + len(result.details["curve"]), seconds + time.process_time() - began))
         return result
 
     journal = Journal.in_memory()
-    engine = DirectEngine(config, runner.space, journal, EpochBudget(config.budget, []), Reporter(), judge)
-    problem = Problem(runner.space, config.seed, tuple(config.objectives))
-    strategy = strategy_of(config.strategy, problem)
-    strategy(SimplifiedModelSpace.from_model(runner.space.model_space()), engine)
-    records: list[TrialRecord] = journal.trials()
+    strategy_on(config, runner.space)(direct_engine(config, runner.space, journal, judge, kind=Engine))
+    records = journal.trials()
     columns = [np.array([record.objectives[name] for record in records]) for name in ("accuracy", "macs")]
     done, seconds = (np.array(column) for column in zip(*spent[1:], strict=True))
     stopped = np.array([is_stopped(record.details) for record in records])
@@ -142,13 +132,6 @@ def run(config: RunConfig, epochs: int) -> Search:
 
 def trained(config: RunConfig, count: int) -> list[tuple[LearningCurve, float]]:
     """Random networks trained whole: curve with its cost, seconds of the processor's time."""
-    import random
-
-    from common import distinct_architectures
-
-    from pipeline.engines.trial import TrialRunner
-    from pipeline.evaluators.learning_curve import LearningCurve
-
     runner = TrialRunner(config)
     found = []
     for number, architecture in enumerate(distinct_architectures(runner.space, random.Random(0), count), 1):
@@ -163,10 +146,6 @@ def trained(config: RunConfig, count: int) -> list[tuple[LearningCurve, float]]:
 
 def replay(rule: str, whole: list[tuple[LearningCurve, float]], order: Any, epochs: int) -> Search:
     """Random search over networks whose curves are known, in one order, until the epochs are spent."""
-    from pipeline.config.evaluator import StoppingOptions
-    from pipeline.evaluators.learning_curve import LearningCurve
-    from pipeline.evaluators.stopping_rules import verdict
-
     options, peers, spent = StoppingOptions(**stopping(rule)), [], [(0, 0.0)]
     for place in order:
         curve, seconds = whole[place]
@@ -187,16 +166,12 @@ def replay(rule: str, whole: list[tuple[LearningCurve, float]], order: Any, epoc
 
 def agreement(whole: list[tuple[LearningCurve, float]]) -> str:
     """Rank correlation (Spearman) of the accuracy after each epoch with that after the last."""
-    from scipy.stats import spearmanr
-
     curves = np.array([curve.accuracies for curve, _ in whole])
     found = [spearmanr(curves[:, epoch], curves[:, -1]).statistic for epoch in range(curves.shape[1] - 1)]
     return ", ".join(f"{value:.2f}" for value in found)
 
 
-def rows_of(
-    rules: Sequence[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int
-) -> list[dict[str, str]]:
+def rows_of(rules: list[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int) -> list[dict[str, str]]:
     """Rows of a table, one a rule: means over seeds."""
     points = np.vstack([np.column_stack([1 - s.accuracies, np.log(s.macs)]) for s in searches.values()])
     low, reference = points.min(axis=0), np.array([WORST_ERROR, points[:, 1].max() + 1e-9])
@@ -238,32 +213,27 @@ def _mean(values: list[float]) -> str:
 
 def _interval(differences: Any) -> str:
     """Mean and the half width of its 95 % interval."""
-    from pipeline.bench.summary import mean_with_interval
-
     mean, _, high = mean_with_interval(differences)
     return f"{mean:+.3f}" if np.isnan(high) else f"{mean:+.3f} ± {high - mean:.3f}"
 
 
 def main() -> None:
-    """Run all searches, seed by seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("digits", "fashion_mnist"), default="digits")
-    parser.add_argument("--images", type=at_least_one, default=2000, help="of Fashion-MNIST (default: %(default)s)")
-    parser.add_argument("--networks", type=at_least_one, default=45, help="to be replayed (default: %(default)s)")
-    parser.add_argument("--replays", type=at_least_one, default=300, help="orders of them (default: %(default)s)")
-    parser.add_argument("--first", type=at_least_one, nargs="*", default=[], help="also rules that speak later")
-    parser.add_argument("--strategies", nargs="*", default=["guided"], help="default: guided")
-    parser.add_argument("--trials", type=at_least_one, default=14, help="whole trainings' worth (default: %(default)s)")
-    parser.add_argument("--epochs", type=at_least_one, default=9, help="of a whole training (default: %(default)s)")
-    parser.add_argument("--seeds", type=at_least_one, default=3, help="default: %(default)s")
-    settings = parser.parse_args()
-    heading(__doc__)
-    import torch
-
+    settings = begin(
+        __doc__,
+        option("--data", "digits", choices=("digits", "fashion_mnist")),
+        positive("--images", 2000, "of Fashion-MNIST"),
+        positive("--networks", 45, "to be replayed"),
+        positive("--replays", 300, "orders of them"),
+        option("--first", [], "also rules that speak later", type=at_least_one, nargs="*"),
+        option("--strategies", ["guided"], nargs="*"),
+        positive("--trials", 14, "whole trainings' worth"),
+        positive("--epochs", 9, "of a whole training"),
+        positive("--seeds", 3),
+    )
     torch.set_num_threads(1)
     rules = [*RULES, *(f"{rule}:{first}" for first in settings.first for rule in RULES[1:])]
     epochs = settings.trials * settings.epochs
-    whole = trained(config_of("none", "random", 0, settings), settings.networks)
+    whole = trained(search_config("none", "random", 0, settings), settings.networks)
     print(f"rank correlation of early with last accuracies, epoch by epoch: {agreement(whole)}")
     orders = [np.random.default_rng(n).permutation(len(whole)) for n in range(settings.replays)]
     found = {(rule, n): replay(rule, whole, order, epochs) for n, order in enumerate(orders) for rule in rules}
@@ -272,12 +242,12 @@ def main() -> None:
         searches: dict[tuple[str, int], Search] = {}
         for seed in range(settings.seeds):
             for rule in rules:
-                searches[rule, seed] = one = run(config_of(rule, strategy, seed, settings), epochs)
+                searches[rule, seed] = one = run(search_config(rule, strategy, seed, settings), epochs)
                 print(f"  {strategy} {rule} seed {seed}: {len(one.macs)} trials, {one.seconds[-1]:.0f} s", flush=True)
         show(f"{strategy}, {settings.seeds} seeds", rules, searches, epochs, settings.seeds)
 
 
-def show(title: str, rules: Sequence[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int) -> None:
+def show(title: str, rules: list[str], searches: dict[tuple[str, int], Search], epochs: int, seeds: int) -> None:
     """Print the table of one strategy."""
     print(f"\n{title}, {epochs} epochs each")
     rows = rows_of(rules, searches, epochs, seeds)

@@ -1,7 +1,5 @@
 """Time that `guided` and `bayesian` take for a proposal, over pools of several kinds.
 
-    python benchmarks/guided_overhead.py [--trials 200] [--cases "whole space" …] [--strategies guided bayesian]
-
 Answers are made up and come at once. Each row is a search: the whole of NAS-Bench-201's space as the pool; a space of
 more than 10^12 networks, of which there is a pool of 5,000 that follows the search, with known costs or with two that
 have to be learnt; two known costs to trade off; batches of eight at a time. Told are processor seconds a proposal, in
@@ -11,29 +9,22 @@ grew.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
-from common import at_least_one, convnet, heading, seeded, summary, table
+from common import summary, table
+from networks import convnet, nasbench201
+from options import SEED, Options, begin, positive, some_of
 
-from pipeline.config.space import NasBench201Options
 from pipeline.config.strategy import BayesianOptions, GuidedOptions
-from pipeline.spaces.base import architecture_id
-from pipeline.spaces.nasbench201 import NasBench201Space
+from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
 from pipeline.strategies.integer_codes import IntegerEncoder
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pipeline.spaces.base import Architecture, SearchSpace
-    from pipeline.strategies.base import ProposingStrategy
 
 _GOAL_S = 0.1
 _OPTIONS = {"guided": GuidedOptions(name="guided"), "bayesian": BayesianOptions(name="bayesian")}
@@ -71,11 +62,11 @@ class MadeUp:
         self._effects[:, :, -1] = 0  # of inactive choices
         self.metrics = _METRICS[:costs]
 
-    def _sums(self, architectures: Sequence[Architecture]) -> np.ndarray:
+    def _sums(self, architectures: list[Architecture]) -> np.ndarray:
         codes = self._encoder.encode(architectures)
         return self._effects[:, np.arange(codes.shape[1]), codes].sum(axis=2) / np.sqrt(codes.shape[1])
 
-    def costs(self, architectures: Sequence[Architecture]) -> np.ndarray:
+    def costs(self, architectures: list[Architecture]) -> np.ndarray:
         """(architectures, metrics), as `pipeline.strategies.problem.KnownCosts` has them."""
         accuracy, *costs = self._sums(architectures)
         return np.exp(0.5 * (np.array(costs) + accuracy)).T
@@ -88,14 +79,13 @@ class MadeUp:
 
 
 def main() -> None:
-    """Time each case, print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=at_least_one, default=200)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--strategies", nargs="+", default=["guided"], choices=list(_OPTIONS))
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--trials", 200),
+        some_of("--cases", CASES),
+        some_of("--strategies", _OPTIONS, ["guided"]),
+        SEED,
+    )
     rows = []
     for name in arguments.strategies:
         for label in arguments.cases:
@@ -105,13 +95,9 @@ def main() -> None:
     table(rows)
 
 
-def _one(name: str, label: str, arguments: argparse.Namespace) -> dict[str, str]:
+def _one(name: str, label: str, arguments: Options) -> dict[str, str]:
     case = CASES[label]
-    space: Any = (
-        convnet((3, 32, 32), stages=3)
-        if case.large
-        else NasBench201Space(NasBench201Options(name="nasbench201"), (3, 32, 32), 10)
-    )
+    space: Any = convnet((3, 32, 32), stages=3) if case.large else nasbench201()
     told = MadeUp(space, arguments.seed, case.costs)
     problem = Problem(space, arguments.seed, ("accuracy", *told.metrics), {}, told if case.known else None)
     strategy = strategy_of(_OPTIONS[name], problem)
@@ -127,7 +113,7 @@ def _one(name: str, label: str, arguments: argparse.Namespace) -> dict[str, str]
     }
 
 
-def _search(strategy: ProposingStrategy, told: MadeUp, trials: int, batch: int) -> tuple[list[float], int]:
+def _search(strategy: Any, told: MadeUp, trials: int, batch: int) -> tuple[list[float], int]:
     """Processor seconds of each proposal, and by how much memory grew since the first model."""
     seconds: list[float] = []
     memory = 0

@@ -2,30 +2,24 @@
 
 Fresh processes of `hwnas --help` alternate with an empty Python program, which shows what the interpreter alone
 takes at that moment. None of the heavy packages may be imported for a page of help.
-
-    python benchmarks/help_time.py [--runs 20]
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
 
-from common import HWNAS, at_least_one, heading, spread, summary
+from common import HWNAS, spread, summary
+from options import begin, positive
 
 _GOAL_S = 0.4
 _UNWANTED = ("torch", "nni", "onnx", "numpy")
 
 
 def main() -> None:
-    """Time, then look at the imports."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=at_least_one, default=20, help="of each program (default: %(default)s)")
-    runs = parser.parse_args().runs
-    heading(__doc__)
+    runs = begin(__doc__, positive("--runs", 20, "of each program")).runs
     help_s, empty_s = [], []
     _seconds([str(HWNAS), "--help"])  # the first reads the disk
     for _ in range(runs):

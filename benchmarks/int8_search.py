@@ -7,12 +7,10 @@ one and the float network. Beside it ONNX Runtime's own quantize_static, in the 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from common import (
-    at_least_one,
-    convnet,
-    distinct_architectures,
-    heading,
-    parameters,
-    seeded,
-    spread,
-    summary,
-    table,
-)
+from common import interval, spread, summary, table
+from networks import convnet, deviation, distinct_architectures, operators, parameters
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from options import SEED, Options, amount, begin, option, positive
 
+from export import onnx_file
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
 from export.quantization.quantize import quantize_int8, quantize_like
@@ -43,27 +34,27 @@ IMAGES = 256
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", type=at_least_one, default=10, help="how many (default: %(default)s)")
-    parser.add_argument("--size", type=at_least_one, default=32, help="of the images (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each comparison (default: %(default)s)")
-    parser.add_argument("--parameters", type=float, nargs=2, default=(4e5, 8e5), help="least and most of a candidate")
-    seeded(parser)
-    options = parser.parse_args()
-    heading(__doc__)
+    options = begin(
+        __doc__,
+        positive("--candidates", 10, "how many"),
+        positive("--size", 32, "of the images"),
+        amount("--seconds", 2.0, "for each comparison"),
+        option("--parameters", (4e5, 8e5), "least and most of a candidate", type=float, nargs=2),
+        SEED,
+    )
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
     shape = (3, options.size, options.size)
     images = np.random.default_rng(options.seed).standard_normal((IMAGES, *shape)).astype(np.float32)
     meter = LatencyMeter(Device())
     rows: list[dict[str, Any]] = []
-    for graph, count in candidates(shape, options):
-        rows.append({"parameters": count, **judged(graph, images, meter, options.seconds)})
+    for graph, size in candidates(shape, options):
+        rows.append({"parameters": size, **judged(graph, images, meter, options.seconds)})
         print(f"  {len(rows)} of {options.candidates}", flush=True)
     show(rows)
 
 
-def candidates(shape: tuple[int, int, int], options: argparse.Namespace) -> Any:
+def candidates(shape: tuple[int, int, int], options: Options) -> Any:
     """Quick graphs of random candidates of the size asked for, and how many parameters each has."""
     space = convnet(shape, activations=list(activations.names()), activation_scope="block")
     found = 0
@@ -87,7 +78,7 @@ def judged(graph: onnx.ModelProto, images: Any, meter: LatencyMeter, seconds: fl
         "like_ms": like_s * 1e3,
         "int8_s": int8_s,
         "static_s": static_s,
-        "same": ops(onnx.load_model_from_string(like)) == ops(calibrated) and fused(like) == fused(content),
+        "same": operators(onnx.load_model_from_string(like)) == operators(calibrated) and fused(like) == fused(content),
         "ratio": meter.compare(like, content, budget_s=seconds),
         "int8": meter.compare(content, plain, budget_s=seconds).ratio,
         "static": meter.compare(static, plain, budget_s=seconds).ratio,
@@ -121,51 +112,35 @@ def by_quantize_static(graph: onnx.ModelProto, images: Any) -> bytes:
         return target.read_bytes()
 
 
-def session(model: bytes, saved: Path | None = None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    if saved is not None:
-        options.optimized_model_filepath = str(saved)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def outputs(model: bytes, images: Any) -> Any:
-    return session(model).run(None, {"input": images})[0]
+    return onnx_file.run(onnx_file.open_session(model), images)
 
 
-def deviation(found: Any, wanted: Any) -> float:
-    """Root mean square of the difference, over the standard deviation."""
-    return float(np.sqrt(((found - wanted) ** 2).mean()) / wanted.std())
-
-
-def ops(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in model.graph.node)
-
-
-def fused(model: bytes) -> Counter[str]:
+def fused(model: bytes) -> Any:
     """The operators that ONNX Runtime runs in the end."""
     with tempfile.TemporaryDirectory() as folder:
-        session(model, Path(folder) / "fused.onnx")
-        return ops(onnx.load(Path(folder) / "fused.onnx"))
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return operators(onnx.load(Path(folder) / "fused.onnx"))
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     table(
-        [
-            {
-                "parameters": f"{row['parameters']:,}",
-                "made up, ms": f"{row['like_ms']:.1f}",
-                "calibrated, s": f"{row['int8_s']:.2f}",
-                "quantize_static, s": f"{row['static_s']:.2f}",
-                "same operators": "yes" if row["same"] else "no",
-                "made up / calibrated": f"{row['ratio'].ratio:.4f} ({row['ratio'].low:.4f} to {row['ratio'].high:.4f})",
-                "INT8 / fp32": f"{row['int8']:.3f}",
-                "quantize_static / fp32": f"{row['static']:.3f}",
-                "off": f"{row['off']:.4f}",
-                "quantize_static off": f"{row['static_off']:.4f}",
-            }
-            for row in rows
-        ]
+        {
+            "parameters": f"{row['parameters']:,}",
+            "made up, ms": f"{row['like_ms']:.1f}",
+            "calibrated, s": f"{row['int8_s']:.2f}",
+            "quantize_static, s": f"{row['static_s']:.2f}",
+            "same operators": "yes" if row["same"] else "no",
+            "made up / calibrated": interval(row["ratio"].ratio, row["ratio"].low, row["ratio"].high, ".4f"),
+            "INT8 / fp32": f"{row['int8']:.3f}",
+            "quantize_static / fp32": f"{row['static']:.3f}",
+            "off": f"{row['off']:.4f}",
+            "quantize_static off": f"{row['static_off']:.4f}",
+        }
+        for row in rows
     )
     worst = max(rows, key=lambda row: abs(row["ratio"].ratio - 1))["ratio"].ratio
     within = sum(abs(row["ratio"].ratio - 1) <= 0.02 for row in rows)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Any
 
 Row = dict[str, Any]
+_LASTING = ("number", "id", "architecture", "status", "score", "objectives", "error")
 
 
 def journal_rows(path: Path) -> list[Row]:
@@ -28,6 +27,23 @@ def journal_rows(path: Path) -> list[Row]:
             return [dict(row) for row in connection.execute("SELECT * FROM trials ORDER BY number")]
 
 
-def changed(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+def changed(before: list[Row], after: list[Row]) -> list[str]:
     """Ids of trials that are gone, moved, or differ in any column."""
     return [row["id"] for index, row in enumerate(before) if index >= len(after) or after[index] != row]
+
+
+def counted(rows: list[Row]) -> int:
+    """Number of trials that the budget counts."""
+    return sum(row["status"] != "infeasible" for row in rows)
+
+
+def lasting(row: Row, *measured: str) -> Row:
+    """The part of a row that every run of the config has: all but times and objectives that a clock measured."""
+    objectives = json.loads(row["objectives"])
+    kept = {name: value for name, value in objectives.items() if name not in measured}
+    return {**{name: row[name] for name in _LASTING}, "objectives": kept}
+
+
+def differing(rows: list[Row], wanted: list[Row], *measured: str) -> int:
+    """Number of trials that aren't those of another run, as far as both go."""
+    return sum(lasting(a, *measured) != lasting(b, *measured) for a, b in zip(rows, wanted, strict=False))

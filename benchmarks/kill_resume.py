@@ -5,22 +5,18 @@ of four kinds (while it starts, while its worker starts, while it runs trials, w
 resumed each time. Then both are compared. After every kill the journal is read from a copy, so that looking at it
 repairs nothing.
 
-    python benchmarks/kill_resume.py [--kills 20] [--strategy random|evolution|grid] [--real]
-
 By default candidates aren't trained: a stub gives each an accuracy by its structure. `--real` trains them on digits.
 No measured number enters the reward, so both runs must propose the same architectures in the same order.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import yaml
-from common import BENCHMARKS, HWNAS, at_least_one, heading, seeded, summary
-from journal_files import Row, changed, journal_rows
+from common import BENCHMARKS, HWNAS, summary
+from journal_files import Row, changed, counted, differing, journal_rows
+from options import SEED, Options, amount, begin, flag, option, positive
 
 from export.bundle.verify import verify_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 _EARLIEST_S, _LATEST_S = 0.5, 12.0
 _MOMENTS = {"worker": ("Searching", 8.0), "trials": ("  trial ", 1.5), "final": ("Measuring the top picks again", 8.0)}
@@ -43,7 +40,6 @@ _MOMENTS = {"worker": ("Searching", 8.0), "trials": ("  trial ", 1.5), "final": 
 _ONE_SESSION_LIMIT_S = 900.0
 _ORPHAN_PATIENCE_S = 5.0
 _WORKER = "pipeline.engines.worker"
-_COLUMNS = ("number", "id", "architecture", "status", "score", "objectives", "error")
 _MEASURED = "latency_ms"
 
 
@@ -51,18 +47,14 @@ _MEASURED = "latency_ms"
 class Session:
     """One process of `hwnas search` or `hwnas resume`, and what it said."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    log: Path
     began: float = field(default_factory=time.monotonic)
-    lines: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
+    @property
+    def lines(self) -> list[str]:
+        """All lines that it wrote so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     @property
     def ended(self) -> bool:
@@ -71,7 +63,7 @@ class Session:
 
     def said(self, start: str) -> bool:
         """Whether a line began like this."""
-        return any(line.startswith(start) for line in list(self.lines))
+        return any(line.startswith(start) for line in self.lines)
 
     def moment(self) -> str:
         """The stage that the process is in, by its last words."""
@@ -89,9 +81,7 @@ class Session:
 
     def finish(self) -> int:
         """Wait for the end; the exit code."""
-        code = self.process.wait(_ONE_SESSION_LIMIT_S)
-        self._reader.join()
-        return code
+        return self.process.wait(_ONE_SESSION_LIMIT_S)
 
 
 @dataclass
@@ -104,64 +94,49 @@ class Findings:
     bad_bundles: list[str] = field(default_factory=list)
     bad_exits: list[str] = field(default_factory=list)
     journal_sizes: list[int] = field(default_factory=list)
-    finished_early: int = 0
 
 
-class Runs:
-    """Starts sessions of one config in one folder."""
-
-    def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
-        self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(_config(arguments), sort_keys=False))
-        self._environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data")}
-
-    def start(self, run_dir: Path) -> Session:
-        """Resume a run, or begin it where it isn't one yet."""
-        exists = (run_dir / "config.yaml").is_file()
-        command = ["resume", str(run_dir)] if exists else ["search", str(self.config), "--run-dir", str(run_dir)]
+def _start(config: Path, run_dir: Path) -> Session:
+    """Resume a run, or begin it where it isn't one yet."""
+    exists = (run_dir / "config.yaml").is_file()
+    log = config.with_suffix(".log")
+    with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(HWNAS), *command],
+            [str(HWNAS), *(["resume", run_dir] if exists else ["search", config, "--run-dir", run_dir])],
             cwd=BENCHMARKS,  # the stub evaluator lies here
-            env=self._environment,
+            env={**os.environ, "XDG_DATA_HOME": str(config.with_name("data"))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=out,
         )
-        return Session(process)
+    return Session(process, log)
 
 
 def main() -> None:
-    """Do the unbroken run and the broken one, and compare."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--kills", text="20 by default, with --real 6"),
+        positive("--trials", 30),
+        option("--strategy", "evolution", choices=["random", "evolution", "grid"]),
+        amount("--sleep", 0.1, "seconds of a stub trial"),
+        flag("--real", "train the candidates, on digits"),
+        SEED,
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs = Runs(folder, arguments)
-        unbroken = _unbroken(runs, folder / "unbroken")
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump(_config(arguments), sort_keys=False))
+        unbroken = _unbroken(config, folder / "unbroken")
         if unbroken is None:
             return
         began = time.monotonic()
-        found, seen = _broken(runs, folder / "broken", arguments)
+        found, seen = _broken(config, folder / "broken", arguments)
         print(f"broken run: {time.monotonic() - began:.0f} s, {len(seen)} trials", flush=True)
         _compare(unbroken, seen, found, arguments)
         _print_leftovers(folder / "unbroken", folder / "broken")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=at_least_one, help="(default: 20, with --real 6)")
-    parser.add_argument("--trials", type=at_least_one, default=30, help="(default: %(default)s)")
-    parser.add_argument("--strategy", choices=["random", "evolution", "grid"], default="evolution")
-    parser.add_argument("--sleep", type=float, default=0.1, help="seconds of a stub trial (default: %(default)s)")
-    parser.add_argument("--real", action="store_true", help="train the candidates, on digits")
-    seeded(parser)
-    arguments = parser.parse_args()
-    arguments.kills = arguments.kills or (6 if arguments.real else 20)
-    return arguments
-
-
-def _config(arguments: argparse.Namespace) -> dict[str, Any]:
+def _config(arguments: Options) -> dict[str, Any]:
     stub = {"name": "stub_evaluator:HashEvaluator", "sleep_s": arguments.sleep}
     return {
         "name": "kill-resume",
@@ -177,8 +152,8 @@ def _config(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _unbroken(runs: Runs, run_dir: Path) -> list[Row] | None:
-    session = runs.start(run_dir)
+def _unbroken(config: Path, run_dir: Path) -> list[Row] | None:
+    session = _start(config, run_dir)
     code = session.finish()
     if code != 0:
         print(f"the unbroken run ended with exit code {code}:", *session.lines[-5:], sep="\n  ")
@@ -188,12 +163,12 @@ def _unbroken(runs: Runs, run_dir: Path) -> list[Row] | None:
     return rows
 
 
-def _broken(runs: Runs, run_dir: Path, arguments: argparse.Namespace) -> tuple[Findings, list[Row]]:
+def _broken(config: Path, run_dir: Path, arguments: Options) -> tuple[Findings, list[Row]]:
     rng = random.Random(arguments.seed)
     found = Findings()
     seen: list[Row] = []
-    for number, kind in enumerate(_kinds(arguments.kills, rng), start=1):
-        session = runs.start(run_dir)
+    for number, kind in enumerate(_kinds(arguments.kills or (6 if arguments.real else 20), rng), start=1):
+        session = _start(config, run_dir)
         _wait_for_moment(session, kind, rng)
         seen = _kill_and_look(session, run_dir, seen, found)
         print(
@@ -201,7 +176,7 @@ def _broken(runs: Runs, run_dir: Path, arguments: argparse.Namespace) -> tuple[F
             f" {session.moment():19s} journal: {len(seen)} trials",
             flush=True,
         )
-    session = runs.start(run_dir)
+    session = _start(config, run_dir)
     code = session.finish()
     if code != 0:
         found.bad_exits.append(f"the last resume ended with exit code {code}: {session.lines[-1:]}")
@@ -232,10 +207,8 @@ def _wait_for_moment(session: Session, kind: str, rng: random.Random) -> None:
 
 def _kill_and_look(session: Session, run_dir: Path, seen: list[Row], found: Findings) -> list[Row]:
     """Kill the process, then check what it left; returns the journal."""
-    if session.ended:
-        found.finished_early += 1
-        if session.process.returncode != 0:
-            found.bad_exits.append(f"exit code {session.process.returncode}: {session.lines[-1:]}")
+    if session.ended and session.process.returncode != 0:
+        found.bad_exits.append(f"exit code {session.process.returncode}: {session.lines[-1:]}")
     session.process.send_signal(signal.SIGKILL)
     session.finish()
     found.moments["had just ended" if session.process.returncode == 0 else session.moment()] += 1
@@ -275,46 +248,31 @@ def _check_bundle(run_dir: Path, found: Findings, *, must_exist: bool) -> None:
     found.bad_bundles += [f"{c.name}: {c.detail}" for c in verify_bundle(bundle) if c.ok is False]
 
 
-def _counts(rows: Sequence[Row]) -> str:
+def _counts(rows: list[Row]) -> str:
     by_status = Counter(row["status"] for row in rows)
     return ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
 
 
-def _compare(unbroken: list[Row], broken: list[Row], found: Findings, arguments: argparse.Namespace) -> None:
+def _compare(unbroken: list[Row], broken: list[Row], found: Findings, arguments: Options) -> None:
     kills = sum(found.moments.values())
     print("\nkills fell into: " + ", ".join(f"{moment} {count}" for moment, count in found.moments.most_common()))
     print(f"trials in the journal after each kill: {' '.join(map(str, found.journal_sizes))}")
     for problem in (*found.bad_exits, *found.bad_bundles):
         print(f"problem: {problem}")
-    counted = sum(row["status"] != "infeasible" for row in broken)
     ids = [row["id"] for row in broken]
     same_ids = ids == [row["id"] for row in unbroken]
-    differing = _differing(unbroken, broken)
     wanted = arguments.trials
-    summary("counted trials at the end", f"{counted} of {wanted} ({_counts(broken)})", f"{wanted}")
+    summary("counted trials at the end", f"{counted(broken)} of {wanted} ({_counts(broken)})", f"{wanted}")
     summary("trials that are there twice", str(len(ids) - len(set(ids))), "0")
     summary(f"trials lost or changed by {kills} kills", str(len(found.lost)), "0")
     summary("sequence of architectures", "the same" if same_ids else _first_difference(unbroken, broken), "the same")
-    summary("trials with another result (the latency apart)", str(differing), "0")
+    summary("trials with another result (the latency apart)", str(differing(broken, unbroken, _MEASURED)), "0")
     summary("worker processes that outlived a kill", str(found.orphans), "0")
     summary("sessions that ended with an error", str(len(found.bad_exits)), "0")
     summary("bundles missing or not whole", str(len(found.bad_bundles)), "0")
 
 
-def _differing(unbroken: Sequence[Row], broken: Sequence[Row]) -> int:
-    pairs = zip(map(_lasting, unbroken), map(_lasting, broken), strict=False)
-    return sum(one != two for one, two in pairs)
-
-
-def _lasting(row: Row) -> Row:
-    """The part of a journal that must be the same in both runs: all but times and what a clock measured."""
-    kept = {name: row[name] for name in _COLUMNS}
-    objectives = yaml.safe_load(kept["objectives"])
-    objectives.pop(_MEASURED, None)
-    return {**kept, "objectives": objectives}
-
-
-def _first_difference(unbroken: Sequence[Row], broken: Sequence[Row]) -> str:
+def _first_difference(unbroken: list[Row], broken: list[Row]) -> str:
     pairs = zip(unbroken, broken, strict=False)
     at = next((index for index, (one, two) in enumerate(pairs) if one["id"] != two["id"]), None)
     if at is None:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from common import convnet
 
+from pipeline.config.space import ConvNetOptions
 from pipeline.nni_types import ModelSpace, choice
-from pipeline.spaces.base import Choice, SearchSpace
+from pipeline.spaces.base import Architecture, Choice, SearchSpace, Value
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.strategies.integer_codes import IntegerEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from pipeline.spaces.base import Architecture, Value
-
 _SAMPLE = 4000
 _ERROR_PERCENTILE, _COST_PERCENTILE = 90, 99
-
-
-class Space(SearchSpace):
-    """A space that can tell what a network consists of."""
-
-    def network(self, architecture: Mapping[str, Value]) -> Hashable:
-        """Equal for architectures that are the same network."""
-        raise NotImplementedError
 
 
 class _Labels(ModelSpace):  # type: ignore[misc]  # NNI has no types
@@ -36,7 +26,7 @@ class _Labels(ModelSpace):  # type: ignore[misc]  # NNI has no types
             self.add_mutable(choice(each.label, list(each.values)))
 
 
-class _Nameless(Space):
+class _Nameless(SearchSpace):
     def model_space(self) -> ModelSpace:
         """Labels and values, without layers."""
         return _Labels(self.choices)
@@ -111,21 +101,20 @@ class Mixed(_Nameless):
         return architecture[label], architecture[f"{label}.{option}"] if option else None
 
 
-class Networks(ConvNetSpace, Space):
-    """The project's own."""
+class Networks(ConvNetSpace):
+    """The project's own, three stages 1 to 4 blocks deep."""
+
+    def __init__(self) -> None:
+        options = ConvNetOptions(name="convnet", stages=3, depths=[1, 2, 3, 4], activation_scope="block")
+        super().__init__(options, (3, 32, 32), 10)
 
     def network(self, architecture: Mapping[str, Value]) -> Hashable:
         """The blocks that its cost model sees."""
         return tuple((block.kind, block.settings, block.input_shape) for block in self.blocks(architecture))
 
 
-def _networks() -> Space:
-    space: Any = convnet((3, 32, 32), stages=3, depths=[1, 2, 3, 4], activation_scope="block")
-    space.__class__ = Networks
-    return cast("Space", space)
-
-
-SPACES: dict[str, Callable[[], Any]] = {"blocks": Blocks, "convnet": _networks, "mixed": Mixed}
+SPACES: dict[str, Callable[[], Any]] = {"blocks": Blocks, "convnet": Networks, "mixed": Mixed}
+"""Spaces whose `network(architecture)` is equal for architectures that are the same network."""
 
 
 class MadeUp:

@@ -4,21 +4,20 @@ The truth is the runtime's own counter of the bytes that were asked for, in a se
 input added for as long as it is read. Compared are random candidates of `convnet` at several image sizes and widths
 (also ones that fill no whole block of channels) with every activation of the table, torchvision's networks with
 untrained weights, and published files.
-
-    python benchmarks/memory_against_runtime.py [--candidates 60]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
-from common import SHARED, at_least_one, convnet, distinct_architectures, heading, seeded, summary, table
+from common import summary, table
+from networks import TORCHVISION, convnet, distinct_architectures, published_files, torchvision_net
+from options import SEED, begin, positive
 
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 _GOAL = 0.03
 _SIDES = (32, 128)
 _WIDTHS = (8, 12, 16, 20, 22)
-_TORCHVISION = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0")
 _MEGABYTE = 1e6
 
 
@@ -48,7 +46,6 @@ class Row:
     computed: int
     counted: int
     seconds: float
-    nodes: int
 
     @property
     def ratio(self) -> float:
@@ -57,12 +54,7 @@ class Row:
 
 
 def main() -> None:
-    """Compare net after net."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=at_least_one, default=60, help="of the space (default: %(default)s)")
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(__doc__, positive("--candidates", 60, "of the space"), SEED)
     rows = []
     for group, name, content in _nets(arguments.candidates, arguments.seed):
         row = _compared(group, name, content)
@@ -80,17 +72,11 @@ def _nets(candidates: int, seed: int) -> Iterator[tuple[str, str, bytes | Path]]
         for number, architecture in enumerate(distinct_architectures(space, rng, share)):
             model, _ = quick_graph(space.build(architecture), (3, side, side))
             yield "convnet", f"{side}² width {width} #{number}", model.SerializeToString()
-    for name in _TORCHVISION:
-        yield "torchvision", name, _torchvision(name)
-    for path in sorted((SHARED / "data" / "onnx_models").glob("*.onnx")):
+    for name in TORCHVISION:
+        model, _ = quick_graph(torchvision_net(name), (3, 224, 224))
+        yield "torchvision", name, model.SerializeToString()
+    for path in published_files():
         yield "files", path.stem, path
-
-
-def _torchvision(name: str) -> bytes:
-    from pipeline.shims import import_torchvision
-
-    net: Any = import_torchvision().models.get_model(name, weights=None)
-    return bytes(quick_graph(net.eval(), (3, 224, 224))[0].SerializeToString())
 
 
 def _compared(group: str, name: str, content: bytes | Path) -> Row | None:
@@ -107,7 +93,7 @@ def _compared(group: str, name: str, content: bytes | Path) -> Row | None:
     if counted is None:
         print(f"{group} {name}: ONNX Runtime doesn't count here")
         return None
-    return Row(group, name, computed, counted, seconds, len(shapes.live_nodes))
+    return Row(group, name, computed, counted, seconds)
 
 
 def _print_summary(rows: list[Row]) -> None:
@@ -115,15 +101,13 @@ def _print_summary(rows: list[Row]) -> None:
     if shown:
         print("nets other than candidates, and candidates that are off by more than 0.1 %:")
         table(
-            [
-                {
-                    "net": f"{row.group} {row.name}",
-                    "computed MB": f"{row.computed / _MEGABYTE:.4f}",
-                    "counted MB": f"{row.counted / _MEGABYTE:.4f}",
-                    "ratio": f"{row.ratio:.4f}",
-                }
-                for row in shown
-            ]
+            {
+                "net": f"{row.group} {row.name}",
+                "computed MB": f"{row.computed / _MEGABYTE:.4f}",
+                "counted MB": f"{row.counted / _MEGABYTE:.4f}",
+                "ratio": f"{row.ratio:.4f}",
+            }
+            for row in shown
         )
     print()
     for group in dict.fromkeys(row.group for row in rows):

@@ -7,28 +7,22 @@ $HWNAS_SHARED/data/onnx_models: never slower, and the same to 1e-5.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from common import HWNAS, SHARED, heading, summary
+from common import SHARED, hwnas, summary
+from networks import torchvision_net
+from options import amount, begin, flag, some_of
 from torch import nn
 
 from latency_models.devices.resolve import resolve_device
 from latency_models.runners.runner import session
-from pipeline.shims import import_torchvision
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Make = Callable[[int], nn.Module]
 
 _OPSET = 18  # torch's default, below that of the first Gelu
 _RELATIVE = 1e-5
@@ -50,7 +44,7 @@ def _slopes(channels: int) -> nn.Module:
     return prelu
 
 
-ACTIVATIONS: dict[str, Make] = {
+ACTIVATIONS = {
     "mish": lambda channels: nn.Mish(),
     "softplus": lambda channels: nn.Softplus(),
     "elu": lambda channels: nn.ELU(),
@@ -66,7 +60,7 @@ ACTIVATIONS: dict[str, Make] = {
 def exported(name: str, folder: Path) -> Path:
     """Torchvision's MobileNetV2 with that activation in place of every ReLU6, as torch writes it."""
     torch.manual_seed(0)
-    network = import_torchvision().models.mobilenet_v2(weights=None).eval()
+    network = torchvision_net("mobilenet_v2")
     _replace(network, ACTIVATIONS[name])
     _settle(network)
     path = folder / f"mobilenet_v2-{name}.onnx"
@@ -96,7 +90,7 @@ def _settle(network: nn.Module) -> None:
     network.eval()
 
 
-def _replace(network: nn.Module, make: Make) -> None:
+def _replace(network: nn.Module, make: Any) -> None:
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU6):
@@ -104,15 +98,12 @@ def _replace(network: nn.Module, make: Make) -> None:
                 setattr(module, name, make(norm.num_features))
 
 
-def optimized(path: Path, folder: Path, seconds: float) -> dict[str, object]:
-    """The command's document about a file."""
+def optimized(path: Path, folder: Path, seconds: float) -> dict[str, Any]:
+    """The command's document about a file, the `difference_here` and how many times faster it is, `gain`."""
     output = folder / f"{path.stem}.optimized.onnx"
-    command = [str(HWNAS), "optimize", str(path), "--output", str(output), "--seconds", str(seconds), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{path}: exit {done.returncode}: {done.stderr}")
-    result: dict[str, object] = json.loads(done.stdout)
-    return {**result, "difference_here": difference(path, output)}
+    result = json.loads(hwnas("optimize", path, "--output", output, "--seconds", seconds, "--json").stdout)
+    gain = 1.0 / result["ratio"] if result["changed"] else 1.0
+    return {**result, "difference_here": difference(path, output), "gain": gain}
 
 
 def difference(old: Path, new: Path) -> float:
@@ -133,46 +124,38 @@ def difference(old: Path, new: Path) -> float:
     return largest
 
 
-def _line(name: str, result: dict[str, object]) -> str:
-    gain = 1.0 / float(str(result["ratio"])) if result["changed"] else 1.0
+def _line(name: str, result: dict[str, Any]) -> str:
     interval = f"{result['ratio_low']:.3f} to {result['ratio_high']:.3f}" if result["ratio"] is not None else ""
     verdict = "" if result["changed"] else f"as it was: {result['reason']}"
-    return f"{name:32} {gain:6.2f}×  {interval:16} {result['difference_here']:8.1e}  {verdict}"
+    return f"{name:32} {result['gain']:6.2f}×  {interval:16} {result['difference_here']:8.1e}  {verdict}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
-    parser.add_argument("--seconds", type=float, default=8.0, help="of timing for each file")
-    parser.add_argument("--no-published", action="store_true", help="leave the published files out")
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        some_of("--only", ACTIVATIONS),
+        amount("--seconds", 8.0, "of timing for each file"),
+        flag("--no-published", "leave the published files out"),
+    )
     print(f"{'file':32} {'gain':>7}  {'ratio, 95 %':16} {'differs':>8}")
+    published = [] if arguments.no_published else sorted((SHARED / "data" / "onnx_models").rglob("*.onnx"))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        gains = {}
+        gains, others = {}, []
         for activation in arguments.only:
-            path = exported(activation, folder)
-            result = optimized(path, folder, arguments.seconds)
-            gains[activation] = result
-            print(_line(path.stem, result), flush=True)
-        published = SHARED / "data" / "onnx_models"
-        others = []
-        if not arguments.no_published:
-            for path in sorted(published.rglob("*.onnx")):
-                result = optimized(path, folder, arguments.seconds)
-                others.append(result)
-                print(_line(path.name, result), flush=True)
+            path = exported(activation, Path(name))
+            gains[activation] = optimized(path, Path(name), arguments.seconds)
+            print(_line(path.stem, gains[activation]), flush=True)
+        for path in published:
+            others.append(optimized(path, Path(name), arguments.seconds))
+            print(_line(path.name, others[-1]), flush=True)
     print()
     if "mish" in gains:
-        mish = gains["mish"]
-        gain = 1.0 / float(str(mish["ratio"])) if mish["changed"] else 1.0
-        summary("mobilenet_v2 with mish, times faster", f"{gain:.2f}", f"at least {_GOAL}")
-    apart = [float(str(each["difference_here"])) for each in (*gains.values(), *others)]
+        summary("mobilenet_v2 with mish, times faster", f"{gains['mish']['gain']:.2f}", f"at least {_GOAL}")
+    apart = [each["difference_here"] for each in (*gains.values(), *others)]
     summary("files whose outputs differ by more than 1e-5", f"{sum(d > _RELATIVE for d in apart)} of {len(apart)}", "0")
     if others:
-        slower = sum(bool(each["changed"]) and float(str(each["ratio_high"])) >= 1.0 for each in others)
-        changed = sum(bool(each["changed"]) for each in others)
+        slower = sum(each["changed"] and each["ratio_high"] >= 1.0 for each in others)
+        changed = sum(each["changed"] for each in others)
         summary("published files made slower", f"{slower} of {len(others)} ({changed} made faster)", "0")
 
 

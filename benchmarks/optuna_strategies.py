@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from pipeline.spaces.base import architecture_id
+from pipeline.spaces.base import Architecture, architecture_id
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.dominance import violation
 from pipeline.strategies.neighbours import untried_at_random
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from pydantic import BaseModel
 
-    from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
 

@@ -3,13 +3,10 @@
 Attribution: quick graphs of `convnet` with each activation of the table, the final exports of some, their INT8 forms,
 and published files. Accuracy: a module's share is compared with the change of the network's time when the module is
 removed or doubled. Both variants alternate with the whole network, so that disturbances affect them alike.
-
-    python benchmarks/per_node.py [--seconds 1] [--checks 24]
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import random
 import statistics
@@ -19,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import SHARED, at_least_one, convnet, heading, random_architecture, seeded, summary, table
+from common import summary, table
+from networks import convnet, published_files, random_architecture
+from options import SEED, amount, begin, positive
 
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
@@ -29,7 +28,7 @@ from export.quantization.quantize import quantize_like
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError
 from latency_models.graph.shapes import infer
-from latency_models.node_profile import node_profile
+from latency_models.node_profile import NodeProfile, node_profile
 from latency_models.runners.runner import OnnxRuntimeRunner
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
-
-    from latency_models.node_profile import NodeProfile
 
 _SIDE = 32
 _FINAL_EXPORTS = 4
@@ -56,13 +53,9 @@ class Check:
 
 
 def main() -> None:
-    """Profile network after network, then check some of the shares."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a profile or comparison (default: %(default)s)")
-    parser.add_argument("--checks", type=at_least_one, default=24, help="of shares (default: %(default)s)")
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(
+        __doc__, amount("--seconds", 1.0, "of a profile or comparison"), positive("--checks", 24, "of shares"), SEED
+    )
     _attribute(arguments.seconds, arguments.seed)
     _check_shares(arguments.checks, arguments.seconds, arguments.seed)
 
@@ -108,7 +101,7 @@ def _models(seed: int) -> Iterator[tuple[str, str, bytes | Path]]:
         if number % (len(activations.names()) // _FINAL_EXPORTS) == 0:
             yield "final export", name, export_model(net.eval(), torch.zeros(2, *shape)).SerializeToString()
             yield "INT8", name, quantize_like(quick)
-    for path in sorted((SHARED / "data" / "onnx_models").glob("*.onnx")):
+    for path in published_files():
         yield "file", path.stem, path
 
 
@@ -125,15 +118,13 @@ def _check_shares(count: int, seconds: float, seed: int) -> None:
         return
     print("\nshares by the profile and by the difference that a module makes:")
     table(
-        [
-            {
-                "module": check.module,
-                "way": check.way,
-                "profiled": f"{check.profiled:.2%}",
-                "difference": f"{check.difference:.2%}",
-            }
-            for check in checks[:count]
-        ]
+        {
+            "module": check.module,
+            "way": check.way,
+            "profiled": f"{check.profiled:.2%}",
+            "difference": f"{check.difference:.2%}",
+        }
+        for check in checks[:count]
     )
     errors = [abs(check.profiled - check.difference) for check in checks]
     pairs = np.array([[check.profiled, check.difference] for check in checks])

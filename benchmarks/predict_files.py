@@ -1,7 +1,5 @@
 """Latency of ONNX files that nobody fitted anything to: predicted from operators, against measured.
 
-    python benchmarks/predict_files.py [--rebuild] [--seconds 1] [FILE.onnx …]
-
 Without files: those of the shared data, and five networks of torchvision with random weights, exported at 224². The
 cost model of operators comes from the user's data folder; it is built first where there is none for this environment
 (about 90 s), or anew with --rebuild. Each file is then measured for --seconds.
@@ -9,30 +7,35 @@ cost model of operators comes from the user's data folder; it is built first whe
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from common import SHARED, heading, summary, table
+import torch
+from common import interval, summary, table
+from networks import TORCHVISION, published_files, torchvision_net
+from options import amount, begin, file_path, flag, positive
 
+from export.exporter.onnx_export import export_model
 from latency_models.devices.resolve import resolve_device
 from latency_models.file_predictor import FilePredictor, PredictorStore
 from latency_models.timing.meter import LatencyMeter
 
-_FILES = SHARED / "data" / "onnx_models"
-_TORCHVISION = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0")
 _SIDE = 224
 
 
 def main() -> None:
-    """Predict, measure, print."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        file_path("files", text="instead of the shared files and torchvision's networks", nargs="*"),
+        flag("--rebuild", "time the micro-benchmarks again"),
+        amount("--seconds", 1.0, "to measure a file"),
+        positive("--threads", 1, "of an inference"),
+    )
     device = resolve_device("cpu", arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        files = arguments.files or [*sorted(_FILES.glob("*.onnx")), *_exported(Path(folder))]
+        files = arguments.files or [*published_files(), *_exported(Path(folder))]
         before = time.perf_counter()
         predictor = PredictorStore().predictor(device, rebuild=arguments.rebuild, progress=_progress)
         print(f"{predictor.measurements} micro-benchmarks, ready after {time.perf_counter() - before:.0f} s\n")
@@ -58,8 +61,8 @@ def _row(
     inside = predicted.low_ms <= measured.latency_ms <= predicted.high_ms
     row = {
         "file": file.name,
-        "measured ms": f"{measured.latency_ms:.4g} ({measured.low_ms:.4g} to {measured.high_ms:.4g})",
-        "predicted ms": f"{predicted.latency_ms:.4g} ({predicted.low_ms:.4g} to {predicted.high_ms:.4g})",
+        "measured ms": interval(measured.latency_ms, measured.low_ms, measured.high_ms, ".4g"),
+        "predicted ms": interval(predicted.latency_ms, predicted.low_ms, predicted.high_ms, ".4g"),
         "error": f"{error:+.1%}",
         "inside": "yes" if inside else "no",
         "took": f"{took_s:.2f} s",
@@ -69,34 +72,18 @@ def _row(
 
 
 def _exported(folder: Path) -> list[Path]:
-    import torch
-
-    from export.exporter.onnx_export import export_model
-    from pipeline.shims import import_torchvision
-
-    models = import_torchvision().models
     paths = []
-    for name in _TORCHVISION:
+    for name in TORCHVISION:
         torch.manual_seed(0)
-        path = folder / f"{name}.onnx"
-        network = getattr(models, name)(weights=None).eval()
-        path.write_bytes(export_model(network, torch.randn(1, 3, _SIDE, _SIDE)).SerializeToString())
-        paths.append(path)
+        network = torchvision_net(name)
+        paths.append(folder / f"{name}.onnx")
+        paths[-1].write_bytes(export_model(network, torch.randn(1, 3, _SIDE, _SIDE)).SerializeToString())
     return paths
 
 
 def _progress(done: int, of: int) -> None:
     if done % 100 == 0 or done == of:
         print(f"  timed {done} of {of}", flush=True)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, help="instead of the shared files and torchvision's networks")
-    parser.add_argument("--rebuild", action="store_true", help="time the micro-benchmarks again")
-    parser.add_argument("--seconds", type=float, default=1.0, help="to measure a file (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of an inference (default: %(default)s)")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Latency of every NAS-Bench-201 network on six devices, predicted from a few whole nets.
 
-    python benchmarks/predict_from_table.py [--seeds 20] [--table FILE.csv.gz] [--devices edgegpu_ms raspi4_ms]
-
 For each device and number of measured nets: Spearman's rank correlation over all nets that were not measured, and
 the share of them predicted within ±10 %, as mean ± standard deviation over seeds. Beside the model of
 `latency_models.predictors.feature_model`: FLOPs and parameters alone, linear models over several sets of features
@@ -13,19 +11,18 @@ afterwards: no user could have chosen so well.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import gzip
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from common import SHARED, at_least_one, heading, summary, table
+from common import summary, table
+from networks import NASBENCH201, NASBENCH201_DEVICES
+from options import begin, positive, some_of
 from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import RidgeCV
@@ -37,8 +34,6 @@ from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_TABLE = SHARED / "data" / "nasbench201.csv.gz"
-_DEVICES = ("gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms")
 _COUNTS = (20, 50, 100)
 _OURS, _OURS_RANDOM = "feature model", "feature model, random nets"
 _LINEAR = {
@@ -53,59 +48,34 @@ _DEVICE_GOALS = {"edgegpu_ms": {20: 0.80, 100: 0.95}, "raspi4_ms": {20: 0.92, 10
 _LINEAR_MARGIN = 0.005
 
 Key = tuple[str, str, int]
-
-
-@dataclass
-class _Scores:
-    """By method, device and number of nets: Spearman and share within ±10 %; by device and number: coverage."""
-
-    scores: defaultdict[Key, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    coverage: defaultdict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    seconds: list[tuple[float, float]] = field(default_factory=list)
-
-    def mean(self, name: str, device: str, count: int, what: int = 0) -> float:
-        return float(np.mean([score[what] for score in self.scores[name, device, count]]))
-
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(name for name, _, _ in self.scores))
-
-    def extend(self, other: _Scores) -> None:
-        for key, scores in other.scores.items():
-            self.scores[key] += scores
-        for key, shares in other.coverage.items():
-            self.coverage[key] += shares
-        self.seconds += other.seconds
+Score = tuple[float, float, float]
+"""Of one seed: Spearman's correlation, the share within ±10 %, the share within the 90 % intervals (NaN without)."""
+Scores = dict[Key, list[Score]]
+"""By method, device and number of nets."""
 
 
 def main() -> None:
-    """Fit everything, print the table and the figures."""
-    arguments = _arguments()
-    heading(__doc__)
-    data = _Table(arguments.table, arguments.devices)
-    found = _Scores()
+    arguments = begin(__doc__, some_of("--devices", NASBENCH201_DEVICES), positive("--seeds", 20))
+    data = _Table(arguments.devices)
+    found: Scores = defaultdict(list)
+    seconds: list[tuple[float, float]] = []
     with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
-        for one in pool.map(_one_seed, [data] * arguments.seeds, range(arguments.seeds)):
-            found.extend(one)
+        for scores, took in pool.map(_one_seed, [data] * arguments.seeds, range(arguments.seeds)):
+            for key, score in scores.items():
+                found[key].append(score)
+            seconds += took
     for device in arguments.devices:
         _print_device(device, found)
     _print_goals(arguments.devices, found)
-    fit, predict = np.median(np.array(found.seconds), axis=0)
+    fit, predict = np.median(np.array(seconds), axis=0)
     print(f"\nfitting to 100 nets takes {fit:.2f} s, predicting {len(data.columns)} takes {predict:.2f} s (medians)")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=_TABLE, help="(default: %(default)s)")
-    parser.add_argument("--devices", nargs="+", default=list(_DEVICES), choices=_DEVICES, metavar="COLUMN")
-    parser.add_argument("--seeds", type=at_least_one, default=20)
-    return parser.parse_args()
 
 
 class _Table:
     """The table's columns as arrays over all nets."""
 
-    def __init__(self, path: Path, devices: list[str]) -> None:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+    def __init__(self, devices: list[str]) -> None:
+        with gzip.open(NASBENCH201, "rt", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         self.columns = features([parse(row["arch_str"]) for row in rows])
         self.latency_ms = {device: np.array([float(row[device]) for row in rows]) for device in devices}
@@ -124,36 +94,36 @@ class _Table:
         return (chosen - chosen.mean(axis=0)) / np.maximum(chosen.std(axis=0), 1e-12)
 
 
-def _one_seed(data: _Table, seed: int) -> _Scores:
-    found = _Scores()
+def _one_seed(data: _Table, seed: int) -> tuple[dict[Key, Score], list[tuple[float, float]]]:
+    """Scores, and seconds of fitting our model to the most nets and of predicting all."""
+    found: dict[Key, Score] = {}
+    seconds: list[tuple[float, float]] = []
     chosen = representative_subset(data.columns, FEATURE_GROUPS, max(_COUNTS), seed=seed)
     drawn = np.random.default_rng(seed).permutation(len(data.columns))[: max(_COUNTS)]
     for device, latency_ms in data.latency_ms.items():
         for count in _COUNTS:
-            _ours(data, device, chosen[:count], drawn[:count], found)
+            for name, picked in ((_OURS, chosen[:count]), (_OURS_RANDOM, drawn[:count])):
+                began = time.perf_counter()
+                model = FeatureModel.fit(data.columns[picked], latency_ms[picked], FEATURE_GROUPS)
+                fitted = time.perf_counter()
+                predicted = model.predict(data.columns)
+                if count == max(_COUNTS):
+                    seconds.append((fitted - began, time.perf_counter() - fitted))
+                inside = (predicted.low_ms <= latency_ms) & (latency_ms <= predicted.high_ms)
+                score = _score(predicted.latency_ms, latency_ms, picked)
+                found[name, device, count] = (*score, float(np.delete(inside, picked).mean()))
             for name, predict in _others(data, seed):
                 samples = {name: drawn[:count]}
                 if name.startswith("linear"):
                     samples[f"{name}, chosen nets"] = chosen[:count]
                 for label, picked in samples.items():
                     score = _score(predict(picked, latency_ms), latency_ms, picked)
-                    found.scores[label, device, count].append(score)
-    return found
+                    found[label, device, count] = (*score, float("nan"))
+    return found, seconds
 
 
-def _ours(data: _Table, device: str, chosen: np.ndarray, drawn: np.ndarray, found: _Scores) -> None:
-    latency_ms, count = data.latency_ms[device], len(chosen)
-    for name, picked in ((_OURS, chosen), (_OURS_RANDOM, drawn)):
-        began = time.perf_counter()
-        model = FeatureModel.fit(data.columns[picked], latency_ms[picked], FEATURE_GROUPS)
-        fitted = time.perf_counter()
-        predicted = model.predict(data.columns)
-        if count == max(_COUNTS):
-            found.seconds.append((fitted - began, time.perf_counter() - fitted))
-        found.scores[name, device, count].append(_score(predicted.latency_ms, latency_ms, picked))
-        if name == _OURS:
-            inside = (predicted.low_ms <= latency_ms) & (latency_ms <= predicted.high_ms)
-            found.coverage[device, count].append(float(np.delete(inside, picked).mean()))
+def _mean(found: Scores, name: str, device: str, count: int, what: int = 0) -> float:
+    return float(np.mean([score[what] for score in found[name, device, count]]))
 
 
 def _others(data: _Table, seed: int) -> Iterator[tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]]:
@@ -192,42 +162,42 @@ def _score(found_ms: np.ndarray, latency_ms: np.ndarray, picked: np.ndarray) -> 
     return float(spearmanr(found_ms, latency_ms)[0]), near
 
 
-def _print_device(device: str, found: _Scores) -> None:
+def _print_device(device: str, found: Scores) -> None:
     rows = []
-    for name in found.methods():
+    for name in dict.fromkeys(name for name, _, _ in found):
         row = {device: name}
         for count in _COUNTS:
-            scores = np.array(found.scores[name, device, count])
+            scores = np.array(found[name, device, count])
             row[f"Spearman @{count}"] = f"{scores[:, 0].mean():.4f} ± {scores[:, 0].std():.4f}"
             row[f"±10 % @{count}"] = f"{scores[:, 1].mean():.1%}"
         rows.append(row)
     table(rows)
-    shares = (f"{np.mean(found.coverage[device, count]):.1%} @{count}" for count in _COUNTS)
+    shares = (f"{_mean(found, _OURS, device, count, 2):.1%} @{count}" for count in _COUNTS)
     print(f"90 % intervals hold {', '.join(shares)}\n", flush=True)
 
 
-def _print_goals(devices: list[str], found: _Scores) -> None:
+def _print_goals(devices: list[str], found: Scores) -> None:
     for count in _COUNTS:
-        ranks, near = (np.mean([found.mean(_OURS, device, count, what) for device in devices]) for what in (0, 1))
+        ranks, near = (np.mean([_mean(found, _OURS, device, count, what) for device in devices]) for what in (0, 1))
         goal = f">= {_GOALS[count]}" if count in _GOALS else "none set"
         summary(f"mean Spearman, {count} nets", f"{ranks:.4f}, within ±10 % {near:.1%}", goal)
     for device in sorted(_DEVICE_GOALS.keys() & set(devices)):
         for count, least in _DEVICE_GOALS[device].items():
-            rank, share = (found.mean(_OURS, device, count, what) for what in (0, 1))
+            rank, share = (_mean(found, _OURS, device, count, what) for what in (0, 1))
             summary(f"Spearman on {device}, {count} nets", f"{rank:.4f}, within ±10 % {share:.1%}", f">= {least}")
     _print_margin(devices, found)
     _print_coverage(devices, found)
 
 
-def _print_margin(devices: list[str], found: _Scores) -> None:
+def _print_margin(devices: list[str], found: Scores) -> None:
     """How far the model falls behind the best linear one, where it does."""
-    linear = [name for name in found.methods() if name.startswith("linear")]
+    linear = [name for name in dict.fromkeys(name for name, _, _ in found) if name.startswith("linear")]
     rows = []
     margins = {}
     for device in devices:
         for count in _COUNTS:
-            best = max(linear, key=lambda name: found.mean(name, device, count))
-            theirs, ours = found.mean(best, device, count), found.mean(_OURS, device, count)
+            best = max(linear, key=lambda name: _mean(found, name, device, count))
+            theirs, ours = _mean(found, best, device, count), _mean(found, _OURS, device, count)
             margins[f"{device} @{count}"] = ours - theirs
             shown = {"nets": str(count), "ours": f"{ours:.4f}", "best linear": f"{theirs:.4f}", "which": best}
             rows.append({"device": device, **shown})
@@ -236,8 +206,8 @@ def _print_margin(devices: list[str], found: _Scores) -> None:
     summary("least margin over the best linear model", f"{margins[worst]:+.4f} ({worst})", f">= -{_LINEAR_MARGIN}")
 
 
-def _print_coverage(devices: list[str], found: _Scores) -> None:
-    shares = {f"{device} @{n}": float(np.mean(found.coverage[device, n])) for device in devices for n in _COUNTS}
+def _print_coverage(devices: list[str], found: Scores) -> None:
+    shares = {f"{device} @{n}": _mean(found, _OURS, device, n, 2) for device in devices for n in _COUNTS}
     told = f"{np.mean(list(shares.values())):.1%} overall, {min(shares.values()):.1%} to {max(shares.values()):.1%}"
     outside = [f"{name} {share:.1%}" for name, share in shares.items() if not 0.85 <= share <= 0.95]
     summary("90 % intervals hold", told + (f"; outside: {', '.join(outside)}" if outside else ""), "85 to 95 %")

@@ -7,7 +7,6 @@ correlation, and how many of the 90 % intervals hold the measurement.
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -16,27 +15,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import REPOSITORY, heading, summary
+from common import REPOSITORY, summary
+from options import begin, changes, file_path, option, positive
 from scipy.stats import spearmanr
+
+import pipeline.shims  # noqa: F401 - before NNI
+from latency_models.timing.meter import LatencyMeter
+from pipeline.cli.console import TerminalReporter
+from pipeline.config.device import device_of
+from pipeline.config.file import load_config
+from pipeline.costs.calibration import Calibrator
+from pipeline.costs.predictor_file import Scope, read
+from pipeline.costs.target import Target
+from pipeline.search import load_inputs
 
 _LOOK_S = 0.4
 
 
 def main() -> None:
-    """Calibrate, measure, compare."""
-    arguments = _arguments()
-    heading(__doc__)
-    import pipeline.shims  # noqa: F401 - before NNI
-    from latency_models.timing.meter import LatencyMeter
-    from pipeline.cli.console import TerminalReporter
-    from pipeline.config.device import device_of
-    from pipeline.config.file import load_config
-    from pipeline.costs.calibration import Calibrator
-    from pipeline.costs.predictor_file import Scope, read
-    from pipeline.costs.target import Target
-    from pipeline.search import load_inputs
-
-    config = load_config(arguments.config, arguments.set)
+    arguments = begin(
+        __doc__,
+        file_path("--config", REPOSITORY / "configs" / "bench-convnet.yaml"),
+        changes(),
+        positive("--nets", 60, "to be predicted and measured"),
+        option("--calibration-nets", text="as many as `hwnas calibrate` takes by default", type=int),
+        option("--seconds", text="of the calibration, likewise", type=float),
+    )
+    config = load_config(arguments.config, arguments.changes)
     data, space = load_inputs(config, str(arguments.config))
     device = device_of(config.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,12 +68,6 @@ def main() -> None:
     print(f"\n{calibration.description}; blocks {calibration.probe_seconds:.0f} s")
     print(f"held-out blocks: median {calibration.held_out[0]:.2%}, 90th percentile {calibration.held_out[1]:.2%}")
     _print_figures(rows, device.precision)
-    if arguments.verbose:
-        for repeats, found, _ in rows:
-            print(
-                f"{found.latency_ms:8.4f} ({found.low_ms:8.4f} to {found.high_ms:8.4f})",
-                *(f"{x:8.4f}" for x in repeats),
-            )
 
 
 def _print_figures(rows: list[Any], precision: str) -> None:
@@ -87,17 +86,6 @@ def _print_figures(rows: list[Any], precision: str) -> None:
     summary("Spearman", f"{spearmanr(predicted, measured)[0]:.4f}", "≥ 0.99")
     summary("90 % intervals that hold the measurement", f"{held:.1%} (± {width:.1%} wide)", "85–95 %")
     summary("one prediction", f"{1000 * np.median([row[2] for row in rows]):.2f} ms", "< 1 ms")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs" / "bench-convnet.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
-    parser.add_argument("--nets", type=int, default=60)
-    parser.add_argument("--calibration-nets", type=int, default=None)
-    parser.add_argument("--seconds", type=float, default=None)
-    parser.add_argument("--verbose", action="store_true")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

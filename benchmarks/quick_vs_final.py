@@ -5,22 +5,20 @@ export. Their latencies are compared in alternation, and their sizes, operators 
 inputs of 8, 28, 32 and 64 pixels, 1 and 3 channels, activations chosen for the network, a stage or a block from
 the whole table. What lies outside the goal is compared once more for longer, because a short comparison on a busy
 machine errs; both ratios are printed and the longer one counts.
-
-    python benchmarks/quick_vs_final.py [--candidates 30] [--seconds 1.5]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from common import at_least_one, convnet, heading, parameters, random_architecture, seeded, summary
+from common import interval, summary
+from networks import convnet, operators, parameters, random_architecture
+from options import SEED, amount, begin, positive
 from torch import nn
 
 from export import onnx_file
@@ -28,13 +26,11 @@ from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
 from latency_models.devices.resolve import resolve_device
-from latency_models.timing.meter import LatencyMeter
+from latency_models.timing.meter import LatencyMeter, Ratio
 from pipeline.spaces.base import activations_of, architecture_id
 
 if TYPE_CHECKING:
     import onnx
-
-    from latency_models.timing.meter import Ratio
 
 _GOAL = 0.03
 _LONGER = 3.0
@@ -63,13 +59,7 @@ class Pair:
 
 
 def main() -> None:
-    """Compare candidate after candidate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--candidates", type=at_least_one, default=30, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a comparison (default: %(default)s)")
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(__doc__, positive("--candidates", 30), amount("--seconds", 1.5, "of a comparison"), SEED)
     rng = random.Random(arguments.seed)
     torch.manual_seed(arguments.seed)
     meter = LatencyMeter(resolve_device("cpu"))
@@ -90,7 +80,18 @@ def _pair(number: int, rng: random.Random, meter: LatencyMeter, seconds: float) 
     _make_trained_like(model, shape)
     quick, built_by = quick_graph(model, shape)
     final = export_model(model, torch.zeros(2, *shape))
-    pair = _compared(model, shape, quick, final, meter, seconds, _used(architecture))
+    contents = quick.SerializeToString(), final.SerializeToString()
+    ratio, first_ratio = meter.compare(*contents, budget_s=seconds), None
+    if abs(ratio.ratio - 1.0) > _GOAL:
+        first_ratio, ratio = ratio, meter.compare(*contents, budget_s=_LONGER * seconds)
+    pair = Pair(
+        frozenset(activations_of(architecture).values()),
+        ratio,
+        first_ratio,
+        len(contents[0]) / len(contents[1]),
+        *_differences(model, torch.randn(_IMAGES, *shape), contents),
+        same_operators=operators(quick) == operators(final),
+    )
     retried = f", {pair.first_ratio.ratio:.4f} at first" if pair.first_ratio else ""
     print(
         f"{number + 1:2d} {architecture_id(architecture)} {shape[1]:2d}²×{shape[0]} {scope:7s}"
@@ -103,35 +104,6 @@ def _pair(number: int, rng: random.Random, meter: LatencyMeter, seconds: float) 
         flush=True,
     )
     return pair
-
-
-def _compared(
-    model: nn.Module,
-    shape: tuple[int, int, int],
-    quick: onnx.ModelProto,
-    final: onnx.ModelProto,
-    meter: LatencyMeter,
-    seconds: float,
-    used: frozenset[str],
-) -> Pair:
-    contents = quick.SerializeToString(), final.SerializeToString()
-    ratio, first_ratio = meter.compare(*contents, budget_s=seconds), None
-    if abs(ratio.ratio - 1.0) > _GOAL:
-        first_ratio, ratio = ratio, meter.compare(*contents, budget_s=_LONGER * seconds)
-    images = torch.randn(_IMAGES, *shape)
-    model.eval()
-    with torch.inference_mode():
-        expected = model(images).numpy()
-    differences = [_difference(content, images.numpy(), expected) for content in contents]
-    return Pair(
-        activations=used,
-        ratio=ratio,
-        first_ratio=first_ratio,
-        size_ratio=len(contents[0]) / len(contents[1]),
-        quick_difference=differences[0],
-        final_difference=differences[1],
-        same_operators=_operators(quick) == _operators(final),
-    )
 
 
 def _make_trained_like(model: nn.Module, shape: tuple[int, int, int]) -> None:
@@ -155,43 +127,38 @@ def _make_trained_like(model: nn.Module, shape: tuple[int, int, int]) -> None:
     model.eval()
 
 
-def _used(architecture: dict[str, Any]) -> frozenset[str]:
-    return frozenset(activations_of(architecture).values())
-
-
-def _difference(content: bytes, images: np.ndarray, expected: np.ndarray) -> float:
-    found = onnx_file.run(onnx_file.open_session(content), images)
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def _operators(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(f"{node.domain}:{node.op_type}" if node.domain else node.op_type for node in model.graph.node)
+def _differences(model: nn.Module, images: torch.Tensor, contents: tuple[bytes, bytes]) -> list[float]:
+    """How far each file's outputs are from torch's."""
+    with torch.inference_mode():
+        expected = model.eval()(images).numpy()
+    found = [onnx_file.run(onnx_file.open_session(content), images.numpy()) for content in contents]
+    return [float(np.abs(each - expected).max() / np.abs(expected).max()) for each in found]
 
 
 def _operator_difference(quick: onnx.ModelProto, final: onnx.ModelProto) -> str:
-    more, fewer = _operators(quick) - _operators(final), _operators(final) - _operators(quick)
+    more, fewer = operators(quick) - operators(final), operators(final) - operators(quick)
     return f"quick has {dict(more)}, final has {dict(fewer)}"
 
 
 def _print_summary(pairs: list[Pair]) -> None:
-    count = len(pairs)
+    many = len(pairs)
     ratios = [pair.ratio.ratio for pair in pairs]
     worst = max(pairs, key=lambda pair: pair.off)
+    worst_words = interval(worst.ratio.ratio, worst.ratio.low, worst.ratio.high, ".4f")
     within = sum(pair.off <= _GOAL for pair in pairs)
     again = sum(pair.first_ratio is not None for pair in pairs)
     unseen = sorted(set(activations.names()).difference(*(pair.activations for pair in pairs)))
     print(f"\nactivations that no candidate had: {', '.join(unseen) or 'none'}")
-    print(f"compared again for {_LONGER:g} times as long: {again} of {count}")
+    print(f"compared again for {_LONGER:g} times as long: {again} of {many}")
     summary(
         "latency of the quick graph over the final file's",
-        f"median {statistics.median(ratios):.4f}, worst {worst.ratio.ratio:.4f}"
-        f" ({worst.ratio.low:.4f} to {worst.ratio.high:.4f}), {within} of {count} within 3 %",
+        f"median {statistics.median(ratios):.4f}, worst {worst_words}, {within} of {many} within 3 %",
         "all within 3 %",
     )
     sizes = [pair.size_ratio for pair in pairs]
     summary("size", f"quick over final {min(sizes):.4f} to {max(sizes):.4f}", "none set")
     same = sum(pair.same_operators for pair in pairs)
-    summary("operators", f"same histogram in {same} of {count}", "all")
+    summary("operators", f"same histogram in {same} of {many}", "all")
     quick = max(pair.quick_difference for pair in pairs)
     final = max(pair.final_difference for pair in pairs)
     summary("outputs", f"at most {quick:.1e} (quick) and {final:.1e} (final) off torch's", "1e-4, as for a bundle")

@@ -7,21 +7,27 @@ alternation), size, memory, parameters; then the ratio at equal or better test a
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import HWNAS, REPOSITORY, SHARED, at_least_one, heading, summary, table
+from common import REPOSITORY, SHARED, hwnas, interval, summary, table
+from options import SEED, Options, begin, changes, file_path, positive
 
 
 def main() -> None:
-    """Run the searches and print what they found."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--images", 10_000, "training images"),
+        positive("--trials", 30, "of the search"),
+        positive("--trial-epochs", 3, "a candidate's"),
+        positive("--epochs", 20, "winner's and references'"),
+        changes("a change of configs/fashion-mnist-cpu.yaml, such as device.precision=int8"),
+        positive("--seeds", 1, "how many searches; the first one is --seed"),
+        SEED,
+        file_path("--keep", text="keep the runs in this folder, and go on with those that are there"),
+    )
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seed, arguments.seed + arguments.seeds):
             found = _searched(Path(arguments.keep or folder) / f"run-{seed}", seed, arguments)
@@ -33,28 +39,23 @@ def main() -> None:
             _conclude(seed, found)
 
 
-def _searched(run: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def _searched(run: Path, seed: int, arguments: Options) -> dict[str, Any]:
     settings = {
-        "data.root": arguments.data,
+        "data.root": SHARED / "data",
         "data.train_samples": arguments.images,
         "seed": seed,
         "budget.trials": arguments.trials,
-        "budget.minutes": arguments.minutes,
+        "budget.minutes": 60,
         "evaluator.epochs": arguments.trial_epochs,
         "final.epochs": arguments.epochs,
-        "final.pick": arguments.pick,
         "export.quantize": "never",
-        "device.precision": arguments.precision,
-        "references.names": f"[{', '.join(arguments.names)}]" if arguments.names else None,
+        **dict(change.split("=", 1) for change in arguments.changes),
     }
-    if arguments.precision == "int8":
-        settings["export.quantize"] = "auto"
-    pairs = [part for key, value in settings.items() if value is not None for part in ("--set", f"{key}={value}")]
     if (run / "config.yaml").is_file():
-        command = [str(HWNAS), "resume", str(run), "--references", "--json"]
+        shown = hwnas("resume", run, "--references", "--json", quiet=False)
     else:
-        command = [str(HWNAS), "search", str(arguments.config), "--run-dir", str(run), "--references", "--json", *pairs]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
+        words = (REPOSITORY / "configs" / "fashion-mnist-cpu.yaml", "--run-dir", run, "--references", "--json")
+        shown = hwnas("search", *words, settings=settings, quiet=False)
     document: dict[str, Any] = json.loads(shown.stdout)
     return document
 
@@ -64,7 +65,7 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, str]:
         value = found.get(key)
         return "–" if value is None else format(value * scale, form)
 
-    def interval(key: str, form: str) -> str:
+    def bounds(key: str, form: str) -> str:
         low, high = (told(f"{key}_{end}", form) for end in ("low", "high"))
         return "" if low == "–" else f" ({low} to {high})"
 
@@ -74,7 +75,7 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, str]:
         "validation": told("accuracy_validation", ".4f"),
         "test": told("accuracy_test", ".4f"),
         "latency, ms": told("latency_ms", ".4g") + latency,
-        "÷ winner's": told("latency_ratio", ".2f") + interval("latency_ratio", ".2f"),
+        "÷ winner's": told("latency_ratio", ".2f") + bounds("latency_ratio", ".2f"),
         "size, MB": told("size_bytes", ".3f", 1e-6),
         "memory, MB": told("peak_memory_bytes", ".3f", 1e-6),
         "parameters": told("params", ",.0f"),
@@ -87,34 +88,13 @@ def _conclude(seed: int, found: dict[str, Any]) -> None:
     equal = [row for row in told if row["accuracy_test_difference"] >= 0]
     if equal:
         row = min(equal, key=lambda row: row["latency_ratio"])
-        interval = f"{row['latency_ratio_low']:.2f} to {row['latency_ratio_high']:.2f}"
-        text = f"{row['latency_ratio']:.2f} ({interval}) against {row['name']}"
+        ratio = interval(*(row[f"latency_ratio{end}"] for end in ("", "_low", "_high")), form=".2f")
+        text = f"{ratio} against {row['name']}"
     else:
         text = f"none of {len(told)} references is as accurate as the winner"
     summary(f"seed {seed}: latency of the fastest reference as accurate, over the winner's", text, "above 1")
     better = sum(row["accuracy_test_difference"] >= 0 and row["latency_ratio_high"] < 1 for row in told)
     summary(f"seed {seed}: references at least as accurate and faster", f"{better} of {len(told)}", "none")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = REPOSITORY / "configs" / "fashion-mnist-cpu.yaml"
-    parser.add_argument("--config", type=Path, default=default, help="of the search (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds FashionMNIST/raw")
-    parser.add_argument("--images", type=at_least_one, default=10_000, help="training images (default: %(default)s)")
-    parser.add_argument("--trials", type=at_least_one, default=30, help="of the search (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=60.0, help="of the search at most (default: %(default)s)")
-    parser.add_argument("--trial-epochs", type=at_least_one, default=3, help="a candidate's (default: %(default)s)")
-    parser.add_argument(
-        "--epochs", type=at_least_one, default=20, help="winner's and references' (default: %(default)s)"
-    )
-    parser.add_argument("--pick", default="knee", help="which member of the front (default: %(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
-    parser.add_argument("--names", nargs="+", help="references, all by default")
-    parser.add_argument("--seeds", type=at_least_one, default=1, help="how many searches (default: %(default)s)")
-    parser.add_argument("--keep", help="keep the runs in this folder, and go on with those that are there")
-    parser.add_argument("--seed", type=int, default=0, help="the first one (default: %(default)s)")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ measures several models over it and directly, in turn.
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import os
 import shutil
@@ -19,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import heading, spread, summary
+from common import interval, spread, summary
+from options import amount, begin, positive
 
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
@@ -33,9 +33,7 @@ _START_S = 20.0
 
 
 def main() -> None:
-    """Measure each model both ways."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(__doc__, amount("--seconds", 1.5, "budget of each measurement"), positive("--repeats", 3))
     ratios, overlaps = [], []
     with tempfile.TemporaryDirectory() as folder, _sshd(Path(folder)) as far:
         stores = [Path(folder) / f"{name}.json" for name in ("near", "far")]
@@ -47,11 +45,8 @@ def main() -> None:
                 )
                 ratios.append(there.latency_ms / here.latency_ms)
                 overlaps.append(there.low_ms <= here.high_ms and here.low_ms <= there.high_ms)
-                print(
-                    f"{name}: here {here.latency_ms:.4f} ms ({here.low_ms:.4f} to {here.high_ms:.4f}), over ssh "
-                    f"{there.latency_ms:.4f} ms ({there.low_ms:.4f} to {there.high_ms:.4f})",
-                    flush=True,
-                )
+                here_ms, there_ms = (interval(e.latency_ms, e.low_ms, e.high_ms, ".4f") for e in (here, there))
+                print(f"{name}: here {here_ms} ms, over ssh {there_ms} ms", flush=True)
     summary("over ssh / here", spread(ratios, 4), "1")
     summary("pairs of 95 % intervals that overlap", f"{sum(overlaps)} of {len(overlaps)}", "nearly all")
 
@@ -97,13 +92,6 @@ def _wait_for(port: int) -> None:
                 return
         time.sleep(0.05)
     sys.exit("sshd doesn't listen")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.5, help="budget of each measurement")
-    parser.add_argument("--repeats", type=int, default=3)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

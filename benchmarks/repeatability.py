@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import BENCHMARKS, convnet, heading, random_architecture, seeded, summary, table
+from common import BENCHMARKS, heading, summary, table
+from options import SEED, Options, amount, file_path, option, parsed, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,25 +48,26 @@ CONDITIONS = {
 NETS = {"small": (0.2, 0, 2.4e6), "large": (2.0, 0, 2.4e6), "heavy": (2.0, 4.5e6, 1e9)}
 """Milliseconds to come near to, and the bounds of the working set in bytes."""
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _PLAIN_RUNS = 1000
 _SHORT_S = 0.25
 _CANDIDATES = 60
 
 
 def main() -> None:
-    """Run the processes, print the table and the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=3, help="fresh processes each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="budget of a measurement (default: %(default)s)")
-    parser.add_argument("--short", type=int, default=5, help="short measurements a process (default: %(default)s)")
-    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
-    parser.add_argument("--results", type=Path, help="a file of JSON lines to add to and to report from")
-    parser.add_argument("--models", type=Path, help="where the nets lie, or are made (default: a temporary folder)")
-    parser.add_argument("--as-process", nargs="+", help=argparse.SUPPRESS)
-    parser.add_argument("--as-load", nargs=2, help=argparse.SUPPRESS)
-    seeded(parser)
-    arguments = parser.parse_args()
+    arguments = parsed(
+        __doc__,
+        option("--processes", 3, "fresh processes each", type=int),
+        amount("--seconds", 1.5, "budget of a measurement"),
+        option("--short", 5, "short measurements a process", type=int),
+        some_of("--conditions", CONDITIONS),
+        some_of("--nets", NETS),
+        file_path("--results", text="a file of JSON lines to add to and to report from"),
+        file_path("--models", text="where the nets lie, or are made; a temporary folder by default"),
+        option("--as-process", text=argparse.SUPPRESS, nargs="+"),
+        option("--as-load", text=argparse.SUPPRESS, nargs=2),
+        SEED,
+    )
     if arguments.as_load:
         return _load(*arguments.as_load)
     if arguments.as_process:
@@ -85,6 +87,8 @@ def _make_nets(folder: Path, seed: int) -> None:
     """Of random candidates those nearest to what `NETS` asks for, unless they are there."""
     if all((folder / f"{name}.onnx").exists() for name in NETS):
         return
+    from networks import convnet, random_architecture
+
     from export.exporter.graph_builder import quick_graph
     from latency_models.devices.resolve import resolve_device
     from latency_models.timing.meter import LatencyMeter
@@ -107,7 +111,7 @@ def _make_nets(folder: Path, seed: int) -> None:
         print(f"{name}: {ms:.3g} ms, working set {size / 1e6:.2f} MB", flush=True)
 
 
-def _take(arguments: argparse.Namespace, folder: Path, results: Path) -> None:
+def _take(arguments: Options, folder: Path, results: Path) -> None:
     for condition in arguments.conditions:
         with _loads(condition):
             for name in arguments.nets:
@@ -171,7 +175,9 @@ def _plain_ms(path: Path) -> list[float]:
 def _loads(condition: str) -> Iterator[None]:
     """The loads of a condition, ended whatever happens."""
     started = [
-        subprocess.Popen([sys.executable, __file__, "--as-load", *load], cwd=BENCHMARKS, env=_one_thread())
+        subprocess.Popen(
+            [sys.executable, __file__, "--as-load", *load], cwd=BENCHMARKS, env={**os.environ, **_ONE_THREAD}
+        )
         for load in CONDITIONS[condition]
     ]
     try:
@@ -181,10 +187,6 @@ def _loads(condition: str) -> Iterator[None]:
         for each in started:
             each.kill()
             each.wait()
-
-
-def _one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def _load(kind: str, core: str) -> None:

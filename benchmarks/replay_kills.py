@@ -1,7 +1,5 @@
 """Whether every strategy, killed again and again, asks for the same architectures as one that never was.
 
-    python benchmarks/replay_kills.py [--kills 20] [--strategies guided …] [--engines table processes]
-
 `table`: NAS-Bench-201 under a latency limit, a journal in a file, one trial at a time. One search goes through
 undisturbed; another one of the same seed is killed with kill -9 at random moments, spread over its trials and what is
 between them (starting, replaying, proposing, writing), and resumed each time by another process. After each kill the
@@ -18,31 +16,29 @@ The processes are forks of three interpreters with different seeds of Python's h
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import random
 import tempfile
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import SHARED, at_least_one, heading, seeded, summary, table
-from journal_files import Row, changed, journal_rows
+from common import summary, table
+from journal_files import Row, changed, counted, differing, journal_rows
+from options import SEED, Options, amount, begin, positive, some_of
 from replay_sessions import Interpreter, Search
 
 from pipeline.tables import STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _LIMIT_MS, _LIMIT_MACS = 10.5, 3_000_000.0
 _INTERPRETERS = 3
 _START_S = {"table": 0.05, "processes": 8.0}
 """How late a kill may fall that is to hit the start, the worker processes' one included."""
-_LASTING = ("number", "id", "architecture", "status", "score", "objectives", "error")
 _LONGER, _ENDLESS = 2, 1_000_000
 
 
@@ -60,52 +56,34 @@ class Findings:
     asked: int = 0
     seconds: float = 0.0
 
-    @property
-    def faults(self) -> int:
-        """Faults in words."""
-        return self.mismatches + self.lost + self.errors
-
 
 def main() -> None:
-    """Every strategy with each engine."""
-    arguments = _arguments()
-    heading(__doc__)
-    with _interpreters() as interpreters:
+    arguments = begin(
+        __doc__,
+        positive("--kills", 20, "of each strategy"),
+        some_of("--strategies", STRATEGIES),
+        some_of("--engines", _START_S),
+        positive("--trials", 100, "on the table"),
+        positive("--networks", 40, "with processes"),
+        amount("--sleep", 0.1, "seconds of a stub trial"),
+        SEED,
+    )
+    with ExitStack() as stack:
+        started = [Interpreter(hash_seed) for hash_seed in range(1, _INTERPRETERS + 1)]
+        interpreters = [stack.enter_context(closing(each)) for each in started]
         for engine in arguments.engines:
             rows = []
             for name in arguments.strategies:
                 found = _one(engine, name, interpreters, arguments)
                 rows.append(_row(name, found))
-                summary(f"{engine}, {name}: faults after {found.kills} kills", str(found.faults), "0")
+                faults = found.mismatches + found.lost + found.errors
+                summary(f"{engine}, {name}: faults after {found.kills} kills", str(faults), "0")
             print()
             table(rows)
             print()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=at_least_one, default=20, help="of each strategy (default: %(default)s)")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
-    parser.add_argument("--engines", nargs="+", default=["table", "processes"], choices=list(_START_S))
-    parser.add_argument("--trials", type=at_least_one, default=100, help="on the table (default: %(default)s)")
-    parser.add_argument("--networks", type=at_least_one, default=40, help="with processes (default: %(default)s)")
-    parser.add_argument("--sleep", type=float, default=0.1, help="seconds of a stub trial (default: %(default)s)")
-    parser.add_argument("--table", type=Path, default=_TABLE, help="(default: %(default)s)")
-    seeded(parser)
-    return parser.parse_args()
-
-
-@contextlib.contextmanager
-def _interpreters() -> Iterator[Sequence[Interpreter]]:
-    started = [Interpreter(hash_seed) for hash_seed in range(1, _INTERPRETERS + 1)]
-    try:
-        yield started
-    finally:
-        for each in started:
-            each.stop()
-
-
-def _one(engine: str, name: str, interpreters: Sequence[Interpreter], arguments: argparse.Namespace) -> Findings:
+def _one(engine: str, name: str, interpreters: list[Interpreter], arguments: Options) -> Findings:
     """A strategy with an engine."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -117,29 +95,29 @@ def _one(engine: str, name: str, interpreters: Sequence[Interpreter], arguments:
             search = Search(name, arguments.networks, arguments.seed, broken, **limits)
             found = _processes(search, interpreters, arguments)
         else:
-            search = Search(name, arguments.trials, arguments.seed, whole, _LIMIT_MS, arguments.table)
+            search = Search(name, arguments.trials, arguments.seed, whole, _LIMIT_MS, on_table=True)
             found = _table(search, broken, interpreters, arguments)
     found.seconds = time.monotonic() - began
     return found
 
 
-def _table(whole: Search, folder: Path, interpreters: Sequence[Interpreter], arguments: argparse.Namespace) -> Findings:
+def _table(whole: Search, folder: Path, interpreters: list[Interpreter], arguments: Options) -> Findings:
     ended = interpreters[0].run(whole)
-    wanted = [_lasting(row) for row in journal_rows(whole.journal)]
+    wanted = journal_rows(whole.journal)
     found, broken = Findings(errors=ended.code != 0), replace(whole, folder=folder)
     pace_s = ended.seconds / max(1, len(wanted))
     for seen in _killed(broken, len(wanted), pace_s, interpreters, found, arguments):
-        found.mismatches += _differing(seen, wanted)
+        found.mismatches += differing(seen, wanted)
     found.errors += interpreters[0].run(_to_end(broken)).code != 0
     seen = journal_rows(broken.journal)
-    found.mismatches += _differing(seen, wanted) + max(0, len(wanted) - len(seen))
+    found.mismatches += differing(seen, wanted) + max(0, len(wanted) - len(seen))
     asked, asked_again = (json.loads(each.asked.read_text()) for each in (whole, broken))
     found.mismatches += asked_again[: len(asked)] != asked
     found.trials, found.asked = len(seen), len(asked_again)
     return found
 
 
-def _processes(search: Search, interpreters: Sequence[Interpreter], arguments: argparse.Namespace) -> Findings:
+def _processes(search: Search, interpreters: list[Interpreter], arguments: Options) -> Findings:
     found = Findings()
     seen = [[], *_killed(search, search.trials, search.sleep_s, interpreters, found, arguments)][-1]
     for _ in range(2):
@@ -147,7 +125,7 @@ def _processes(search: Search, interpreters: Sequence[Interpreter], arguments: a
         found.errors += interpreters[0].run(last).code != 0
         now = journal_rows(search.journal)
         found.lost += len(changed(seen, now))
-        found.mismatches += abs(_counted(now) - last.trials - last.longer)
+        found.mismatches += abs(counted(now) - last.trials - last.longer)
         seen = now
     found.trials, found.asked = len(seen), len(json.loads(search.asked.read_text()))
     return found
@@ -155,30 +133,26 @@ def _processes(search: Search, interpreters: Sequence[Interpreter], arguments: a
 
 def _to_end(search: Search) -> Search:
     """With a budget that is a little longer than what it was for, and than what was tried so far."""
-    counted = _counted(journal_rows(search.journal))
-    return replace(search, longer=max(0, counted - search.trials) + _LONGER)
-
-
-def _counted(rows: Sequence[Row]) -> int:
-    return sum(row["status"] != "infeasible" for row in rows)
+    done = counted(journal_rows(search.journal))
+    return replace(search, longer=max(0, done - search.trials) + _LONGER)
 
 
 def _killed(
     search: Search,
     trials: int,
     pace_s: float,
-    interpreters: Sequence[Interpreter],
+    interpreters: list[Interpreter],
     found: Findings,
-    arguments: argparse.Namespace,
+    arguments: Options,
 ) -> Iterator[list[Row]]:
     """Kill a search as often as wanted; the journal after each kill."""
     rng = random.Random(f"{arguments.seed} {search.strategy}")
     seen: list[Row] = []
     endless = replace(search, longer=_ENDLESS)  # it must not end before it is killed
-    start_s = _START_S["table" if search.table else "processes"]
+    start_s = _START_S["table" if search.on_table else "processes"]
     for number, place in enumerate(sorted(rng.randrange(trials) for _ in range(arguments.kills)), 1):
         new = max(0, place - len(seen))
-        pause_s = rng.uniform(0, 2 * pace_s if new else start_s + pace_s * len(seen) * bool(search.table))
+        pause_s = rng.uniform(0, 2 * pace_s if new else start_s + pace_s * len(seen) * bool(search.on_table))
         ended = interpreters[number % len(interpreters)].run(endless, (new, pause_s))
         now = journal_rows(search.journal)
         found.kills += ended.killed
@@ -188,16 +162,6 @@ def _killed(
         found.sizes.append(len(now))
         seen = now
         yield seen
-
-
-def _differing(rows: Sequence[Row], wanted: Sequence[Row]) -> int:
-    """Trials that aren't those of the undisturbed run, as far as that one goes."""
-    return sum(_lasting(row) != other for row, other in zip(rows, wanted, strict=False))
-
-
-def _lasting(row: Row) -> Row:
-    """The part of a journal that must be the same in both runs: all but times."""
-    return {name: row[name] for name in _LASTING}
 
 
 def _row(name: str, found: Findings) -> dict[str, str]:

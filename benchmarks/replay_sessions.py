@@ -18,34 +18,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from common import BENCHMARKS, convnet
+from common import BENCHMARKS
+from networks import convnet, nasbench201
+from searches import TABLE_SECTIONS, Listening, ListeningEngine, config_of, direct_engine, strategy_on, table_lookup
 
-from pipeline.config.file import parse_config
-from pipeline.config.space import NasBench201Options
-from pipeline.engines.direct import DirectEngine
 from pipeline.engines.processes import ProcessesEngine
 from pipeline.engines.worker import die_with
-from pipeline.evaluators.lookup import Lookup, read_table
-from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.spaces.base import architecture_id
-from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.strategies.make import strategy_of
-from pipeline.strategies.problem import Problem
 from pipeline.trials.budget import Budget
-from pipeline.trials.journal import Journal
+from pipeline.trials.journal import Journal, TrialRecord
 from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from pipeline.config.run import RunConfig
-    from pipeline.nni_types import ExecutableModelSpace
-    from pipeline.spaces.base import SearchSpace
-    from pipeline.trials.journal import TrialRecord
 
 _LIMIT_S = 600.0
-_ACCURACY, _COST, _KEY = "cifar10_test_200", "gold_6226_ms", "arch_str"
 _NETWORKS: dict[str, Any] = {"width": 8, "width_multipliers": [1, 2], "depths": [1, 2]}
 
 
@@ -59,7 +47,7 @@ class Search:
         seed: of the run.
         folder: where the journal lies.
         limit: of milliseconds on a table, of multiply-adds of networks.
-        table: NAS-Bench-201's; None for networks, which two worker processes build.
+        on_table: whether it is on NAS-Bench-201's; else there are networks, which two worker processes build.
         sleep_s: how long a trial in a worker process pretends to train, on average.
         longer: trials that were added to the budget since.
     """
@@ -69,7 +57,7 @@ class Search:
     seed: int
     folder: Path
     limit: float
-    table: Path | None = None
+    on_table: bool = False
     sleep_s: float = 0.0
     longer: int = 0
 
@@ -130,7 +118,7 @@ class Interpreter:
             if trials == 0:
                 due = time.monotonic() + pause_s
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the interpreter."""
         self._pipe.send(None)
         self._process.join()
@@ -144,8 +132,8 @@ def _serve(pipe: Connection) -> None:
     die_with(os.getppid())
     os.chdir(BENCHMARKS)  # the stub evaluator lies here
     while (search := pipe.recv()) is not None:
-        if search.table is not None:
-            _lookup(search.table, search.limit)
+        if search.on_table:
+            _lookup(search.limit)  # read before the fork
         process = os.fork()
         if process == 0:
             _session(search, pipe)
@@ -180,18 +168,20 @@ class _Telling(Reporter):
 def _search(search: Search, reporter: Reporter) -> list[str]:
     """Begin or go on with a search; what its strategy asked for."""
     journal = Journal.open(search.journal) if search.journal.exists() else Journal.create(search.journal, {})
-    space, config, known = _parts(search)
-    budget = Budget(config.budget, journal.trials())
-    parts: Any = (config, space, journal, budget, reporter)
-    if search.table is None:
-        engine: Any = _ListeningProcesses(*parts, search.folder / "search.log")
+    sections = _of_table(search) if search.on_table else _of_networks(search)
+    budget = {"trials": search.trials + search.longer}
+    config = config_of(search.trials, seed=search.seed, strategy={"name": search.strategy}, budget=budget, **sections)
+    if search.on_table:
+        lookup = _lookup(search.limit)
+        space, known = nasbench201(), lookup.known
+        engine: Any = direct_engine(config, space, journal, lookup.run, reporter=reporter, kind=ListeningEngine)
     else:
-        engine = _ListeningDirect(*parts, _lookup(search.table, search.limit).run)
-    limits = config.limits
-    problem = Problem(space, config.seed, tuple(config.objectives), limits, known)
-    strategy = strategy_of(config.strategy, problem)
+        space, known = convnet((1, 8, 8), **_NETWORKS), None
+        parts: Any = (config, space, journal, Budget(config.budget, journal.trials()), reporter)
+        engine = _ListeningProcesses(*parts, search.folder / "search.log")
+    run = strategy_on(config, space, known)
     try:
-        strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+        run(engine)
         engine.finish()
     finally:
         engine.shutdown()
@@ -199,43 +189,8 @@ def _search(search: Search, reporter: Reporter) -> list[str]:
     return list(engine.asked)
 
 
-class _Listening:
-    """Notes what an engine is asked for."""
-
-    _space: SearchSpace
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self.asked: list[str] = []
-
-    def submit_models(self, *models: ExecutableModelSpace) -> None:
-        """Note the models, then answer them as the engine does."""
-        self.asked += [architecture_id(self._space.canonical(model.sample)) for model in models]
-        super().submit_models(*models)  # type: ignore[misc]  # an engine follows in the order of bases
-
-
-class _ListeningDirect(_Listening, DirectEngine):
+class _ListeningProcesses(Listening, ProcessesEngine):
     pass
-
-
-class _ListeningProcesses(_Listening, ProcessesEngine):
-    pass
-
-
-def _parts(search: Search) -> tuple[SearchSpace, RunConfig, Any]:
-    if search.table is None:
-        return convnet((1, 8, 8), **_NETWORKS), _config(search, _of_networks(search)), None
-    lookup = _lookup(search.table, search.limit)
-    return _cells(), _config(search, _of_table(search.table, search.limit)), lookup.known
-
-
-def _config(search: Search, sections: dict[str, Any]) -> RunConfig:
-    common = {"seed": search.seed, "strategy": {"name": search.strategy}, "data": {"name": "digits"}}
-    config = parse_config(
-        {**common, "budget": {"trials": search.trials + search.longer}, **sections}, "the benchmark's config"
-    )
-    strategy = config.strategy.resolved(trials=search.trials, pick=config.final.pick)
-    return config.model_copy(update={"strategy": strategy})
 
 
 def _of_networks(search: Search) -> dict[str, Any]:
@@ -248,24 +203,10 @@ def _of_networks(search: Search) -> dict[str, Any]:
     }
 
 
-def _of_table(path: Path, limit: float) -> dict[str, Any]:
-    evaluator = {"name": "table", "path": str(path), "key": _KEY, "accuracy": _ACCURACY, "scale": 0.01}
-    return {
-        "space": {"name": "nasbench201"},
-        "evaluator": {**evaluator, "costs": {"latency_ms": _COST}},
-        "constraints": {"latency_ms": limit},
-    }
+def _of_table(search: Search) -> dict[str, Any]:
+    return {**TABLE_SECTIONS, "constraints": {"latency_ms": search.limit}}
 
 
 @cache
-def _cells() -> NasBench201Space:
-    return NasBench201Space(NasBench201Options(name="nasbench201"), (3, 32, 32), 10)
-
-
-@cache
-def _lookup(path: Path, limit: float) -> Lookup:
-    options: Any = parse_config(
-        {"data": {"name": "digits"}, **_of_table(path, limit)}, "the benchmark's config"
-    ).evaluator
-    table = read_table(path, _KEY, {_ACCURACY: "accuracy", _COST: "costs.latency_ms"})
-    return Lookup(table, _cells(), options, ["latency_ms"], {"latency_ms": limit})
+def _lookup(limit: float) -> Any:
+    return table_lookup({"latency_ms": limit})

@@ -7,17 +7,17 @@ measured. Seeds are repeated, because two searches that see slightly different n
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import HWNAS, REPOSITORY, SHARED, at_least_one, heading, summary
+from common import REPOSITORY, SHARED, hwnas, summary
+from options import Options, begin, positive, some_of
+
+from pipeline.trials.objectives import as_losses, hypervolume, pareto_front
 
 _WAYS = ("measure", "auto", "predict")
 _LIMIT_MS = 0.68
@@ -25,12 +25,16 @@ _WORST_ERROR = 0.9  # by chance; a short training on few images knows little mor
 
 
 def main() -> None:
-    """Run the searches and compare their journals."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--trials", 40, "of each search"),
+        positive("--images", 1000, "training images"),
+        some_of("--ways", _WAYS),
+        positive("--seeds", 3),
+    )
     found: dict[str, list[dict[str, float]]] = {way: [] for way in arguments.ways}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "XDG_DATA_HOME": folder}
+        environment = {"XDG_DATA_HOME": folder}
         for way in arguments.ways:  # `auto` before there is a calibrated model: it learns from what it measures
             began = time.monotonic()
             for seed in range(arguments.seeds):
@@ -52,9 +56,9 @@ def main() -> None:
         )
 
 
-def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, environment: dict[str, str]) -> None:
+def _search(run: Path, way: str, seed: int, arguments: Options, environment: dict[str, str]) -> None:
     settings = {
-        "data.root": arguments.data,
+        "data.root": SHARED / "data",
         "data.train_samples": arguments.images,
         "data.validation_samples": 500,
         "space.width": 8,
@@ -66,19 +70,12 @@ def _search(run: Path, way: str, seed: int, arguments: argparse.Namespace, envir
         "constraints.latency_ms": _LIMIT_MS,
         "export.quantize": "never",
     }
-    pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     config = REPOSITORY / "configs" / "fashion-mnist-cpu.yaml"
-    command = [str(HWNAS), "search", str(config), "--run-dir", str(run), *pairs]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    hwnas("search", config, "--run-dir", run, settings=settings, environment=environment)
 
 
 def _figures(run: Path, environment: dict[str, str]) -> dict[str, float]:
-    from pipeline.trials.objectives import as_losses, hypervolume, pareto_front
-
-    shown = subprocess.run(
-        [str(HWNAS), "trials", str(run), "--json"], env=environment, check=True, capture_output=True, text=True
-    )
-    trials: list[dict[str, Any]] = json.loads(shown.stdout)
+    trials: list[dict[str, Any]] = json.loads(hwnas("trials", run, "--json", environment=environment).stdout)
     latencies = [trial["details"]["latency"] for trial in trials if "latency" in trial["details"]]
     names = ("accuracy", "latency_ms")
     losses = as_losses([trial["objectives"] for trial in trials if trial["status"] == "ok"], names)
@@ -91,16 +88,6 @@ def _figures(run: Path, environment: dict[str, str]) -> dict[str, float]:
         "cost_s": float(sum(latency["cost_s"] for latency in latencies)),
         "hypervolume": hypervolume(front, reference) / (_WORST_ERROR * _LIMIT_MS),
     }
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "data", help="holds FashionMNIST/raw")
-    parser.add_argument("--trials", type=at_least_one, default=40)
-    parser.add_argument("--images", type=at_least_one, default=1000, help="training images")
-    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS))
-    parser.add_argument("--seeds", type=at_least_one, default=3)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

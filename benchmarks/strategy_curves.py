@@ -1,7 +1,5 @@
 """Strategies against published tables, Optuna's beside them: fronts, one objective under a limit, other tables.
 
-    python benchmarks/strategy_curves.py --keep FOLDER [--cases front …] [--seeds 20] [--fewer bayesian=5] [--read]
-
 Searches run as `hwnas bench` runs them and are kept in FOLDER, so this can be stopped and goes on; `--read` tells what
 is there. FOLDER/CASE.yaml is each case's config, which `hwnas bench` takes as well (from within benchmarks/, where
 Optuna's strategies are). The cases:
@@ -21,53 +19,54 @@ four generations in 200 trials, and it is far behind what it reaches with 20.
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import json
-from pathlib import Path
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from common import SHARED, at_least_one, heading, summary
+from common import summary
 from curve_tables import CaseFigures, cell, needed, print_case
+from networks import NASBENCH201, NASBENCH201_DEVICES
+from options import Options, begin, file_path, flag, option, positive, some_of
 
-from pipeline.bench.command import run_searches
-from pipeline.bench.config import load_bench
+from pipeline.bench.command import run_searches, tasks_of
+from pipeline.bench.config import BenchConfig, load_bench
 from pipeline.bench.results import KeptResults
-from pipeline.bench.run import Task, Workbench
+from pipeline.bench.run import Result, Task, Workbench
 from pipeline.bench.summary import Summary
+from pipeline.cli.console import TerminalReporter
 from pipeline.files import locked
-from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    from pipeline.bench.config import BenchConfig
-    from pipeline.bench.run import Result
-
-_DATA = SHARED / "data"
 OPTUNA_TPE, OPTUNA_NSGA2 = "optuna_strategies:tpe", "optuna_strategies:nsga2"
 STRATEGIES: list[Any] = ["guided", OPTUNA_TPE, "local_search", "nsga2", "random"]
 STRATEGIES += [{"name": OPTUNA_NSGA2, "population": 20}, "evolution", "tpe", "bayesian", "controller"]
-DEVICES = ["gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms"]
 NUMBERS = [25, 50, 100, 200]
 _LONGEST, _TOLD_AT = 400, 50
 _WANTED = {25: 0.92, 50: 0.965, 100: 0.98, 200: 0.99}
 _FACTOR = 2.5
-_ROUNDS = (5, 10, 20)
-"""Numbers of seeds after which all strategies are to be equally far."""
 
 
 def main() -> None:
-    """Run what is missing, print the tables and figures, write them to FOLDER/curves.json."""
-    arguments = _arguments()
-    heading(__doc__)
+    about = "names, or YAML mappings with options; the first one is compared with"
+    arguments = begin(
+        __doc__,
+        file_path("--keep", required=True, text="folder of the results; not in the project"),
+        positive("--seeds", 20),
+        option("--fewer", [], "for slow strategies", nargs="+", metavar="STRATEGY=SEEDS"),
+        flag("--read", "run nothing, tell what is kept"),
+        some_of("--cases", _cases(1, [])),
+        option("--strategies", STRATEGIES, about, nargs="+", type=yaml.safe_load),
+    )
+    configs = _cases(arguments.seeds, arguments.strategies)
     arguments.keep.mkdir(parents=True, exist_ok=True)
     cases = {}
     for name in arguments.cases:
         path = arguments.keep / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(_cases(arguments)[name], sort_keys=False), encoding="utf-8")
+        path.write_text(yaml.safe_dump(configs[name], sort_keys=False), encoding="utf-8")
         config = load_bench(path, [])
         results = _results(config, path, arguments)
         if results:
@@ -79,36 +78,22 @@ def main() -> None:
     print(f"\nas JSON: {arguments.keep / 'curves.json'}")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the results; not in the project")
-    parser.add_argument("--data", type=Path, default=_DATA, help="folder of the tables (default: %(default)s)")
-    parser.add_argument("--seeds", type=at_least_one, default=20)
-    parser.add_argument("--fewer", nargs="+", default=[], metavar="STRATEGY=SEEDS", help="for slow strategies")
-    parser.add_argument("--read", action="store_true", help="run nothing, tell what is kept")
-    names = list(_cases(argparse.Namespace(data=_DATA, seeds=1, strategies=STRATEGIES)))
-    parser.add_argument("--cases", nargs="+", default=names, choices=names)
-    about = "names, or YAML mappings with options; the first one is compared with"
-    parser.add_argument("--strategies", nargs="+", type=yaml.safe_load, default=STRATEGIES, help=about)
-    return parser.parse_args()
-
-
-def _cases(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _cases(seeds: int, strategies: list[Any]) -> dict[str, dict[str, Any]]:
     """Configs of benchmarks. All strategies have the default settings everywhere."""
-    table = {"name": "table", "path": str(arguments.data.resolve() / "nasbench201.csv.gz"), "key": "arch_str"}
+    table = {"name": "table", "path": str(NASBENCH201), "key": "arch_str"}
     front = {
         "space": {"name": "nasbench201"},
         "evaluator": {**table, "accuracy": "cifar10_test_200", "scale": 0.01},
-        "strategies": arguments.strategies,
-        "seeds": arguments.seeds,
+        "strategies": strategies,
+        "seeds": seeds,
         "report_at": NUMBERS,
-        "devices": DEVICES,
+        "devices": list(NASBENCH201_DEVICES),
         "objectives": ["accuracy", "latency_ms"],
     }
     limit = {"objectives": ["accuracy"], "limit_percentiles": {"latency_ms": 30}, "final": {"pick": "most-accurate"}}
     macro = {
         "space": {"name": "table", "choices": 8, "alternatives": [0, 1, 2]},
-        "evaluator": {**table, "path": str(arguments.data.resolve() / "nasbench_macro.csv.gz"), "key": "arch"},
+        "evaluator": {**table, "path": str(NASBENCH201.with_name("nasbench_macro.csv.gz")), "key": "arch"},
         "objectives": ["accuracy", "macs"],
         "devices": ["flops"],
     }
@@ -122,27 +107,18 @@ def _cases(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     }
 
 
-def _results(config: BenchConfig, path: Path, arguments: argparse.Namespace) -> dict[Task, Result]:
-    """All that is kept or can be had, in rounds, so that a stop leaves strategies that are equally far."""
+def _results(config: BenchConfig, path: Path, arguments: Options) -> dict[Task, Result]:
+    """All that is kept or can be had; a stop leaves strategies that are equally far."""
     fewer = {name: int(seeds) for name, _, seeds in (each.partition("=") for each in arguments.fewer)}
-    workbench = Workbench(config, str(path))
-    kept = KeptResults(path.with_suffix(""), config)
-    bounds = sorted({0, config.seeds, *(n for n in _ROUNDS if n < config.seeds)})
-    results: dict[Task, Result] = {}
-    with locked(kept.path):
-        for low, high in itertools.pairwise(bounds):
-            for number, label in enumerate(config.labels()):
-                seeds = range(low, high if arguments.read else min(high, fewer.get(label, high)))
-                tasks = [Task(number, device, seed) for seed in seeds for device in config.columns()]
-                if arguments.read:
-                    results |= kept.read(tasks)
-                elif tasks:
-                    results |= run_searches(workbench, str(path), tasks, kept, 1, Reporter())
-                    print(f"{path.stem}: {label}, seeds up to {seeds.stop} are there", flush=True)
-    return results
+    labels, kept = config.labels(), KeptResults(path.with_suffix(""), config)
+    tasks = [task for task in tasks_of(config) if task.seed < fewer.get(labels[task.strategy], config.seeds)]
+    with locked(kept.path), closing(TerminalReporter()) as reporter:
+        if arguments.read:
+            return kept.read(tasks_of(config))
+        return run_searches(Workbench(config, str(path)), str(path), tasks, kept, 1, reporter)
 
 
-def _figures_of(config: BenchConfig, results: Mapping[Task, Result]) -> CaseFigures:
+def _figures_of(config: BenchConfig, results: dict[Task, Result]) -> CaseFigures:
     """The figures of those seeds that have all devices, and of strategies with any of these."""
     whole = {
         (number, seed)
@@ -160,7 +136,7 @@ def _figures_of(config: BenchConfig, results: Mapping[Task, Result]) -> CaseFigu
     return CaseFigures(chosen, Summary(chosen, moved), dict(zip(chosen.labels(), seeds, strict=True)))
 
 
-def _judge(cases: Mapping[str, CaseFigures]) -> None:
+def _judge(cases: dict[str, CaseFigures]) -> None:
     """One line for each figure that there is a goal for; the first strategy is `guided` unless it was left out."""
     print()
     if "front" in cases:
@@ -179,7 +155,7 @@ def _judge(cases: Mapping[str, CaseFigures]) -> None:
             _better(cases[name], name, "hypervolume", [50, 100], "none with a higher mean")
 
 
-def _better(figures: CaseFigures, case: str, kind: str, numbers: Iterable[int], goal: str) -> None:
+def _better(figures: CaseFigures, case: str, kind: str, numbers: list[int], goal: str) -> None:
     """Print which strategies are better than the first strategy: in the mean, and beyond the paired interval."""
     sign = -1 if kind == "regret" else 1
     for n in numbers:

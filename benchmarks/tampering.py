@@ -3,19 +3,13 @@
 Each case changes a copy of a real bundle, through the command line it is verified, and the table tells the exit code,
 the first check that failed for it and its words. "Signed" cases renew the hashes, as whoever tampers on purpose would.
 
-    .venv/bin/python benchmarks/tampering.py [BUNDLE] [--markdown]
-
 Without a bundle it makes one, by a search of a minute on the digits.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from common import REPOSITORY, hwnas, summary, table
 from onnx import TensorProto, helper, numpy_helper
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import HWNAS, REPOSITORY, heading, summary, table
-from tampering_tools import added, cut, edited, flip, gone, remade, reworded, rewrite, sign
+from options import begin, file_path
+from tampering_tools import added, cut, flip, gone, remade, reworded, rewrite, sign
 
 from export.bundle.manifest import HASH_FIELD, file_record, read_manifest
 from export.bundle.model_checks import model_record
@@ -49,18 +42,17 @@ class Case:
     Attributes:
         check: one that must fail.
         words: that its detail must have.
-        damage: done to the bundle in a folder.
+        damage: done to the bundle in a folder, with these arguments.
     """
 
     name: str
     check: str
     words: str
-    damage: Callable[[Path], None]
+    damage: Callable[..., None]
+    arguments: tuple[Any, ...] = ()
 
 
 BETTER = {"accuracy_test": 0.9999}
-
-# --- damage --------------------------------------------------------------------------------------------------
 
 
 def swap(bundle: Path) -> None:
@@ -83,24 +75,22 @@ def swap_recounted(bundle: Path) -> None:
     sign(bundle)
 
 
-def other_weights(model: onnx.ModelProto) -> None:
-    """Another network of the same shape: every float weight anew."""
-    generator = np.random.default_rng(0)
+def other_weights(model: onnx.ModelProto, kind: type, make: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Another network of the same shape: every matrix of one type anew."""
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.ndim > 1:
-            made = generator.standard_normal(values.shape).astype(np.float32) * values.std()
-            tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
+        if values.dtype == kind and values.ndim > 1:
+            tensor.CopyFrom(numpy_helper.from_array(make(values).astype(kind), tensor.name))
 
 
-def other_integers(model: onnx.ModelProto) -> None:
-    """The same for a quantised one: its weights in another order."""
-    generator = np.random.default_rng(0)
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype == np.int8 and values.ndim > 1:
-            made = generator.permutation(values.ravel()).reshape(values.shape)
-            tensor.CopyFrom(numpy_helper.from_array(made, tensor.name))
+def drawn(values: np.ndarray) -> np.ndarray:
+    """Normal values of the same spread."""
+    return np.random.default_rng(0).standard_normal(values.shape) * values.std()
+
+
+def shuffled(values: np.ndarray) -> np.ndarray:
+    """The same values in another order."""
+    return np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape)
 
 
 def one_weight(model: onnx.ModelProto) -> None:
@@ -111,36 +101,28 @@ def one_weight(model: onnx.ModelProto) -> None:
     tensor.raw_data = bytes(content)
 
 
-def external(location: str, place: Callable[[Path, bytes], None] | None) -> Callable[[Path], None]:
-    """Move the first weight into another file, record the model anew, and put that file somewhere, or nowhere."""
-
-    def damage(bundle: Path) -> None:
-        model = onnx.load(str(bundle / MODEL))
-        tensor = model.graph.initializer[0]
-        content = tensor.raw_data
-        where = location.format(parent=bundle.parent)
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=where)
-        (bundle / MODEL).write_bytes(model.SerializeToString())
-        sign(bundle)
-        if place is not None:
-            place(bundle, content)
-            inside = bundle / where
-            rewrite(bundle, lambda manifest: manifest["files"].update({where: file_record(inside)}))
-
-    return damage
+def external(bundle: Path, location: str, place: Callable[[Path, bytes], None]) -> None:
+    """Move the first weight into another file, record the model anew, and put that file somewhere."""
+    model = onnx.load(str(bundle / MODEL))
+    tensor = model.graph.initializer[0]
+    content = tensor.raw_data
+    where = location.format(parent=bundle.parent)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=where)
+    (bundle / MODEL).write_bytes(model.SerializeToString())
+    sign(bundle)
+    place(bundle, content)
+    rewrite(bundle, lambda manifest: manifest["files"].update({where: file_record(bundle / where)}))
 
 
-def missing(bundle: Path, content: bytes) -> None:
-    """Weights that were recorded, and then were lost."""
-    path = bundle / "weights.bin"
-    path.write_bytes(content)
-    rewrite(bundle, lambda manifest: manifest["files"].update({path.name: file_record(path)}))
+def inside(bundle: Path, content: bytes) -> None:
+    (bundle / "weights.bin").write_bytes(content)
 
 
 def lost(bundle: Path) -> None:
-    external("weights.bin", missing)(bundle)
+    """Weights that were recorded, and then were lost."""
+    external(bundle, "weights.bin", inside)
     (bundle / "weights.bin").unlink()
 
 
@@ -170,11 +152,8 @@ def microsoft_operator(model: onnx.ModelProto) -> None:
     model.opset_import.add(domain="com.microsoft", version=1)
 
 
-def stamp(opset: int) -> Callable[[onnx.ModelProto], None]:
-    def change(model: onnx.ModelProto) -> None:
-        model.opset_import[0].version = opset
-
-    return change
+def stamp(model: onnx.ModelProto, opset: int) -> None:
+    model.opset_import[0].version = opset
 
 
 def brighter(model: onnx.ModelProto) -> None:
@@ -200,55 +179,55 @@ def paler(manifest: dict[str, Any]) -> None:
 
 
 CASES = (
-    Case("one byte of the weights", "files", f"{MODEL} was changed", flip(MODEL)),
-    Case("one byte of the INT8 weights", "files", f"{INT8} was changed", flip(INT8)),
-    Case("one byte of the stored images", "files", "samples.npz was changed", flip("samples.npz")),
-    Case("one byte of predict.py", "files", "predict.py was changed", flip("predict.py")),
-    Case("one bit of a weight, signed", "parity", "largest difference", remade(MODEL, one_weight)),
+    Case("one byte of the weights", "files", f"{MODEL} was changed", flip, (MODEL,)),
+    Case("one byte of the INT8 weights", "files", f"{INT8} was changed", flip, (INT8,)),
+    Case("one byte of the stored images", "files", "samples.npz was changed", flip, ("samples.npz",)),
+    Case("one byte of predict.py", "files", "predict.py was changed", flip, ("predict.py",)),
+    Case("one bit of a weight, signed", "parity", "largest difference", remade, (MODEL, one_weight)),
     Case("fp32 and INT8 file swapped", "files", f"{INT8} was changed", swap),
     Case("the same, signed", "operators", "others than the manifest counts", swap_signed),
     Case("the same, signed and recounted", "parity", "largest difference", swap_recounted),
-    Case("accuracy edited", "manifest_sha256", "its content gives", edited(
-        lambda manifest: manifest["metrics"].update(BETTER), signed=False)),
-    Case("accuracy edited, signed", "evaluation", "stated is 0.9999", edited(
-        lambda manifest: manifest["metrics"].update(BETTER), signed=True)),
-    Case("a file's hash edited, signed", "files", f"{MODEL} was changed", edited(
-        lambda manifest: manifest["files"][MODEL].update(sha256="0" * 64), signed=True)),
-    Case("classes turned round, signed", "classes", "aren't the manifest's", edited(turned, signed=True)),
-    Case("preprocessing edited, signed", "preprocessing", "within 0.", edited(paler, signed=True)),
-    Case("limits that it breaks, signed", "limit macs", "at most 1000", edited(
-        lambda manifest: manifest.update(limits={"macs": 1000, "size_mb": 1e-6}), signed=True)),
-    Case("stamped with opset 19, signed", "opset", "the model has 19, the manifest 20", remade(MODEL, stamp(19))),
+    Case("accuracy edited", "manifest_sha256", "its content gives", rewrite, (
+        lambda manifest: manifest["metrics"].update(BETTER), False)),
+    Case("accuracy edited, signed", "evaluation", "stated is 0.9999", rewrite, (
+        lambda manifest: manifest["metrics"].update(BETTER),)),
+    Case("a file's hash edited, signed", "files", f"{MODEL} was changed", rewrite, (
+        lambda manifest: manifest["files"][MODEL].update(sha256="0" * 64),)),
+    Case("classes turned round, signed", "classes", "aren't the manifest's", rewrite, (turned,)),
+    Case("preprocessing edited, signed", "preprocessing", "within 0.", rewrite, (paler,)),
+    Case("limits that it breaks, signed", "limit macs", "at most 1000", rewrite, (
+        lambda manifest: manifest.update(limits={"macs": 1000, "size_mb": 1e-6}),)),
+    Case("stamped with opset 19, signed", "opset", "the model has 19, the manifest 20", remade, (MODEL, stamp, 19)),
     Case("external data lost", "external_data", "weights.bin is missing", lost),
-    Case("external data at ../, signed", "external_data", "points outside", external("../weights.bin", outside)),
-    Case("external data at /, signed", "external_data", "points outside", external("{parent}/weights.bin", outside)),
-    Case("external data by a link, signed", "external_data", "link to outside", external("weights.bin", linked)),
-    Case("a custom operator, signed", "operators", "com.stranger:Mystery", remade(MODEL, custom_operator)),
-    Case("a runtime's own operator, signed", "operators", "com.microsoft:QuickGelu", remade(MODEL, microsoft_operator)),
-    Case("model cut short", "model", "", cut(MODEL)),
-    Case("model missing", "files", f"{MODEL} is missing", gone(MODEL)),
-    Case("another net of the same shape, signed", "parity", "largest difference", remade(MODEL, other_weights)),
-    Case("another INT8 net, signed", "int8 parity", "differ from the stored ones", remade(INT8, other_integers)),
-    Case("another image model, signed", "image parity", "largest difference", remade(IMAGE, brighter)),
-    Case("samples missing", "files", "samples.npz is missing", gone("samples.npz")),
+    Case("external data at ../, signed", "external_data", "points outside", external, ("../weights.bin", outside)),
+    Case("external data at /, signed", "external_data", "points outside", external, ("{parent}/weights.bin", outside)),
+    Case("external data by a link, signed", "external_data", "link to outside", external, ("weights.bin", linked)),
+    Case("a custom operator, signed", "operators", "com.stranger:Mystery", remade, (MODEL, custom_operator)),
+    Case("a runtime's own operator, signed", "operators", "com.microsoft:QuickGelu", remade, (
+        MODEL, microsoft_operator)),
+    Case("model cut short", "model", "", cut, (MODEL,)),
+    Case("model missing", "files", f"{MODEL} is missing", gone, (MODEL,)),
+    Case("another net of the same shape, signed", "parity", "largest difference", remade, (
+        MODEL, other_weights, np.float32, drawn)),
+    Case("another INT8 net, signed", "int8 parity", "differ from the stored ones", remade, (
+        INT8, other_weights, np.int8, shuffled)),
+    Case("another image model, signed", "image parity", "largest difference", remade, (IMAGE, brighter)),
+    Case("samples missing", "files", "samples.npz is missing", gone, ("samples.npz",)),
     Case("README a link to elsewhere", "files", "link to outside", linked_readme),
-    Case("predict.py edited, signed", "predict.py", "isn't the one that hwnas", reworded("predict.py", "255", "254")),
-    Case("the card's accuracy edited, signed", "model card", "README.md isn't what the manifest gives", reworded(
+    Case("predict.py edited, signed", "predict.py", "isn't the one that hwnas", reworded, ("predict.py", "255", "254")),
+    Case("the card's accuracy edited, signed", "model card", "README.md isn't what the manifest gives", reworded, (
         "README.md", "accuracy on the test images | ", "accuracy on the test images | 9")),
-    Case("a latency outside its interval, signed", "intervals", "metrics.latency_ms is 1e-06", edited(
-        lambda manifest: manifest["metrics"].update(latency_ms=1e-6), signed=True)),
-    Case("a class's accuracy edited, signed", "evaluation", "single classes", edited(
-        lambda manifest: manifest["evaluation"]["per_class"][0].update(correct=-1), signed=True)),
-    Case("a module json.py beside predict.py", "other files", "json.py", added("json.py")),
-    Case("an image model that isn't listed", "other files", IMAGE, edited(
-        lambda manifest: manifest["files"].pop(IMAGE), signed=True)),
-    Case("manifest cut short", "manifest", "JSON", cut("manifest.json")),
-    Case("manifest of a later schema", "manifest", "schema_version is 99", edited(
-        lambda manifest: manifest.update(schema_version=99), signed=True)),
+    Case("a latency outside its interval, signed", "intervals", "metrics.latency_ms is 1e-06", rewrite, (
+        lambda manifest: manifest["metrics"].update(latency_ms=1e-6),)),
+    Case("a class's accuracy edited, signed", "evaluation", "single classes", rewrite, (
+        lambda manifest: manifest["evaluation"]["per_class"][0].update(correct=-1),)),
+    Case("a module json.py beside predict.py", "other files", "json.py", added, ("json.py",)),
+    Case("an image model that isn't listed", "other files", IMAGE, rewrite, (
+        lambda manifest: manifest["files"].pop(IMAGE),)),
+    Case("manifest cut short", "manifest", "JSON", cut, ("manifest.json",)),
+    Case("manifest of a later schema", "manifest", "schema_version is 99", rewrite, (
+        lambda manifest: manifest.update(schema_version=99),)),
 )  # fmt: skip
-
-
-# --- running them --------------------------------------------------------------------------------------------
 
 
 def completed(source: Path, target: Path) -> Path:
@@ -278,30 +257,20 @@ def completed(source: Path, target: Path) -> Path:
 
 def searched(folder: Path) -> Path:
     """A bundle of the smallest real search."""
-    config = REPOSITORY / "configs" / "digits-cpu.yaml"
-    settings = ["budget.trials=4", "final.epochs=10", "export.quantize=never"]
-    command = [str(HWNAS), "search", str(config), "--run-dir", str(folder / "run")]
-    subprocess.run(
-        [*command, *(part for item in settings for part in ("--set", item))], check=True, capture_output=True
-    )
+    settings = {"budget.trials": 4, "final.epochs": 10, "export.quantize": "never"}
+    hwnas("search", REPOSITORY / "configs" / "digits-cpu.yaml", "--run-dir", folder / "run", settings=settings)
     return folder / "run" / "bundle"
 
 
 def verified(bundle: Path) -> tuple[int, list[dict[str, Any]]]:
     """Exit code and checks of `hwnas verify`."""
-    done = subprocess.run(
-        [str(HWNAS), "verify", str(bundle), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = hwnas("verify", bundle, "--json", environment={"OMP_NUM_THREADS": "1"}, codes=range(256))
     return done.returncode, json.loads(done.stdout)["checks"]
 
 
 def row(number: int, case: Case, bundle: Path) -> dict[str, str]:
     """One case's line of the table."""
-    case.damage(bundle)
+    case.damage(bundle, *case.arguments)
     code, checks = verified(bundle)
     failed = [check for check in checks if check["ok"] is False]
     told = next((check for check in failed if check["name"] == case.check and case.words in check["detail"]), None)
@@ -316,20 +285,8 @@ def row(number: int, case: Case, bundle: Path) -> dict[str, str]:
     }
 
 
-def markdown(rows: list[dict[str, str]]) -> None:
-    """The table for a document."""
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
-    for line in rows:
-        print("| " + " | ".join(line.values()) + " |")
-
-
 def main() -> None:
-    """Verify the bundle, then each damaged copy of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", nargs="?", type=Path, help="of an earlier run")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    given = parser.parse_args()
-    heading(__doc__)
+    given = begin(__doc__, file_path("bundle", text="of an earlier run", nargs="?"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sound = completed(given.bundle or searched(folder), folder / "sound")
@@ -339,7 +296,7 @@ def main() -> None:
         for number, case in enumerate(CASES, 1):
             place = folder / str(number)
             rows.append(row(number, case, Path(shutil.copytree(sound, place / "bundle"))))
-        (markdown if given.markdown else table)(rows)
+        table(rows)
         found = sum(line["exit"] == "3" and line["check"] != "NOT FOUND" for line in rows)
         summary("tampering found", f"{found} of {len(rows)}, sound bundle exit {code}", f"{len(CASES)}, 0")
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object], *, sign: bool = True) -> None:
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object], signed: bool = True) -> None:
     """Change the manifest; signed, its own hash fits again."""
     path = bundle / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     change(manifest)
-    if sign:
+    if signed:
         manifest[HASH_FIELD] = manifest_sha256(manifest)
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
@@ -33,64 +33,39 @@ def sign(bundle: Path) -> None:
     rewrite(bundle, change)
 
 
-def flip(name: str, at: float = 0.5) -> Callable[[Path], None]:
-    """Invert one byte of a file."""
-
-    def damage(bundle: Path) -> None:
-        content = bytearray((bundle / name).read_bytes())
-        content[int(at * len(content))] ^= 0xFF
-        (bundle / name).write_bytes(content)
-
-    return damage
+def flip(bundle: Path, name: str) -> None:
+    """Invert the byte in the middle of a file."""
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (bundle / name).write_bytes(content)
 
 
-def cut(name: str) -> Callable[[Path], None]:
+def cut(bundle: Path, name: str) -> None:
     """Cut off the last thousand bytes of a file."""
-
-    def damage(bundle: Path) -> None:
-        (bundle / name).write_bytes((bundle / name).read_bytes()[:-1000])
-
-    return damage
+    (bundle / name).write_bytes((bundle / name).read_bytes()[:-1000])
 
 
-def gone(name: str) -> Callable[[Path], None]:
+def gone(bundle: Path, name: str) -> None:
     """Delete a file."""
-    return lambda bundle: (bundle / name).unlink()
+    (bundle / name).unlink()
 
 
-def edited(change: Callable[[dict[str, Any]], object], *, signed: bool) -> Callable[[Path], None]:
-    """Change the manifest alone."""
-    return lambda bundle: rewrite(bundle, change, sign=signed)
-
-
-def remade(name: str, change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
+def remade(bundle: Path, name: str, change: Callable[..., object], *more: Any) -> None:
     """Change a model, and sign."""
-
-    def damage(bundle: Path) -> None:
-        model = onnx.load(str(bundle / name))
-        change(model)
-        (bundle / name).write_bytes(model.SerializeToString())
-        sign(bundle)
-
-    return damage
+    model = onnx.load(str(bundle / name))
+    change(model, *more)
+    (bundle / name).write_bytes(model.SerializeToString())
+    sign(bundle)
 
 
-def reworded(name: str, old: str, new: str) -> Callable[[Path], None]:
+def reworded(bundle: Path, name: str, old: str, new: str) -> None:
     """Replace words in a text file, and sign."""
-
-    def damage(bundle: Path) -> None:
-        text = (bundle / name).read_text(encoding="utf-8")
-        assert old in text, f"{name} has no {old!r}"
-        (bundle / name).write_text(text.replace(old, new, 1), encoding="utf-8")
-        sign(bundle)
-
-    return damage
+    text = (bundle / name).read_text(encoding="utf-8")
+    assert old in text, f"{name} has no {old!r}"
+    (bundle / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    sign(bundle)
 
 
-def added(name: str) -> Callable[[Path], None]:
+def added(bundle: Path, name: str) -> None:
     """Add a file that the manifest doesn't list."""
-
-    def damage(bundle: Path) -> None:
-        (bundle / name).write_text("print('not yours')\n", encoding="utf-8")
-
-    return damage
+    (bundle / name).write_text("print('not yours')\n", encoding="utf-8")

@@ -1,7 +1,5 @@
 """Whether every strategy works in spaces with conditional choices, and in those that are far too large to list.
 
-    python benchmarks/wide_spaces.py [--trials 100] [--seeds 5] [--spaces blocks convnet mixed] [--strategies …]
-
 Three spaces, through engine and journal, with made-up accuracies and costs (`made_up.py`):
 
 - `blocks`: a depth of 1 to 4; each block within it has a kind and a kernel, and where it expands an expansion: 11,110
@@ -16,36 +14,23 @@ how much the process's peak memory grew; hypervolume over random's after as many
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import resource
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from common import at_least_one, heading, summary, table
-from made_up import SPACES, MadeUp, Space
+from common import summary, table
+from made_up import SPACES, MadeUp
+from options import begin, positive, some_of
+from searches import ListeningEngine, config_of, direct_engine, in_a_fork, strategy_on
 
 from pipeline.bench.summary import mean_with_interval
-from pipeline.config.file import parse_config
-from pipeline.engines.direct import DirectEngine
-from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.strategies.make import strategy_of
-from pipeline.strategies.problem import Problem
 from pipeline.tables import STRATEGIES
-from pipeline.trials.budget import Budget
-from pipeline.trials.journal import Journal
+from pipeline.trials.journal import Journal, TrialRecord
 from pipeline.trials.objectives import hypervolume
 from pipeline.trials.reporter import Reporter
 from pipeline.trials.result import TrialResult
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pipeline.config.run import RunConfig
-    from pipeline.nni_types import ExecutableModelSpace
-    from pipeline.trials.journal import TrialRecord
 
 _LEARNT = "guided, cost learnt"
 _REPEATING = ("random", "evolution")
@@ -66,37 +51,25 @@ class Found:
 
 
 def main() -> None:
-    """Each strategy on each space."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--trials", 100, "of each search"),
+        positive("--seeds", 5, "of each strategy"),
+        some_of("--spaces", SPACES),
+        some_of("--strategies", [*STRATEGIES, _LEARNT]),
+    )
     for name in arguments.spaces:
         space = SPACES[name]()
         print(f"{name}: {space.size():.3g} architectures, {len(space.choices)} choices", flush=True)
         rows, volumes = [], {}
         for strategy in dict.fromkeys(["random", *arguments.strategies]):  # what the others are compared with
-            runs = [_in_a_fork(name, strategy, seed, arguments.trials) for seed in range(arguments.seeds)]
+            runs = [in_a_fork(_search, name, strategy, seed, arguments.trials) for seed in range(arguments.seeds)]
             volumes[strategy] = np.array([run.volume for run in runs])
             rows.append(_row(strategy, runs, volumes[strategy] / volumes["random"]))
             _summary(name, strategy, runs, arguments.trials)
         print()
         table(rows)
         print()
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*STRATEGIES, _LEARNT]
-    parser.add_argument("--trials", type=at_least_one, default=100, help="of each search (default: %(default)s)")
-    parser.add_argument("--seeds", type=at_least_one, default=5, help="of each strategy (default: %(default)s)")
-    parser.add_argument("--spaces", nargs="+", default=list(SPACES), choices=list(SPACES))
-    parser.add_argument("--strategies", nargs="+", default=names, choices=names)
-    return parser.parse_args()
-
-
-def _in_a_fork(*search: Any) -> Found:
-    """A process for each search, so that the peak of its memory is its own."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_search, search)
 
 
 class _Watch(Reporter):
@@ -109,32 +82,22 @@ class _Watch(Reporter):
         self.first_s = self.first_s or time.perf_counter()
 
 
-class _Listening(DirectEngine):
-    """Counts what it is asked for."""
-
-    asked = 0
-
-    def submit_models(self, *models: ExecutableModelSpace) -> None:
-        """Count the models, then answer them as the engine does."""
-        self.asked += len(models)
-        super().submit_models(*models)
-
-
 def _search(space_name: str, name: str, seed: int, trials: int) -> Found:
     space = SPACES[space_name]()
     truth = MadeUp(space)
-    problem = Problem(space, seed, ("accuracy", truth.metrics[0]), {}, None if name == _LEARNT else truth)
     peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    config, watch = _config(name.partition(",")[0], seed, trials), _Watch()
-    journal = Journal.in_memory()
+    sections: Any = {"strategy": {"name": name.partition(",")[0]}, "space": {"name": "convnet"}, "seed": seed}
+    config, watch, journal = (
+        config_of(trials, objectives=["accuracy", "macs"], **sections),
+        _Watch(),
+        Journal.in_memory(),
+    )
 
     def judge(architecture: Any) -> TrialResult:
         return TrialResult("ok", truth.objectives(architecture))
 
-    engine = _Listening(config, space, journal, Budget(config.budget, []), watch, judge)
-    options: Any = config.strategy
-    strategy = strategy_of(options, problem)
-    strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+    engine: Any = direct_engine(config, space, journal, judge, reporter=watch, kind=ListeningEngine)
+    strategy_on(config, space, None if name == _LEARNT else truth)(engine)
     seconds = time.perf_counter() - began
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
     records = journal.trials()
@@ -142,7 +105,7 @@ def _search(space_name: str, name: str, seed: int, trials: int) -> Found:
     return Found(
         len(records),
         _different(space, records),
-        engine.asked - len(records),
+        len(engine.asked) - len(records),
         watch.first_s - began,
         seconds,
         grown,
@@ -150,24 +113,14 @@ def _search(space_name: str, name: str, seed: int, trials: int) -> Found:
     )
 
 
-def _different(space: Space, records: Sequence[TrialRecord]) -> int:
+def _different(space: Any, records: list[TrialRecord]) -> int:
     """Number of different networks, compared by their layers."""
     for record in records:
         assert space.canonical(space.complete(record.architecture)) == record.architecture
     return len({space.network(record.architecture) for record in records})
 
 
-def _config(name: str, seed: int, trials: int) -> RunConfig:
-    sections = {"strategy": {"name": name}, "budget": {"trials": trials}, "seed": seed}
-    config = parse_config(
-        {"data": {"name": "digits"}, "space": {"name": "convnet"}, "objectives": ["accuracy", "macs"], **sections},
-        "the benchmark's config",
-    )
-    strategy = config.strategy.resolved(trials=trials, pick=config.final.pick)
-    return config.model_copy(update={"strategy": strategy})
-
-
-def _summary(space: str, strategy: str, runs: Sequence[Found], trials: int) -> None:
+def _summary(space: str, strategy: str, runs: list[Found], trials: int) -> None:
     label = f"{space}, {strategy}"
     fewest, wasted = min(run.trials for run in runs), sum(run.trials - run.different for run in runs)
     summary(f"{label}: trials of a search", str(fewest), str(trials))
@@ -176,7 +129,7 @@ def _summary(space: str, strategy: str, runs: Sequence[Found], trials: int) -> N
     summary(f"{label}: known ones asked for", str(repeats), "free" if strategy in _REPEATING else "0")
 
 
-def _row(strategy: str, runs: Sequence[Found], ratios: np.ndarray) -> dict[str, str]:
+def _row(strategy: str, runs: list[Found], ratios: np.ndarray) -> dict[str, str]:
     mean, _, high = mean_with_interval(ratios)
     return {
         "strategy": strategy,

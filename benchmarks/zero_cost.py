@@ -1,7 +1,5 @@
 """Zero-cost scores of random NAS-Bench-201 networks, against published accuracies and published scores.
 
-    python benchmarks/zero_cost.py [--networks 150] [--images 32] [--cells 5] [--inputs digits]
-
 Each network is built by the space `nasbench201` (16 channels, five cells a stack as published, a seed of its own) and
 scored once on one minibatch. The published scores and accuracies are of CIFAR-10. In place of CIFAR-10's images the
 inputs are noise with random labels, or scikit-learn's digits at 32×32 in three equal channels. Told are Spearman's
@@ -11,28 +9,26 @@ and the seconds a network took, in one thread. Beside it stands what the publish
 
 from __future__ import annotations
 
-import argparse
 import csv
 import gzip
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from common import SHARED, at_least_one, heading, seeded, summary, table
+from common import summary, table
+from networks import NASBENCH201, nasbench201
+from options import SEED, begin, option, positive, some_of
 from scipy.stats import spearmanr
 
-from pipeline.config.space import NasBench201Options
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.zero_cost.scores import SCORES, score_of
-from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse
 from pipeline.spaces.nasbench201_net import LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from pipeline.spaces.nasbench201 import NasBench201Space
 
 _PUBLISHED = {"synflow": ("cifar10_logsynflow", "cifar10_synflow"), "naswot": ("cifar10_naswot",)}
 _WHOLE = {
@@ -46,26 +42,23 @@ _CLASSES, _SIDE = 10, 32
 
 
 def main() -> None:
-    """Score the networks, print the correlations."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=SHARED, help="holds data/ (default: %(default)s)")
-    parser.add_argument("--networks", type=at_least_one, default=150)
-    parser.add_argument("--images", type=at_least_one, default=32)
-    parser.add_argument("--cells", type=at_least_one, default=5)
-    parser.add_argument("--inputs", choices=["noise", "digits"], default="noise")
-    parser.add_argument("--scores", nargs="+", choices=list(SCORES), default=list(SCORES))
-    seeded(parser)
-    arguments = parser.parse_args()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        positive("--networks", 150),
+        positive("--images", 32),
+        positive("--cells", 5),
+        option("--inputs", "noise", choices=["noise", "digits"]),
+        some_of("--scores", SCORES),
+        SEED,
+    )
     torch.set_num_threads(1)
-    rows = _read(arguments.shared / "data" / "nasbench201.csv.gz")
-    published = {row["arch_index"]: row for row in _read(arguments.shared / "data" / "nasbench201_zero_cost.csv.gz")}
+    rows = _read("nasbench201")
+    published = {row["arch_index"]: row for row in _read("nasbench201_zero_cost")}
     whole = _of_the_whole_table(rows, published)
     chosen = np.random.default_rng(arguments.seed).choice(len(rows), arguments.networks, replace=False)
     rows = [rows[index] for index in chosen]
     images, labels = _minibatch(arguments.inputs, arguments.images, arguments.seed)
-    options = NasBench201Options(name="nasbench201", cells=arguments.cells)
-    space = NasBench201Space(options, (3, _SIDE, _SIDE), _CLASSES)
+    space = nasbench201(arguments.cells)
     found, seconds = _scores(space, rows, arguments.scores, images, labels)
     accuracy = [float(row["cifar10_test_200"]) for row in rows]
     told = []
@@ -84,14 +77,12 @@ def main() -> None:
     table(told)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+def _read(name: str) -> list[dict[str, str]]:
+    with gzip.open(NASBENCH201.with_name(f"{name}.csv.gz"), "rt", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _of_the_whole_table(
-    rows: Sequence[Mapping[str, str]], published: Mapping[str, Mapping[str, str]]
-) -> dict[str, str]:
+def _of_the_whole_table(rows: list[dict[str, str]], published: dict[str, dict[str, str]]) -> dict[str, str]:
     """Correlation with the accuracy of each published score."""
     accuracy = [float(row["cifar10_test_200"]) for row in rows]
     every = [{**row, **published[row["arch_index"]]} for row in rows]
@@ -114,8 +105,8 @@ def _minibatch(inputs: str, count: int, seed: int) -> tuple[torch.Tensor, torch.
 
 def _scores(
     space: NasBench201Space,
-    rows: Sequence[Mapping[str, str]],
-    names: Sequence[str],
+    rows: list[dict[str, str]],
+    names: list[str],
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
@@ -139,7 +130,7 @@ def _choices(key: str) -> dict[str, str]:
     return {label: OPERATORS[place] for label, place in zip(LABELS, parse(key), strict=True)}
 
 
-def _correlation(first: Sequence[float], second: Sequence[float]) -> str:
+def _correlation(first: list[float], second: list[float]) -> str:
     """Spearman's; what has no score counts as the worst."""
     low = [np.where(np.isnan(values), -np.inf, values) for values in (np.array(first), np.array(second))]
     return f"{float(spearmanr(*low).statistic):.2f}"
@@ -152,7 +143,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _valid(values: Sequence[float]) -> str:
+def _valid(values: list[float]) -> str:
     return f"{int(np.isfinite(values).sum())} of {len(values)}"
 
 

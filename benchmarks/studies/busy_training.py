@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import at_least_one, heading, spread, summary
+from common import heading, spread, summary
+from options import option, parsed, positive
 
 POLICIES = {
     "OpenMP's default": {},
@@ -59,11 +60,8 @@ def seconds(policy: dict[str, str]) -> float:
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=at_least_one, default=3)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    hidden = option("--child", False, argparse.SUPPRESS, action="store_true")
+    options = parsed(__doc__, positive("--repeats", 3), hidden)
     if options.child:
         train_once()
         return

@@ -9,7 +9,6 @@ searched as at the end of a search for an fp32 device: kept only if measured fas
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from functools import partial
@@ -20,11 +19,12 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import SHARED, at_least_one, heading, parameters, seeded, summary, table
-from safetensors.torch import load_file, save_file
+from activation_nets import convolution, mobile_net
+from common import SHARED, interval, summary, table
+from networks import parameters
+from options import SEED, amount, begin, option, positive
 from torch import nn
 
-from export.activations import table as activations
 from export.checks import accuracy
 from export.exporter.onnx_export import export_model
 from latency_models.devices.device import Device
@@ -42,35 +42,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.first = _convolution(before, after, 3, stride)
-        self.second = _convolution(after, after, 3)
-        self.shortcut = nn.Identity() if stride == 1 and before == after else _convolution(before, after, 1, stride)
+        self.first = convolution(before, after, 3, stride)
+        self.second = convolution(after, after, 3)
+        self.shortcut = nn.Identity() if stride == 1 and before == after else convolution(before, after, 1, stride)
         self.inner, self.outer = nn.ReLU(), nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.outer(self.shortcut(x) + self.second(self.inner(self.first(x))))
         return result
-
-
-class InvertedBlock(nn.Module):
-    """1×1 to four times the channels, 3×3 depthwise, 1×1 back; (N, before, H, W) → (N, after, H/stride, W/stride)."""
-
-    def __init__(self, before: int, after: int, stride: int, activation: str) -> None:
-        super().__init__()
-        inner = 4 * before
-        self.expand, self.first = _convolution(before, inner, 1), activations.create(activation, inner)
-        self.depthwise = _convolution(inner, inner, 3, stride, groups=inner)
-        self.second, self.project = activations.create(activation, inner), _convolution(inner, after, 1)
-        self.keeps_shape = stride == 1 and before == after
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.project(self.second(self.depthwise(self.first(self.expand(x)))))
-        return x + y if self.keeps_shape else y
-
-
-def _convolution(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(after))
 
 
 def resnet_like(classes: int) -> nn.Module:
@@ -79,61 +58,40 @@ def resnet_like(classes: int) -> nn.Module:
     widths += [(2 * WIDTH, 4 * WIDTH, 2), (4 * WIDTH, 4 * WIDTH, 1)]
     blocks = [ResidualBlock(*each) for each in widths]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * WIDTH, classes)]
-    return nn.Sequential(_convolution(1, WIDTH, 3), nn.ReLU(), *blocks, *head)
+    return nn.Sequential(convolution(1, WIDTH, 3), nn.ReLU(), *blocks, *head)
 
 
-def mobile_like(classes: int, activation: str) -> nn.Module:
-    """Seven inverted blocks in four stages; 1 channel in."""
-    half, whole, last = WIDTH // 2, WIDTH, 8 * WIDTH
+def mobile_like(activation: str) -> nn.Module:
+    """Seven inverted blocks in four stages; 1 channel in, 10 classes."""
+    half, whole = WIDTH // 2, WIDTH
     widths = [(half, half, 1), (half, whole, 2), (whole, whole, 1), (whole, 2 * whole, 2), (2 * whole, 2 * whole, 1)]
     widths += [(2 * whole, 3 * whole, 2), (3 * whole, 3 * whole, 1)]
-    blocks = [InvertedBlock(*each, activation) for each in widths]
-    stem = [_convolution(1, half, 3), activations.create(activation, half)]
-    top = [_convolution(3 * whole, last, 1), activations.create(activation, last)]
-    return nn.Sequential(*stem, *blocks, *top, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
+    return mobile_net(widths, activation, activation, 1, expansion=4, top=8 * WIDTH, stride=1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=SHARED / "data", help="where FashionMNIST/ lies (%(default)s)")
-    parser.add_argument("--epochs", type=at_least_one, default=5, help="of each network (default: %(default)s)")
-    parser.add_argument("--activations", nargs="+", default=["relu", "hardswish", "silu"], help="of the mobile-like")
-    parser.add_argument("--max-loss", type=float, default=0.01, help="accuracy that may be lost (default: %(default)s)")
-    parser.add_argument("--weights", type=Path, help="a folder: trained weights are kept there, and taken from it")
-    parser.add_argument("--train-only", action="store_true", help="fill --weights, and measure nothing")
-    seeded(parser)
-    options = parser.parse_args()
-    heading(__doc__)
+    options = begin(
+        __doc__,
+        positive("--epochs", 5, "of each network"),
+        option("--activations", ["relu", "hardswish", "silu"], "of the mobile-like", nargs="+"),
+        amount("--max-loss", 0.01, "accuracy that may be lost"),
+        SEED,
+    )
     torch.set_num_threads(1)
-    section = {"name": "fashion_mnist", "root": str(options.root), "train_samples": 10_000}
+    section = {"name": "fashion_mnist", "root": str(SHARED / "data"), "train_samples": 10_000}
     config = parse_config({"data": section, "space": {"name": "convnet"}}, "the benchmark")
     data, meter = load_data(config.data), LatencyMeter(Device())
     classes = len(data.classes)
     networks = {"resnet-like, relu": partial(resnet_like, classes)}
-    networks |= {f"mobile-like, {name}": partial(mobile_like, classes, name) for name in options.activations}
+    networks |= {f"mobile-like, {name}": partial(mobile_like, name) for name in options.activations}
     rows = []
     for name, build in networks.items():
         torch.manual_seed(options.seed)
-        network = trained(build(), name, data, config.train, options)
-        if not options.train_only:
-            rows.append(judged(network, name, data, meter, options.max_loss))
-    if rows:
-        table(rows)
-
-
-def trained(network: nn.Module, name: str, data: Any, recipe: Any, options: argparse.Namespace) -> nn.Module:
-    """Trained here, or with the weights of an earlier call."""
-    path = options.weights and options.weights / f"{name.replace(', ', '-')}-{options.epochs}.safetensors"
-    if path and path.exists():
-        network.load_state_dict(load_file(path))
-        return network
-    print(f"training {name}: {parameters(network):,} parameters, {options.epochs} epochs", flush=True)
-    train(network, DeviceData(data), recipe, epochs=options.epochs)
-    network.cpu()
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(network.state_dict(), path)
-    return network
+        network = build()
+        print(f"training {name}: {parameters(network):,} parameters, {options.epochs} epochs", flush=True)
+        train(network, DeviceData(data), config.train, epochs=options.epochs)
+        rows.append(judged(network.cpu(), name, data, meter, options.max_loss))
+    table(rows)
 
 
 def judged(network: nn.Module, name: str, data: Any, meter: LatencyMeter, max_loss: float) -> dict[str, str]:
@@ -157,8 +115,7 @@ def judged(network: nn.Module, name: str, data: Any, meter: LatencyMeter, max_lo
     return {
         "network": name,
         "kept": "yes" if int8.model else "no",
-        "latency ratio": f"{facts['latency_ratio']:.3f} ({facts['latency_ratio_low']:.3f}"
-        f" to {facts['latency_ratio_high']:.3f})",
+        "latency ratio": interval(*(facts[f"latency_ratio{end}"] for end in ("", "_low", "_high")), form=".3f"),
         "validation": f"{facts['accuracy_validation_fp32']:.4f} to {facts['accuracy_validation']:.4f}",
         "test": f"{before:.4f} to {after:.4f}" if after is not None else f"{before:.4f}",
         "size": f"{len(plain) / 1e3:.0f} to {facts['size_bytes'] / 1e3:.0f} kB",

@@ -15,7 +15,6 @@ the three ways alike. Seeds pair the data and the recipe, not the architectures 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -26,68 +25,44 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import heading, summary, table
-from kept_searches import (
-    add_options,
-    box_of,
-    box_words,
-    config_of,
-    kept_in,
-    places,
-    quick_graphs,
-    searched,
-    seconds_per_trial,
-    seeds_of,
-    trained,
-    volume,
-    write_summary,
-)
-from scipy import stats
+import kept_searches as kept
+from common import summary, table
+from options import Options, amount
+
+from latency_models.devices.device import Device
+from latency_models.timing.meter import LatencyMeter
+from pipeline.bench.summary import mean_with_interval
 
 _FIXED = ("relu", "hardswish")
 _WAYS = ("joint", *_FIXED)
 
 
 def main() -> None:
-    """Run what isn't there yet, and compare."""
-    arguments = _arguments()
-    heading(__doc__)
-    kept_in(arguments, _compare)
+    text = "seconds for timing all fronts in one rotation; 0: the searches' own latencies"
+    kept.study(__doc__, _compare, amount("--remeasure", 90.0, text))
 
 
-def _compare(folder: Path, arguments: argparse.Namespace) -> None:
+def _compare(folder: Path, arguments: Options) -> None:
     runs: dict[tuple[str, int], Path] = {}
-    for seed in seeds_of(arguments):
+    for seed in kept.seeds_of(arguments):
         for way in _WAYS:
             names = arguments.activations if way == "joint" else [way]
-            runs[way, seed] = searched(folder, config_of(arguments, f"{way}-{seed}", seed, names))
-    trials = {key: trained(run) for key, run in runs.items()}
+            runs[way, seed] = kept.searched(folder, kept.config_of(arguments, f"{way}-{seed}", seed, names))
+    trials = {key: kept.trained(run) for key, run in runs.items()}
     sitting = _one_sitting(folder, runs, trials, arguments.remeasure)
     _take_over(trials, sitting)
     fronts = {key: [trial for trial in rows if trial["on_front"]] for key, rows in trials.items()}
     every = [trial for rows in trials.values() for trial in rows]
-    box = box_of([_error(trial) for trial in every], [_latency(trial) for trial in every])
-    print(f"\nhypervolumes below {box_words(box)}")
+    box = kept.box_of([_error(trial) for trial in every], [_latency(trial) for trial in every])
+    print(f"\nhypervolumes below {kept.box_words(box)}")
     print(f"latencies of the fronts: {'one sitting' if sitting else 'of the searches'}")
     floor = min(max(trial["objectives"]["accuracy"] for trial in front) for front in fronts.values())
     figures = {key: _figures(front, box, floor) for key, front in fronts.items()}
     for key, run in runs.items():
-        figures[key] |= {"trials": float(len(trials[key])), "trial_s": seconds_per_trial(run)}
+        figures[key] |= {"trials": float(len(trials[key])), "trial_s": kept.seconds_per_trial(run)}
     _show(figures, floor)
-    differences = _conclude(figures, list(seeds_of(arguments)))
-    chosen = _chosen(arguments, trials, fronts)
-    document = {
-        "box": box,
-        "one_sitting": bool(sitting),
-        "accuracy_floor": floor,
-        "searches": [{"way": way, "seed": seed, **found} for (way, seed), found in figures.items()],
-        "differences": differences,
-        "activations_of_joint_fronts": chosen,
-        "fronts": [
-            {"way": way, "seed": seed, "members": [_member(t) for t in front]} for (way, seed), front in fronts.items()
-        ],
-    }
-    write_summary(folder, "joint_search", document)
+    _conclude(figures, list(kept.seeds_of(arguments)))
+    _show_chosen(arguments.activations, trials, fronts)
 
 
 def _error(trial: dict[str, Any]) -> float:
@@ -100,24 +75,20 @@ def _latency(trial: dict[str, Any]) -> float:
 
 def _one_sitting(folder: Path, runs: dict[Any, Path], trials: dict[Any, Any], budget_s: float) -> dict[str, float]:
     """Run and trial → ms of all fronts' members, timed in one rotation, or read where that was done; empty for 0 s."""
-    from latency_models.devices.device import Device
-    from latency_models.timing.meter import LatencyMeter
-
     if budget_s <= 0:
         return {}
     members = {key: [trial for trial in rows if trial["on_front"]] for key, rows in trials.items()}
     names = [_name(key, trial) for key, rows in members.items() for trial in rows]
-    kept = folder / "one_sitting.json"
-    if kept.is_file() and sorted(found := json.loads(kept.read_text())) == sorted(names):
+    file = folder / "one_sitting.json"
+    if file.is_file() and sorted(found := json.loads(file.read_text())) == sorted(names):
         return dict(found)
-    models = [g.SerializeToString() for key, rows in members.items() for g in quick_graphs(runs[key], rows)]
+    models = [model for key, rows in members.items() for model in kept.quick_graphs(runs[key], rows)]
     print(f"timing {len(models)} members of {len(runs)} fronts in one rotation, {budget_s:g} s", flush=True)
     with LatencyMeter(Device()) as meter:
-        together = meter.measure_together(models, budget_s=budget_s)
-    first_ms = together.latencies[0].latency_ms
-    measured = {name: ratio.ratio * first_ms for name, ratio in zip(names, together.ratios, strict=True)}
-    print(f"median half-width of an interval {np.median([r.half_width for r in together.ratios[1:]] or [0]):.2%}")
-    kept.write_text(json.dumps(measured, indent=1))
+        times, ratios = kept.timed_together(meter, models, budget_s)
+    measured = dict(zip(names, times, strict=True))
+    print(f"median half-width of an interval {np.median([ratio.half_width for ratio in ratios[1:]] or [0]):.2%}")
+    file.write_text(json.dumps(measured, indent=1))
     return measured
 
 
@@ -136,8 +107,8 @@ def _take_over(trials: dict[tuple[str, int], list[dict[str, Any]]], sitting: dic
 def _figures(front: list[dict[str, Any]], box: dict[str, float], floor: float) -> dict[str, float]:
     errors, latencies = [_error(trial) for trial in front], [_latency(trial) for trial in front]
     return {
-        "hypervolume": volume(errors, latencies, box),
-        "hypervolume_log": volume(errors, latencies, box, log=True),
+        "hypervolume": kept.volume(errors, latencies, box),
+        "hypervolume_log": kept.volume(errors, latencies, box, log=True),
         "members": float(len(front)),
         "best_accuracy": 1.0 - min(errors),
         "fastest_ms": min(latencies),
@@ -148,48 +119,35 @@ def _figures(front: list[dict[str, Any]], box: dict[str, float], floor: float) -
 def _show(figures: dict[tuple[str, int], dict[str, float]], floor: float) -> None:
     print()
     table(
-        [
-            {
-                "search": f"{way}-{seed}",
-                "trained": f"{row['trials']:.0f}",
-                "s a trial": f"{row['trial_s']:.1f}",
-                "front": f"{row['members']:.0f}",
-                "hypervolume": f"{row['hypervolume']:.4f}",
-                "by log latency": f"{row['hypervolume_log']:.4f}",
-                "best accuracy": f"{row['best_accuracy']:.4f}",
-                "fastest, ms": f"{row['fastest_ms']:.4g}",
-                f"fastest at {floor:.4f}, ms": f"{row['fastest_at_floor_ms']:.4g}",
-            }
-            for (way, seed), row in figures.items()
-        ]
+        {
+            "search": f"{way}-{seed}",
+            "trained": f"{row['trials']:.0f}",
+            "s a trial": f"{row['trial_s']:.1f}",
+            "front": f"{row['members']:.0f}",
+            "hypervolume": f"{row['hypervolume']:.4f}",
+            "by log latency": f"{row['hypervolume_log']:.4f}",
+            "best accuracy": f"{row['best_accuracy']:.4f}",
+            "fastest, ms": f"{row['fastest_ms']:.4g}",
+            f"fastest at {floor:.4f}, ms": f"{row['fastest_at_floor_ms']:.4g}",
+        }
+        for (way, seed), row in figures.items()
     )
     print()
 
 
-def _conclude(figures: dict[tuple[str, int], dict[str, float]], seeds: list[int]) -> list[dict[str, Any]]:
+def _conclude(figures: dict[tuple[str, int], dict[str, float]], seeds: list[int]) -> None:
     for way in _WAYS:
         values = np.array([figures[way, seed]["hypervolume"] for seed in seeds])
         spread = f" ± {values.std(ddof=1):.4f} (sd of {len(seeds)} seeds)" if len(seeds) > 1 else " (one seed)"
         summary(f"hypervolume of {way}", f"{values.mean():.4f}{spread}", "joint's the largest")
-    found = []
-    for name, digits in (("hypervolume", 4), ("hypervolume_log", 4), ("best_accuracy", 4), ("fastest_at_floor_ms", 4)):
+    for name in ("hypervolume", "hypervolume_log", "best_accuracy", "fastest_at_floor_ms"):
         for way in _FIXED:
             pairs = [figures["joint", seed][name] - figures[way, seed][name] for seed in seeds]
-            interval = _t_interval(pairs)
-            found.append({"figure": name, "against": way, "differences": pairs, "interval": interval})
-            listed = ", ".join(f"{value:+.{digits}f}" for value in pairs)
+            interval = mean_with_interval(np.array(pairs))[1:].tolist() if len(pairs) > 1 else None
+            listed = ", ".join(f"{value:+.4f}" for value in pairs)
             better = -1.0 if name.endswith("_ms") else 1.0
             goal = "above 0" if better > 0 else "below 0"
             summary(f"{name}, joint − {way}", f"{listed}: {_verdict(pairs, interval, better, way)}", goal)
-    return found
-
-
-def _t_interval(values: list[float]) -> list[float] | None:
-    """95 %, of the mean; None where one value leaves nothing to judge by."""
-    if len(values) < 2:
-        return None
-    reach = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.mean(values) - reach), float(np.mean(values) + reach)]
 
 
 def _verdict(values: list[float], interval: list[float] | None, better: float, way: str) -> str:
@@ -203,57 +161,29 @@ def _verdict(values: list[float], interval: list[float] | None, better: float, w
     return f"{told}, {'joint' if better * mean > 0 else f'{way} alone'} is better"
 
 
-def _chosen(arguments: argparse.Namespace, trials: dict[Any, Any], fronts: dict[Any, Any]) -> dict[str, Any]:
+def _show_chosen(activations: list[str], trials: dict[Any, Any], fronts: dict[Any, Any]) -> None:
     """How often each activation stands at a place of a joint front, beside how often the joint searches tried it."""
     joint = [key for key in trials if key[0] == "joint"]
-    on_fronts = Counter(name for key in joint for trial in fronts[key] for name in places(trial).values())
-    tried = Counter(name for key in joint for trial in trials[key] for name in places(trial).values())
-    found = {
-        name: {
-            "front": on_fronts[name],
-            "front_share": on_fronts[name] / on_fronts.total(),
-            "tried": tried[name],
-            "tried_share": tried[name] / tried.total(),
-        }
-        for name in arguments.activations
-    }
-    ordered = sorted(found.items(), key=lambda pair: -pair[1]["front"])
+    on_fronts, tried = (
+        Counter(name for key in joint for trial in of[key] for name in kept.places(trial).values())
+        for of in (fronts, trials)
+    )
+    ordered = sorted(activations, key=lambda name: -on_fronts[name])
     print()
     table(
-        [
-            {
-                "activation": name,
-                "places on joint fronts": f"{row['front']} ({row['front_share']:.0%})",
-                "places in all trained": f"{row['tried']} ({row['tried_share']:.0%})",
-            }
-            for name, row in ordered
-        ]
+        {
+            "activation": name,
+            "places on joint fronts": f"{on_fronts[name]} ({on_fronts[name] / on_fronts.total():.0%})",
+            "places in all trained": f"{tried[name]} ({tried[name] / tried.total():.0%})",
+        }
+        for name in ordered
     )
     for key in joint:
         for trial in fronts[key]:
-            where = ", ".join(f"{place} {name}" for place, name in places(trial).items())
+            where = ", ".join(f"{place} {name}" for place, name in kept.places(trial).items())
             print(f"  {_name(key, trial)}: {trial['objectives']['accuracy']:.4f}, {_latency(trial):.4g} ms, {where}")
-    listed = ", ".join(f"{name} {row['front_share']:.0%}" for name, row in ordered if row["front"])
+    listed = ", ".join(f"{name} {on_fronts[name] / on_fronts.total():.0%}" for name in ordered if on_fronts[name])
     summary("activations on the joint fronts, share of places", listed, "told")
-    return found
-
-
-def _member(trial: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": trial["id"],
-        "accuracy": trial["objectives"]["accuracy"],
-        "latency_ms": _latency(trial),
-        "activations": places(trial),
-        "architecture": trial["architecture"],
-    }
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, seeds=3, final_epochs=1)
-    text = "seconds for timing all fronts in one rotation; 0: the searches' own latencies (default: %(default)s)"
-    parser.add_argument("--remeasure", type=float, default=90.0, help=text)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

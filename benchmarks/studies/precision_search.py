@@ -13,10 +13,9 @@ either. At INT8 the accuracies of the fp32 search's front are those before quant
 
 from __future__ import annotations
 
-import argparse
+import json
 import logging
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,9 @@ import onnx
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import heading, summary, table
-from kept_searches import (
-    add_options,
-    box_of,
-    config_of,
-    manifest,
-    places,
-    quick_graphs,
-    searched,
-    seconds_per_trial,
-    seeds_of,
-    trained,
-    volume,
-    write_summary,
-)
+import kept_searches as kept
+from common import interval, summary, table
+from options import Options, amount, option
 from scipy import stats
 
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
@@ -56,25 +43,31 @@ _BEYOND_WORST = 1.1  # the reference point over the worst member: the extremes o
 
 
 def main() -> None:
-    """Run what isn't there yet, and compare."""
-    arguments = _arguments()
-    heading(__doc__)
-    with tempfile.TemporaryDirectory() as temporary, LatencyMeter(Device()) as meter:
-        folder = Path(arguments.keep or temporary)
-        runs = {
-            (seed, name): searched(folder, _config(arguments, seed, name))
-            for seed in seeds_of(arguments)
-            for name in PRECISIONS
-        }
-        found = [
-            _compare(seed, {name: runs[seed, name] for name in PRECISIONS}, meter, arguments)
-            for seed in seeds_of(arguments)
-        ]
-        write_summary(folder, "precision_search", {"seeds": found})
+    kept.study(
+        __doc__,
+        _compare,
+        option("--pick", "knee", "which member of a front wins"),
+        amount("--seconds", 2.0, "for each file's timing"),
+        amount("--front-seconds", 40.0, "for timing both fronts at both precisions, 0: not at all"),
+        seeds=1,
+        final_epochs=5,
+    )
 
 
-def _config(arguments: argparse.Namespace, seed: int, precision: str) -> dict[str, Any]:
-    config = config_of(arguments, f"{precision}-{seed}", seed, arguments.activations)
+def _compare(folder: Path, arguments: Options) -> None:
+    runs = {
+        seed: {name: kept.searched(folder, _config(arguments, seed, name)) for name in PRECISIONS}
+        for seed in kept.seeds_of(arguments)
+    }
+    with LatencyMeter(Device()) as meter:
+        for seed, each in runs.items():
+            _compare_winners(seed, each, meter, arguments)
+            if arguments.front_seconds > 0:
+                _compare_fronts(seed, each, meter, arguments.front_seconds)
+
+
+def _config(arguments: Options, seed: int, precision: str) -> dict[str, Any]:
+    config = kept.config_of(arguments, f"{precision}-{seed}", seed, arguments.activations)
     config["device"] |= {"precision": precision}
     config["final"] |= {"pick": arguments.pick}
     if precision == "int8":  # an fp32 winner's INT8 form is searched here
@@ -82,9 +75,9 @@ def _config(arguments: argparse.Namespace, seed: int, precision: str) -> dict[st
     return config
 
 
-def _compare(seed: int, runs: dict[str, Path], meter: LatencyMeter, arguments: argparse.Namespace) -> dict[str, Any]:
-    print(f"\nseed {seed}: " + ", ".join(f"{n} {seconds_per_trial(run):.1f} s a trial" for n, run in runs.items()))
-    winners = {name: manifest(run) for name, run in runs.items()}
+def _compare_winners(seed: int, runs: dict[str, Path], meter: LatencyMeter, arguments: Options) -> None:
+    print(f"\nseed {seed}: " + ", ".join(f"{n} {kept.seconds_per_trial(run):.1f} s a trial" for n, run in runs.items()))
+    winners = {n: json.loads((run / "bundle" / "manifest.json").read_text()) for n, run in runs.items()}
     files = {name: _files(run, meter) for name, run in runs.items()}
     rows = _judged(runs["fp32"], files, meter, arguments.seconds)
     _show_architectures(winners)
@@ -92,35 +85,23 @@ def _compare(seed: int, runs: dict[str, Path], meter: LatencyMeter, arguments: a
     ratios = _ratios(files, meter, arguments.seconds)
     same = winners["fp32"]["architecture"] == winners["int8"]["architecture"]
     for name, ratio in ratios.items():
-        summary(f"seed {seed}: {name}", f"{ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})", "told")
-    verdicts = {at: _verdict(at, rows, ratios, same) for at in PRECISIONS}
-    for at, text in verdicts.items():
+        summary(f"seed {seed}: {name}", interval(ratio.ratio, ratio.low, ratio.high, ".3f"), "told")
+    for at in PRECISIONS:
+        text = _verdict(at, rows, ratios, same)
         summary(f"seed {seed}: deployed at {at}, the {at} winner against the other", text, "at least as good")
-    return {
-        "seed": seed,
-        "winners": {n: {"id": m["architecture_id"], "architecture": m["architecture"]} for n, m in winners.items()},
-        "same_architecture": same,
-        "figures": [
-            {"winner": winner, "precision": at, **{k: v for k, v in found.items() if k != "right"}}
-            for (winner, at), found in rows.items()
-        ],
-        "ratios": {name: [ratio.ratio, ratio.low, ratio.high] for name, ratio in ratios.items()},
-        "verdicts": verdicts,
-        "fronts": _fronts(seed, runs, meter, arguments.front_seconds),
-    }
 
 
 def _files(run: Path, meter: LatencyMeter) -> dict[str, bytes]:
     """The winner's file at each precision; an INT8 form is searched once and kept beside the bundle."""
     plain = (run / "bundle" / MODEL_FILE).read_bytes()
-    for path in (run / "bundle" / INT8_FILE, kept := run.with_name(f"{run.name}-winner.int8.onnx")):
+    for path in (run / "bundle" / INT8_FILE, own := run.with_name(f"{run.name}-winner.int8.onnx")):
         if path.is_file():
             return {"fp32": plain, "int8": path.read_bytes()}
     config = RunDirectory.open(run).config
     found = search_int8(
         onnx.load_model_from_string(plain), load_data(config.data), meter, config.export.max_accuracy_loss
     )
-    kept.write_bytes(found.model)
+    own.write_bytes(found.model)
     return {"fp32": plain, "int8": found.model}
 
 
@@ -154,15 +135,13 @@ def _show_architectures(winners: dict[str, dict[str, Any]]) -> None:
     first, second = (winners[name]["architecture"] for name in PRECISIONS)
     print("what the winners chose, * where they differ")
     table(
-        [
-            {
-                "choice": label,
-                "fp32's winner": str(first.get(label, "–")),
-                "int8's winner": str(second.get(label, "–")),
-                "": "*" if first.get(label) != second.get(label) else "",
-            }
-            for label in dict.fromkeys([*first, *second])
-        ]
+        {
+            "choice": label,
+            "fp32's winner": str(first.get(label, "–")),
+            "int8's winner": str(second.get(label, "–")),
+            "": "*" if first.get(label) != second.get(label) else "",
+        }
+        for label in dict.fromkeys([*first, *second])
     )
     print()
 
@@ -171,7 +150,7 @@ def _row(winner: str, precision: str, found: dict[str, Any]) -> dict[str, str]:
     return {
         "winner of": winner,
         "deployed at": precision,
-        "latency, ms": f"{found['latency_ms']:.4g} ({found['latency_low_ms']:.4g} to {found['latency_high_ms']:.4g})",
+        "latency, ms": interval(found["latency_ms"], found["latency_low_ms"], found["latency_high_ms"], ".4g"),
         "validation": f"{found['accuracy_validation']:.4f}",
         "test": f"{found['accuracy_test']:.4f}",
         "size, kB": f"{found['size_bytes'] / 1e3:.0f}",
@@ -206,34 +185,30 @@ def _verdict(at: str, rows: dict[tuple[str, str], dict[str, Any]], ratios: dict[
         (True, True): "a trade of one for the other",
         (False, False): "no difference seen",
     }[max(faster, better) > 0, min(faster, better) < 0]
-    told = f"latency × {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+    told = f"latency × {interval(ratio.ratio, ratio.low, ratio.high, '.3f')}"
     return f"{told}, test accuracy {gain:+.4f} ± {reach:.4f}: {words}"
 
 
-def _fronts(seed: int, runs: dict[str, Path], meter: LatencyMeter, seconds: float) -> dict[str, Any]:
+def _compare_fronts(seed: int, runs: dict[str, Path], meter: LatencyMeter, seconds: float) -> None:
     """Both searches' fronts at both precisions; where accuracies at INT8 aren't known, those at fp32 stand for them."""
-    if seconds <= 0:
-        return {}
     members: list[dict[str, Any]] = []
     models: list[bytes] = []
     for name, run in runs.items():
-        front = [trial for trial in trained(run) if trial["on_front"]]
-        plain = [graph.SerializeToString() for graph in quick_graphs(run, front)]
+        front = [trial for trial in kept.trained(run) if trial["on_front"]]
         members += [_member(name, trial) for trial in front]
-        models += [content for each in plain for content in (each, quantize_like(each))]
+        models += [content for each in kept.quick_graphs(run, front) for content in (each, quantize_like(each))]
     print(f"timing {len(members)} members of both fronts at both precisions, {seconds:g} s", flush=True)
-    together = meter.measure_together(models, budget_s=seconds)
-    times = [ratio.ratio * together.latencies[0].latency_ms for ratio in together.ratios]
+    times, _ = kept.timed_together(meter, models, seconds)
     for at, member in enumerate(members):
         member["latency_ms"] = {"fp32": times[2 * at], "int8": times[2 * at + 1]}
     _show_members(members)
-    volumes = {at: _volumes(seed, members, at) for at in PRECISIONS}
+    for at in PRECISIONS:
+        _tell_volumes(seed, members, at)
     both = [[member["latency_ms"][at] for member in members] for at in PRECISIONS]
     gains = [int8 / fp32 for fp32, int8 in zip(*both, strict=True)]
     rank = float(stats.spearmanr(*both).statistic) if len(members) > 2 else None
     found = f"{min(gains):.3f} to {max(gains):.3f}, rank correlation {'–' if rank is None else f'{rank:.3f}'}"
     summary(f"seed {seed}: members' latency at INT8 over fp32", found, "told")
-    return {"members": members, "hypervolumes": volumes, "rank_correlation": rank}
 
 
 def _member(name: str, trial: dict[str, Any]) -> dict[str, Any]:
@@ -242,50 +217,36 @@ def _member(name: str, trial: dict[str, Any]) -> dict[str, Any]:
         "searched_for": name,
         "id": trial["id"],
         "accuracy": {"fp32": trial["details"].get("accuracy_fp32", reached), "int8": reached},
-        "activations": places(trial),
-        "architecture": trial["architecture"],
+        "activations": kept.places(trial),
     }
 
 
 def _show_members(members: list[dict[str, Any]]) -> None:
     table(
-        [
-            {
-                "front of": member["searched_for"],
-                "id": member["id"],
-                "accuracy": f"{member['accuracy'][member['searched_for']]:.4f}",
-                "fp32, ms": f"{member['latency_ms']['fp32']:.4g}",
-                "INT8, ms": f"{member['latency_ms']['int8']:.4g}",
-                "INT8 / fp32": f"{member['latency_ms']['int8'] / member['latency_ms']['fp32']:.3f}",
-                "activations": ", ".join(member["activations"].values()),
-            }
-            for member in sorted(members, key=lambda m: (m["searched_for"], m["latency_ms"]["fp32"]))
-        ]
+        {
+            "front of": member["searched_for"],
+            "id": member["id"],
+            "accuracy": f"{member['accuracy'][member['searched_for']]:.4f}",
+            "fp32, ms": f"{member['latency_ms']['fp32']:.4g}",
+            "INT8, ms": f"{member['latency_ms']['int8']:.4g}",
+            "INT8 / fp32": f"{member['latency_ms']['int8'] / member['latency_ms']['fp32']:.3f}",
+            "activations": ", ".join(member["activations"].values()),
+        }
+        for member in sorted(members, key=lambda m: (m["searched_for"], m["latency_ms"]["fp32"]))
     )
 
 
-def _volumes(seed: int, members: list[dict[str, Any]], at: str) -> dict[str, Any]:
+def _tell_volumes(seed: int, members: list[dict[str, Any]], at: str) -> None:
     errors = np.array([1.0 - member["accuracy"][at] for member in members])
     latencies = np.array([member["latency_ms"][at] for member in members])
-    box = box_of(errors.tolist(), latencies.tolist(), share=1.0)
+    box = kept.box_of(errors, latencies, share=1.0)
     box["error_worst"] *= _BEYOND_WORST
     box["latency_worst_ms"] *= _BEYOND_WORST
     of = np.array([member["searched_for"] for member in members])
-    found = {name: volume(errors[of == name].tolist(), latencies[of == name].tolist(), box) for name in PRECISIONS}
+    found = {name: kept.volume(errors[of == name], latencies[of == name], box) for name in PRECISIONS}
     listed = ", ".join(f"{name}'s front {value:.4f}" for name, value in found.items())
     below = f"below error {box['error_worst']:.4f} and {box['latency_worst_ms']:.4g} ms"
     summary(f"seed {seed}: hypervolumes at {at}", f"{listed}, {below}", f"{at}'s the larger")
-    return {"box": box, **found}
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, seeds=1, final_epochs=5)
-    parser.add_argument("--pick", default="knee", help="which member of a front wins (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each file's timing (default: %(default)s)")
-    text = "for timing both fronts at both precisions, 0: not at all (default: %(default)s)"
-    parser.add_argument("--front-seconds", type=float, default=40.0, help=text)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

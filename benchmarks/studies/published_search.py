@@ -3,8 +3,6 @@
 A finished study, not maintained. Found: random 93.775 ± .027 and evolution 94.090 ± .024 (500 seeds), controller
 94.089 ± .124 (20 seeds): the real algorithms. See docs/bench.md.
 
-    python benchmarks/studies/published_search.py --keep FOLDER [--seeds 500] [--strategies random …] [--trials 1000]
-
 A strategy sees the validation accuracy after 12 epochs, and nothing of costs. Every architecture takes the seconds that
 its 12 epochs took; when 12,000 s are spent, the one with the best accuracy seen is scored by its test accuracy after
 200 epochs. With `--trials` searches go on until then, and are scored there, too. Finished searches are kept in FOLDER.
@@ -19,44 +17,32 @@ Differences are against the first strategy with the same seed, with 95 % interva
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
 import sys
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import SHARED, at_least_one, heading, summary, table
+from common import interval, summary, table
+from networks import NASBENCH201, nasbench201
+from options import begin, file_path, option, positive
+from searches import config_of, direct_engine, strategy_on
 
 from pipeline.bench.results import code_digest
 from pipeline.bench.summary import mean_with_interval
-from pipeline.config.file import parse_config
-from pipeline.config.space import NasBench201Options
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import read_table
-from pipeline.nni_types import SimplifiedModelSpace
-from pipeline.spaces.nasbench201 import NasBench201Space
-from pipeline.strategies.make import strategy_of
-from pipeline.strategies.problem import Problem
-from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal
-from pipeline.trials.reporter import Reporter
 from pipeline.trials.result import TrialResult
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pipeline.spaces.base import Value
-
-_TABLE = SHARED / "data" / "nasbench201.csv.gz"
 _SEEN, _FINAL, _SECONDS = "cifar10_valid_12", "cifar10_test_200", "train_s_12"
 _BUDGET_S = 12_000.0
 _RANDOM, _WITHIN = 93.73, 0.06
@@ -64,21 +50,16 @@ _EXPECTED_TRIALS = 100
 """So many fit into the budget, about; what `evolution` makes its population from."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Search:
-    """A search that is going on.
+    """A finished search: seconds of training spent, number of trials, and the final scores in per cent.
 
-    Attributes:
-        spent_s: seconds of training so far.
-        best: row of the table with the best accuracy seen, -1 before the first.
-        trials: how many.
-        scores: number of trials, or `time` → final score there, in per cent.
+    `scores` are those after so many trials, or at `time`, which came after `trials at that time`.
     """
 
-    spent_s: float = 0.0
-    best: int = -1
-    trials: int = 0
-    scores: dict[str, float] = field(default_factory=dict)
+    spent_s: float
+    trials: int
+    scores: dict[str, float]
 
 
 class Published:
@@ -87,75 +68,70 @@ class Published:
     def __init__(self, path: Path) -> None:
         columns = {_SEEN: "accuracy", _FINAL: "accuracy", _SECONDS: "costs"}
         read = read_table(path, "arch_str", columns)
-        self._rows, self._columns = read.rows, {name: values.tolist() for name, values in read.columns.items()}
-        self._space = NasBench201Space(NasBench201Options(name="nasbench201"), (3, 32, 32), 10)
-
-    @cached_property
-    def _model_space(self) -> Any:
-        return SimplifiedModelSpace.from_model(self._space.model_space())
+        self._rows, self._columns = read.rows, read.columns
+        self._space = nasbench201()
 
     def search(self, section: dict[str, Any], seed: int, trials: int | None) -> Search:
         """Until the time is spent, and so many trials are done; scored at both."""
-        config = parse_config(
-            {
-                "data": {"name": "digits"},
-                "space": {"name": "nasbench201"},
-                "strategy": section,
-                "seed": seed,
-                "budget": {"trials": 10**6, "minutes": 1e6},
-            },
-            "the benchmark's config",
+        config = config_of(
+            _EXPECTED_TRIALS,
+            space={"name": "nasbench201"},
+            strategy=section,
+            seed=seed,
+            budget={"trials": 10**6, "minutes": 1e6},
+            final={"pick": "most-accurate"},
         ).model_copy(update={"objectives": ["accuracy"]})
-        state = Search()
-        journal = Journal.in_memory(config.objectives)
+        spent = [0.0]
 
         class Engine(DirectEngine):
             def budget_available(self) -> bool:
-                more = state.spent_s < _BUDGET_S or (trials is not None and state.trials < trials)
+                more = spent[-1] < _BUDGET_S or (trials is not None and len(spent) <= trials)
                 return more and super().budget_available()
 
-        def judge(architecture: Mapping[str, Value]) -> TrialResult:
-            return self._judge(state, architecture, trials)
+        def judge(architecture: dict[str, Any]) -> TrialResult:
+            row = self._rows[self._space.key(architecture)]
+            spent.append(spent[-1] + float(self._columns[_SECONDS][row]))
+            return TrialResult("ok", {"accuracy": float(self._columns[_SEEN][row]) / 100})
 
-        options = config.strategy.resolved(trials=_EXPECTED_TRIALS, pick="most-accurate")
-        problem = Problem(self._space, seed, ("accuracy",))
-        strategy = strategy_of(options, problem)
-        strategy(self._model_space, Engine(config, self._space, journal, Budget(config.budget, []), Reporter(), judge))
-        journal.close()
-        return state
+        with closing(Journal.in_memory(config.objectives)) as journal:
+            strategy_on(config, self._space)(direct_engine(config, self._space, journal, judge, kind=Engine))
+            rows = [self._rows[self._space.key(record.architecture)] for record in journal.trials()]
+        scores = {}
+        if spent[-1] >= _BUDGET_S:
+            enough = next(count for count, seconds in enumerate(spent) if seconds >= _BUDGET_S)
+            scores = {"time": self._final(rows[:enough]), "trials at that time": enough}
+        if trials is not None and len(rows) >= trials:
+            scores[str(trials)] = self._final(rows[:trials])
+        return Search(spent[-1], len(rows), scores)
 
-    def _judge(self, state: Search, architecture: Mapping[str, Value], trials: int | None) -> TrialResult:
-        row = self._rows[self._space.key(architecture)]
-        seen = self._columns[_SEEN]
-        before = state.spent_s
-        state.spent_s += self._columns[_SECONDS][row]
-        state.trials += 1
-        if state.best < 0 or seen[row] > seen[state.best]:
-            state.best = row
-        if before < _BUDGET_S <= state.spent_s:
-            state.scores["time"] = self._columns[_FINAL][state.best]
-            state.scores["trials at that time"] = state.trials
-        if state.trials == trials:
-            state.scores[str(trials)] = self._columns[_FINAL][state.best]
-        return TrialResult("ok", {"accuracy": seen[row] / 100})
+    def _final(self, rows: list[int]) -> float:
+        """Final score of the row with the best accuracy seen, the first one of equals."""
+        best = rows[int(np.argmax(self._columns[_SEEN][rows]))]
+        return float(self._columns[_FINAL][best])
 
 
 def main() -> None:
-    """Run what is missing, print the figures."""
-    arguments = _arguments()
-    heading(__doc__)
+    arguments = begin(
+        __doc__,
+        file_path("--keep", required=True, text="folder of the results; not in the project"),
+        positive("--seeds", 500),
+        positive("--trials", text="go on until so many are done"),
+        option(
+            "--strategies", ["random", "evolution", "controller"], "names, or YAML mappings with options", nargs="+"
+        ),
+    )
     logging.getLogger("nni").setLevel(logging.CRITICAL)
     arguments.keep.mkdir(parents=True, exist_ok=True)
     kept = arguments.keep / "searches.jsonl"
     known = _known(kept)
-    published = Published(arguments.table)
+    published, digest = Published(NASBENCH201), hashlib.sha256(NASBENCH201.read_bytes()).hexdigest()
     sections = [
         each if isinstance(each, dict) else {"name": each} for each in map(yaml.safe_load, arguments.strategies)
     ]
     found: dict[str, dict[int, dict[str, float]]] = {_label(section): {} for section in sections}
     for seed in range(arguments.seeds):
         for section in sections:
-            key = _key(section, seed, arguments.trials, arguments.table)
+            key = _key(section, seed, arguments.trials, digest)
             if key not in known:
                 known[key] = published.search(section, seed, arguments.trials).scores
                 with kept.open("a", encoding="utf-8") as file:
@@ -164,17 +140,6 @@ def main() -> None:
     _print(found, "time", f"after {_BUDGET_S:g} s of training")
     if arguments.trials:
         _print(found, str(arguments.trials), f"after {arguments.trials} trials")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the results; not in the project")
-    parser.add_argument("--table", type=Path, default=_TABLE, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=at_least_one, default=500)
-    parser.add_argument("--trials", type=at_least_one, help="go on until so many are done")
-    default = ["random", "evolution", "controller"]
-    parser.add_argument("--strategies", nargs="+", default=default, help="names, or YAML mappings with options")
-    return parser.parse_args()
 
 
 def _known(path: Path) -> dict[str, dict[str, float]]:
@@ -188,22 +153,17 @@ def _known(path: Path) -> dict[str, dict[str, float]]:
     return known
 
 
-def _key(section: Mapping[str, Any], seed: int, trials: int | None, table: Path) -> str:
-    deciding = [section, seed, trials, code_digest(), _digest(table)]
+def _key(section: dict[str, Any], seed: int, trials: int | None, table_digest: str) -> str:
+    deciding = [section, seed, trials, code_digest(), table_digest]
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@cache
-def _digest(table: Path) -> str:
-    return hashlib.sha256(table.read_bytes()).hexdigest()
-
-
-def _label(section: Mapping[str, Any]) -> str:
+def _label(section: dict[str, Any]) -> str:
     options = ", ".join(f"{key}={value}" for key, value in section.items() if key != "name")
     return f"{section['name']} ({options})" if options else str(section["name"])
 
 
-def _print(found: Mapping[str, Mapping[int, Mapping[str, float]]], at: str, title: str) -> None:
+def _print(found: dict[str, dict[int, dict[str, float]]], at: str, title: str) -> None:
     """A row for each strategy, and a line for each figure that there is a goal for."""
     first, *others = found
     scores = {label: {seed: s[at] for seed, s in runs.items() if at in s} for label, runs in found.items()}
@@ -222,7 +182,7 @@ def _print(found: Mapping[str, Mapping[int, Mapping[str, float]]], at: str, titl
                 "seeds": str(len(values)),
                 "mean": f"{mean:.3f} ± {mean - low:.3f}",
                 "standard deviation": f"{values.std(ddof=1):.3f}" if len(values) > 1 else "",
-                f"more than {first}": "" if label == first else f"{more:+.3f} ({least:+.3f} to {most:+.3f})",
+                f"more than {first}": "" if label == first else interval(more, least, most, "+.3f"),
                 "trials": f"{np.mean(used):.0f}" if at == "time" else at,
             }
         )
@@ -232,7 +192,7 @@ def _print(found: Mapping[str, Mapping[int, Mapping[str, float]]], at: str, titl
         summary("random", f"{mean:.3f}", f"{_RANDOM} ± {_WITHIN}")
     for label in others:
         more, least, most = differences[label]
-        summary(f"{label} more than {first} {title}", f"{more:+.3f} ({least:+.3f} to {most:+.3f})", "interval above 0")
+        summary(f"{label} more than {first} {title}", interval(more, least, most, "+.3f"), "interval above 0")
 
 
 if __name__ == "__main__":

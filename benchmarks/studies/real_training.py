@@ -14,91 +14,59 @@ a network is trained depends on it, too.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for common.py
 
-from common import heading, summary, table
-from kept_searches import (
-    add_options,
-    box_of,
-    box_words,
-    config_of,
-    kept_in,
-    searched,
-    seeds_of,
-    volume,
-    write_summary,
-)
+import kept_searches as kept
+from common import interval, summary, table
+from options import Options, option
 
 from pipeline.bench.summary import mean_with_interval
+from pipeline.costs.known_costs import known_costs
+from pipeline.run import RunDirectory
+from pipeline.search import load_inputs
 
 _STRATEGIES = ("guided", "evolution", "random")
 _LEAST_SEEDS = 2
 
 Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One that was trained; `at_s` is when it ended, since its search began."""
-
-    error: float
-    ms: float
-    at_s: float
-    seconds: float
-
-
-Trials = list[_Trial]
+_ERROR, _MS, _END_S, _SECONDS = range(4)
+"""Columns of a search's trials (trials, 4): error, latency, end since the search began, duration."""
 
 
 def main() -> None:
-    """Run what isn't there yet, and compare."""
-    arguments = _arguments()
-    heading(__doc__)
-    kept_in(arguments, _compare)
+    strategies = option("--strategies", list(_STRATEGIES), "the first is set against the others", nargs="+")
+    kept.study(__doc__, _compare, strategies, images=3000, validation_images=3000, trials=40, width=8)
 
 
-def _compare(folder: Path, arguments: argparse.Namespace) -> None:
+def _compare(folder: Path, arguments: Options) -> None:
     runs: dict[Key, Path] = {}
-    for seed in seeds_of(arguments):
+    for seed in kept.seeds_of(arguments):
         for name in arguments.strategies:
-            config = config_of(arguments, f"{name}-{seed}", seed, arguments.activations)
-            runs[name, seed] = searched(folder, config | {"cost_model": "predict", "strategy": {"name": name}})
+            config = kept.config_of(arguments, f"{name}-{seed}", seed, arguments.activations)
+            runs[name, seed] = kept.searched(folder, config | {"cost_model": "predict", "strategy": {"name": name}})
     trials = _trials(runs)
-    every = [trial for rows in trials.values() for trial in rows]
-    box = box_of([trial.error for trial in every], [trial.ms for trial in every])
-    print(f"\nhypervolumes below {box_words(box)}\n")
+    every = np.concatenate([*trials.values()])
+    box = kept.box_of(every[:, _ERROR], every[:, _MS])
+    print(f"\nhypervolumes below {kept.box_words(box)}\n")
     for (name, seed), rows in trials.items():
-        print(f"{name}-{seed}: {len(rows)} trials, {np.mean([trial.seconds for trial in rows]):.1f} s each")
+        print(f"{name}-{seed}: {len(rows)} trials, {rows[:, _SECONDS].mean():.1f} s each")
     marks: dict[str, list[float]] = {
         "trials": list(range(10, arguments.trials + 1, 10)) or [arguments.trials],
         "seconds": _times(trials),
     }
-    document: dict[str, Any] = {"box": box, "searches": {}}
     for unit, places in marks.items():
         shares = {key: [_share(rows, unit, place, box) for place in places] for key, rows in trials.items()}
-        document["searches"][unit] = [
-            {"strategy": name, "seed": seed, "at": places, "hypervolume": found}
-            for (name, seed), found in shares.items()
-        ]
         _show(unit, places, shares, arguments)
-    write_summary(folder, "real_training", document)
 
 
-def _trials(runs: dict[Key, Path]) -> dict[Key, Trials]:
+def _trials(runs: dict[Key, Path]) -> dict[Key, np.ndarray]:
     """The trained ones, in order, with latencies from the cost model that all runs share."""
-    from pipeline.costs.known_costs import known_costs
-    from pipeline.run import RunDirectory
-    from pipeline.search import load_inputs
-
     opened = {key: RunDirectory.open(path) for key, path in runs.items()}
     if len({hashlib.sha256(run.cost_model.read_bytes()).hexdigest() for run in opened.values()}) > 1:
         raise SystemExit("the runs keep different cost models: calibrate once, then use another --keep")
@@ -106,32 +74,31 @@ def _trials(runs: dict[Key, Path]) -> dict[Key, Trials]:
     data, space = load_inputs(first.config, str(first.path))
     known = known_costs(first, data, space, begun=True)
     assert known is not None
-    found: dict[Key, Trials] = {}
+    found: dict[Key, np.ndarray] = {}
     for key, run in opened.items():
         journal = run.open_journal(read_only=True)
         records = [record for record in journal.trials() if record.status == "ok"]
         journal.close()
-        ms = known.costs([record.architecture for record in records])[:, 0].tolist()
-        found[key] = [
-            _Trial(1.0 - record.objectives["accuracy"], each, record.elapsed_s, record.seconds)
-            for record, each in zip(records, ms, strict=True)
-        ]
+        ms = known.costs([record.architecture for record in records])[:, 0]
+        rows = [[1.0 - record.objectives["accuracy"], 0.0, record.elapsed_s, record.seconds] for record in records]
+        found[key] = np.array(rows)
+        found[key][:, _MS] = ms
     return found
 
 
-def _times(trials: dict[Key, Trials]) -> list[float]:
+def _times(trials: dict[Key, np.ndarray]) -> list[float]:
     """A quarter, a half, three quarters and all of the time that the shortest search took."""
-    shortest = min(rows[-1].at_s for rows in trials.values())
+    shortest = min(rows[-1, _END_S] for rows in trials.values())
     return [round(shortest * share, 1) for share in (0.25, 0.5, 0.75, 1.0)]
 
 
-def _share(rows: Trials, unit: str, place: float, box: dict[str, float]) -> float:
-    seen = rows[: int(place)] if unit == "trials" else [trial for trial in rows if trial.at_s <= place]
-    return volume([trial.error for trial in seen], [trial.ms for trial in seen], box)
+def _share(rows: np.ndarray, unit: str, place: float, box: dict[str, float]) -> float:
+    seen = rows[: int(place)] if unit == "trials" else rows[rows[:, _END_S] <= place]
+    return kept.volume(seen[:, _ERROR], seen[:, _MS], box)
 
 
-def _show(unit: str, places: list[float], shares: dict[Key, list[float]], arguments: argparse.Namespace) -> None:
-    seeds = list(seeds_of(arguments))
+def _show(unit: str, places: list[float], shares: dict[Key, list[float]], arguments: Options) -> None:
+    seeds = list(kept.seeds_of(arguments))
     of = {name: np.array([shares[name, seed] for seed in seeds]) for name in arguments.strategies}
     rows = []
     for name, found in of.items():
@@ -145,20 +112,10 @@ def _show(unit: str, places: list[float], shares: dict[Key, list[float]], argume
         if len(seeds) < _LEAST_SEEDS:
             break
         lead = of[arguments.strategies[0]] - of[name]
-        leads = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in mean_with_interval(lead).T]
+        leads = [interval(mean, low, high, "+.3f") for mean, low, high in mean_with_interval(lead).T]
         for place, told in zip(places, leads, strict=True):
             what = f"{arguments.strategies[0]} less {name} @{place:g} {unit}"
             summary(what, told, "an interval above 0")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_options(parser, seeds=3, final_epochs=1)
-    parser.set_defaults(images=3000, validation_images=3000, trials=40, width=8)
-    parser.add_argument(
-        "--strategies", nargs="+", default=list(_STRATEGIES), help="the first is set against the others"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

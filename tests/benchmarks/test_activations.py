@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.benchmark_scripts import scripts
 
-nets, parity, latency = scripts("activation_nets", "activation_parity", "activation_latency")
+nets, parity, latency, networks = scripts("activation_nets", "activation_parity", "activation_latency", "networks")
 
 
 def test_the_large_net_has_18_sites_and_about_600_000_parameters() -> None:
@@ -49,17 +49,9 @@ def test_settling_leaves_the_network_alone_and_fits_the_copy() -> None:
     assert not copied.training
 
 
-def test_forms_are_read_and_unknown_ones_told() -> None:
-    assert nets.forms_given(["mish=division"]) == {"mish": "division"}
-    with pytest.raises(argparse.ArgumentTypeError, match=r"mish has no form 'fast'; it has .*division"):
-        nets.forms_given(["mish=fast"])
-    with pytest.raises(argparse.ArgumentTypeError, match="no family 'misch'"):
-        nets.forms_given(["misch=division"])
-
-
 def test_deviation_is_relative_to_the_spread_of_the_outputs() -> None:
     wanted = np.array([[-2.0, 2.0]])
-    assert latency.deviation(wanted + 1, wanted) == pytest.approx(0.5)
+    assert networks.deviation(wanted + 1, wanted) == pytest.approx(0.5)
 
 
 def test_rows_go_on_where_the_file_ends(tmp_path: Path) -> None:
