@@ -127,8 +127,6 @@ def main() -> None:
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(_config(arguments), sort_keys=False))
         unbroken = _unbroken(config, folder / "unbroken")
-        if unbroken is None:
-            return
         began = time.monotonic()
         found, seen = _broken(config, folder / "broken", arguments)
         print(f"broken run: {time.monotonic() - began:.0f} s, {len(seen)} trials", flush=True)
@@ -152,12 +150,10 @@ def _config(arguments: Options) -> dict[str, Any]:
     }
 
 
-def _unbroken(config: Path, run_dir: Path) -> list[Row] | None:
+def _unbroken(config: Path, run_dir: Path) -> list[Row]:
     session = _start(config, run_dir)
-    code = session.finish()
-    if code != 0:
-        print(f"the unbroken run ended with exit code {code}:", *session.lines[-5:], sep="\n  ")
-        return None
+    if (code := session.finish()) != 0:
+        raise SystemExit("\n  ".join([f"the unbroken run ended with exit code {code}:", *session.lines[-5:]]))
     rows = journal_rows(run_dir / "journal.sqlite")
     print(f"unbroken run: {time.monotonic() - session.began:.0f} s, {_counts(rows)}", flush=True)
     return rows
@@ -177,8 +173,7 @@ def _broken(config: Path, run_dir: Path, arguments: Options) -> tuple[Findings, 
             flush=True,
         )
     session = _start(config, run_dir)
-    code = session.finish()
-    if code != 0:
+    if (code := session.finish()) != 0:
         found.bad_exits.append(f"the last resume ended with exit code {code}: {session.lines[-1:]}")
     at_end = journal_rows(run_dir / "journal.sqlite")
     found.lost += changed(seen, at_end)
