@@ -1,7 +1,5 @@
 """The parts of `benchmarks/activation_*.py` that judge: what they call equal, slower or unknown."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The parts of `benchmarks/` that compare strategies: Optuna's as ours, trials needed, the published search."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The names that `import export` offers, and what they load."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The preprocessing record: what it computes, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What several test modules share: calling `hwnas`, small configs, waiting for things to happen."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

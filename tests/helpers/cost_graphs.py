@@ -1,7 +1,5 @@
 """Small ONNX graphs to count by hand."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

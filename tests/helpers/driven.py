@@ -1,7 +1,5 @@
 """Strategies without an engine: small spaces, and a loop that asks and answers as an engine would."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

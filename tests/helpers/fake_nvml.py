@@ -1,7 +1,5 @@
 """A stand-in for the NVML library, as `pynvml` shows it: one GPU with a clock of its own."""
 
-from __future__ import annotations
-
 import os
 from types import ModuleType, SimpleNamespace
 

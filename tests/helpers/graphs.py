@@ -1,7 +1,5 @@
 """Small graphs written by hand, and how they are held against what the lowering makes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """An engine that knows every answer at once, on a real journal: for what strategies and replays must do."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Small networks of the kinds that searches freeze, and how the tests run and compare their graphs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

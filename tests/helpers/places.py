@@ -1,7 +1,5 @@
 """Where the repository and the data shared between checkouts lie."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

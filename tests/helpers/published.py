@@ -1,7 +1,5 @@
 """Small published tables for tests, and the real ones where the checkout has them beside it."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import itertools

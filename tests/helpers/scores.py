@@ -1,7 +1,5 @@
 """Zero-cost scores without their networks, and networks for them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

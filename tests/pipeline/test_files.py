@@ -1,7 +1,5 @@
 """Files that are written whole, whatever happens meanwhile."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

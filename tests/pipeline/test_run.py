@@ -1,7 +1,5 @@
 """Run directories: what libraries say goes to the run's log, and a program's own logging is left as it was."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from pathlib import Path

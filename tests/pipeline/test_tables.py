@@ -1,7 +1,5 @@
 """The tables: every row can be had, and a row is all that a new thing needs beside its file and its options."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

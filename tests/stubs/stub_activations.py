@@ -1,7 +1,5 @@
 """Activations of a user's own, good and bad, which tests name by dotted path."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Evaluators that know an accuracy without training, and some that misbehave; named by dotted path in configs."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import hashlib

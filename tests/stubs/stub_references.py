@@ -1,7 +1,5 @@
 """Reference networks that misbehave, and a tiny one that doesn't; named by dotted path in configs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The commands as their users add_peers them: real processes, on one small finished search."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

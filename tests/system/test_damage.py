@@ -1,7 +1,5 @@
 """Damaged files of a run, of a bundle, of a model: found out, named, and never used."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

@@ -1,7 +1,5 @@
 """The documentation against the code: commands that exist, and a map of the folders that is whole."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

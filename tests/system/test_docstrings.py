@@ -1,7 +1,5 @@
 """Every class and public function says in plain words what it is, returns or does."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What users get wrong, and what damage does: one message each that says what was found and what is valid."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 from typing import Any

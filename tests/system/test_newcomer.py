@@ -1,7 +1,5 @@
 """What a newcomer does first: short forms, other directories, other people's folders, a second resume."""
 
-from __future__ import annotations
-
 import json
 import stat
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """A run that is killed again and again ends with the very trials of an unbroken one."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Iterator

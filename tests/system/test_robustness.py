@@ -1,7 +1,5 @@
 """Candidates that misbehave, and ends that nobody planned."""
 
-from __future__ import annotations
-
 import os
 import pty
 import shlex

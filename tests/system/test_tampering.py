@@ -1,35 +1,16 @@
 """Every case of `benchmarks/tampering.py` through the real command: exit 3, and the check that tells what was done."""
 
-from __future__ import annotations
-
-import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.benchmark_scripts import scripts
 from helpers.cli import Finished
-from helpers.places import REPOSITORY
 
-_SCRIPT = REPOSITORY / "benchmarks" / "tampering.py"
-
-
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("tampering", _SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tampering"] = module  # dataclasses look their module up
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path])  # the script adds its own folder
-        spec.loader.exec_module(module)
-    return module
-
-
-tampering = _load()
+(tampering,) = scripts("tampering")
 
 
 @pytest.fixture(scope="module")

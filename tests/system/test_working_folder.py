@@ -1,7 +1,5 @@
 """A user's own modules in the working folder: none is taken for ours, and those that a config names still load."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

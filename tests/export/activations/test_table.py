@@ -1,7 +1,5 @@
 """Every row of the table: what it computes, how it learns, and what becomes of it in a file."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """What stands beside a bundle's models: predict.py, the model card, files of others; and figures in their intervals."""
 
-from __future__ import annotations
-
 import json
 from importlib.metadata import version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real manifests, and the tables of docs/bundle.md, against the schema in docs/manifest.schema.json."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """predict.py of a bundle: a program of its own that sees images as the network was taught to."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """A bundle's way: written, read, used by its own README, damaged, and found out."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

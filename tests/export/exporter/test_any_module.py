@@ -1,7 +1,5 @@
 """`export.export_model` as a plain call: networks of other people's making, and modules that can't be exported."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The quick builder and the exporter against torch, and against each other."""
 
-from __future__ import annotations
-
 import re
 
 import onnx

@@ -1,7 +1,5 @@
 """The preprocessing inside of the model: the same probabilities from raw images."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """What numpy computes of an operator against what ONNX Runtime does, special values included."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from onnx import TensorProto

@@ -1,7 +1,5 @@
 """Every form of every family in ONNX Runtime, against formulas of their own at twice the precision."""
 
-from __future__ import annotations
-
 import functools
 import math
 

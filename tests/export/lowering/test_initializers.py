@@ -1,7 +1,5 @@
 """Constants are the same to the lowering whichever way a file gives them."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

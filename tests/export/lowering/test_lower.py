@@ -1,7 +1,5 @@
 """The rewrites on graphs written by hand: done where they are exact, left alone elsewhere."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -3,8 +3,6 @@
 A hundred here; `HWNAS_RANDOM_GRAPHS=5000` looks at more.
 """
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

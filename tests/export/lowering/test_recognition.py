@@ -1,7 +1,5 @@
 """Activations are found where the lowering may not touch them: float16, quantised, of old opsets, of unknown kind."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """Which parts of a graph are read as a function of one number, and which are not."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Learned scales in the weights around: folded with equal outputs, or left alone with equal outputs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper

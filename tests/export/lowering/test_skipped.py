@@ -1,7 +1,5 @@
 """Nodes that the lowering skips are listed, with the reason."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

@@ -1,7 +1,5 @@
 """Activations as other programs spell them: each found, each in its form, in graphs of every kind."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """INT8: the same function within a quantisation step, in the fast form; made-up ranges cost what measured ones cost."""
 
-from __future__ import annotations
-
 import pickle
 from collections import Counter
 from pathlib import Path

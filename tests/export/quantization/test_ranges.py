@@ -1,7 +1,5 @@
 """Ranges by each calibration method: on distributions whose right answer is known, and through a network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from latency_models.devices.ssh_options import refusal

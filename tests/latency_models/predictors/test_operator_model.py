@@ -1,7 +1,5 @@
 """Networks made of invented operators whose times are known: what the model finds of them."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

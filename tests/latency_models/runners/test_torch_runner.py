@@ -1,7 +1,5 @@
 """The torch runner against ONNX Runtime, on its own operators, real models and every activation's forms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Devices on another host, against a real sshd on loopback that the tests start for themselves."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

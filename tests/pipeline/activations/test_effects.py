@@ -1,7 +1,5 @@
 """What trials tell about activations, on records whose effects are known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

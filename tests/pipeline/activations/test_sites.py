@@ -1,7 +1,5 @@
 """What is found out about the activations of a trained network, and what their twins with relu differ in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace

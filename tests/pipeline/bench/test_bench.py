@@ -1,7 +1,5 @@
 """`hwnas bench`: the figures against hand-made tables, and the command with all that users and kills do to it."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import gzip

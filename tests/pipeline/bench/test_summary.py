@@ -1,7 +1,5 @@
 """`hwnas bench`: strategies compared with the first one seed by seed, and which kept results may be compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`hwnas compare`: files against the first of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

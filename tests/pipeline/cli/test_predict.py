@@ -1,7 +1,5 @@
 """`hwnas predict`: any ONNX file, from its operators."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

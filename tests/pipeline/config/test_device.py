@@ -1,7 +1,5 @@
 """A user's own devices: from the file or the config to the device, into the run directory, and out of a manifest."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The fastest forms of activations: timed once for a device, kept, and timed anew where the file is damaged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace

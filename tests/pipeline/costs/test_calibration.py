@@ -1,7 +1,5 @@
 """`hwnas calibrate` and the searches that use what it made, within this process."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A space's cost model: what it learns, its file, and each way in which a file is refused."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Mapping

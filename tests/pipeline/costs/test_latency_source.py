@@ -1,7 +1,5 @@
 """When a candidate's latency is predicted and when it is measured, with a stand-in for the clock."""
 
-from __future__ import annotations
-
 import json
 import random
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """CIFAR-10's reading, on a small set in its form: the published checksums are replaced by those of the small files."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several trials at a time: results in any order, and the same search again after a kill."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

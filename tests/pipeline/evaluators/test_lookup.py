@@ -1,7 +1,5 @@
 """The space and the evaluator `table`: what a published table says, and what can be wrong with one."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

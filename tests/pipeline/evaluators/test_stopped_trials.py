@@ -1,7 +1,5 @@
 """Trials that are stopped early: by real trainings, in both engines, resumed, shown, picked and learnt from."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The rules that end trainings early, as functions of curves."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Where `hwnas optimize` reads weights and writes its file, and what it says it didn't look at."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The sizes that `hwnas optimize` runs a model with: the file's, the user's, or a guess that is told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

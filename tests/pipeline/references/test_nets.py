@@ -1,7 +1,5 @@
 """The reference networks: fitted to an image's size and channels, and exported as they are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`--references`: published networks trained, exported and measured like the winner, and what they say of it."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What may be said of a winner beside its reference points."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

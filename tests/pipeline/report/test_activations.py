@@ -1,7 +1,5 @@
 """The report's section on activations: on a finished run, without its file, and where there is nothing to say."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

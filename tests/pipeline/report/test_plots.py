@@ -1,7 +1,5 @@
 """The report's drawings and sentences, on made-up trials."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 from typing import Any

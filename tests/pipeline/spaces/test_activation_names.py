@@ -1,7 +1,5 @@
 """Activations of the table and of a user's own, from the config to the file."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The blocks of the space convnet against the networks that it builds: what is summed up is what runs."""
 
-from __future__ import annotations
-
 import math
 import random
 import re

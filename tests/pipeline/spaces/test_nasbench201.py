@@ -1,7 +1,5 @@
 """The space `nasbench201`: the published one, buildable, exportable, and with activations to choose."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 from random import Random

@@ -1,7 +1,5 @@
 """Expected gain in hypervolume against brute force and Monte Carlo."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What every strategy of the table must do, through an engine that knows the answers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

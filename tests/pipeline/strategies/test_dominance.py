@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 
 from helpers.driven import judged, record_of

@@ -1,7 +1,5 @@
 """Architectures as codes and as features, of any space."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`guided` and `bayesian`: what they find, what they never ask for, and what they do when costs have to be learnt."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from helpers.driven import Choices, accuracy_of, deep, drive, flat, huge, judged, problem_of

@@ -1,7 +1,5 @@
 """The Gaussian process, its posterior over a pool that changes, and what pool surrogates make of both."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every strategy in spaces with conditions upon conditions, and in those that are far too large to list."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A device of precision int8: candidates are judged as what will be deployed, and that is what a bundle vouches for."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

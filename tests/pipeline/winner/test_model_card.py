@@ -1,7 +1,5 @@
 """The model card of a real bundle, and the evaluation that it is written from."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """`import hwnas`: its example runs and type-checks against an installed wheel, and namesakes are refused by name."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

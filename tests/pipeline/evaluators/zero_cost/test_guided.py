@@ -1,7 +1,5 @@
 """Zero-cost scores as something that `guided` learns from: in a search, and published ones in a benchmark."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Zero-cost scores: against networks small enough to work them out by hand, and what all of them must do."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import gzip

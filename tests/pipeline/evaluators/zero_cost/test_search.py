@@ -1,7 +1,5 @@
 """Zero-cost scores of networks in a search: the evaluator, its minibatch, and the scores of candidates."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
