@@ -6,8 +6,6 @@ batch norm folded, GlobalAveragePool restored), "lowered" the same after `export
 calibrated on real images; how far it is off fp32 is found at 32×32.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,12 +1,13 @@
 """Parts that the benchmarks of activations share: small networks with one activation at all sites, shortly trained."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import onnx
 import torch
 from common import SHARED
 from options import Option, file_path, some_of
@@ -18,12 +19,6 @@ from export.exporter.onnx_export import quiet, run_exporter
 from export.lowering.lower import restore_global_average_pool, tidied_copy
 from export.module_state import evaluating
 from pipeline.data.idx import read_fashion_mnist
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    import onnx
 
 TRAINING_SIDE = 28
 _MEAN, _DEVIATION = 0.2860, 0.3530  # of Fashion-MNIST

@@ -7,16 +7,16 @@ without bounds where the activation squares), and it is exported and written as 
 against torch on test images resized to that size, and on batches of 1, 2 and 7 of them.
 """
 
-from __future__ import annotations
-
 import copy
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from activation_nets import batch, options, read_rows, settled, small_net, trained, write_rows
 from common import summary, table
@@ -26,11 +26,6 @@ from options import Options, at_least_one, begin, option, positive
 from export import onnx_file
 from export.exporter.graph_builder import quick_graph
 from export.exporter.onnx_export import export_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import onnx
 
 _GOAL = 1e-5
 _BATCHES = (1, 2, 7)

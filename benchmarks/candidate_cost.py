@@ -7,8 +7,6 @@ the two differ. A candidate that needs a reference model that was not timed befo
 such candidates are listed on their own.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 import tempfile

@@ -1,17 +1,12 @@
 """Parts that all benchmark scripts share: places, the command `hwnas`, plain output."""
 
-from __future__ import annotations
-
 import os
 import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHMARKS = Path(__file__).resolve().parent

@@ -4,8 +4,6 @@ A convolutional net of 20 blocks meets itself, and one of 21; each comparison st
 0.25 ms) and large (about 2 ms).
 """
 
-from __future__ import annotations
-
 import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,18 +1,14 @@
 """Tables of `strategy_curves.py`, as markdown."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from pipeline.bench.config import BenchConfig
-    from pipeline.bench.summary import Summary
+from pipeline.bench.config import BenchConfig
+from pipeline.bench.summary import Summary
 
 _RESAMPLES = 2000
 _FORMS = {"hypervolume": (1, 4), "regret": (100, 3)}

@@ -13,12 +13,10 @@ share of what all searches of all rules found together; behind it is the mean di
 with its 95 % interval over replays or seeds.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,17 +28,15 @@ from searches import config_of, direct_engine, strategy_on
 
 from pipeline.bench.summary import mean_with_interval
 from pipeline.config.evaluator import StoppingOptions
+from pipeline.config.run import RunConfig
 from pipeline.engines.direct import DirectEngine
 from pipeline.engines.trial import TrialRunner
 from pipeline.evaluators.learning_curve import LearningCurve
 from pipeline.evaluators.stopping_rules import verdict
+from pipeline.spaces.base import Architecture
 from pipeline.trials.journal import Journal
 from pipeline.trials.objectives import hypervolume
 from pipeline.trials.result import TrialResult, is_stopped
-
-if TYPE_CHECKING:
-    from pipeline.config.run import RunConfig
-    from pipeline.spaces.base import Architecture
 
 RULES = ("none", "median", "halving")
 """Rules as they are by default; with `--first` also those that speak later, as in `halving:3`."""
@@ -66,7 +62,7 @@ class Search:
     seconds: Any
     stopped: Any
 
-    def within(self, epochs: int) -> Search:
+    def within(self, epochs: int) -> Self:
         """Without a trial that ended when more epochs were spent: so much no other search had."""
         kept = self.epochs <= epochs
         columns = (self.accuracies, self.macs, self.epochs, self.seconds, self.stopped)

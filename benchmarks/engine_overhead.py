@@ -6,8 +6,6 @@ and journal's part of the time, the largest trial, and the process's memory afte
 Each search is a process of its own.
 """
 
-from __future__ import annotations
-
 import resource
 import tempfile
 import time

@@ -7,8 +7,6 @@ one thread: the mean, the mean of the last twenty (which is what the goal is abo
 grew.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Fresh processes of `hwnas --help` alternate with an empty Python program, which 
 takes at that moment. None of the heavy packages may be imported for a page of help.
 """
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

@@ -5,8 +5,6 @@ its costs) and calibrated on 256 images (for its accuracy); the two are timed in
 one and the float network. Beside it ONNX Runtime's own quantize_static, in the same form.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import tempfile

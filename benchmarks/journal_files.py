@@ -1,7 +1,5 @@
 """Reading journals of runs that were killed: from a copy, so that looking at one repairs nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

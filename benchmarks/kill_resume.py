@@ -9,8 +9,6 @@ By default candidates aren't trained: a stub gives each an accuracy by its struc
 No measured number enters the reward, so both runs must propose the same architectures in the same order.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random
@@ -19,9 +17,10 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import yaml
@@ -30,9 +29,6 @@ from journal_files import Row, changed, counted, differing, journal_rows
 from options import SEED, Options, amount, begin, flag, option, positive
 
 from export.bundle.verify import verify_bundle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _EARLIEST_S, _LATEST_S = 0.5, 12.0
 _MOMENTS = {"worker": ("Searching", 8.0), "trials": ("  trial ", 1.5), "final": ("Measuring the top picks again", 8.0)}

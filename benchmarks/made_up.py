@@ -1,8 +1,7 @@
 """Spaces without networks, and accuracies and costs that are made up for any space: what `wide_spaces.py` searches."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,9 +10,6 @@ from pipeline.nni_types import ModelSpace, choice
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, Value
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.strategies.integer_codes import IntegerEncoder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
 
 _SAMPLE = 4000
 _ERROR_PERCENTILE, _COST_PERCENTILE = 90, 99

@@ -6,13 +6,12 @@ input added for as long as it is read. Compared are random candidates of `convne
 untrained weights, and published files.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 from common import summary, table
@@ -26,10 +25,6 @@ from latency_models.errors import CostError
 from latency_models.graph.memory import peak_bytes
 from latency_models.graph.shapes import infer
 from latency_models.nodes.runtime_profile import runtime_peak_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _GOAL = 0.03
 _SIDES = (32, 128)

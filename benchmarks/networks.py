@@ -1,11 +1,12 @@
 """Networks that benchmarks measure: random ones of a search space, torchvision's and published files."""
 
-from __future__ import annotations
-
+import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from common import SHARED
 
 from pipeline.config.space import ConvNetOptions, NasBench201Options
@@ -13,12 +14,6 @@ from pipeline.shims import import_torchvision
 from pipeline.spaces.base import architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.spaces.nasbench201 import NasBench201Space
-
-if TYPE_CHECKING:
-    import random
-    from pathlib import Path
-
-    import onnx
 
 NASBENCH201 = SHARED / "data" / "nasbench201.csv.gz"
 NASBENCH201_DEVICES = ("gold_6226_ms", "1080ti_1_ms", "raspi4_ms", "samsung_a50_ms", "fpga_ms", "edgegpu_ms")

@@ -5,8 +5,6 @@ here once more, on inputs that the command doesn't use, in ONNX Runtime. Then ev
 $HWNAS_SHARED/data/onnx_models: never slower, and the same to 1e-5.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 import warnings

@@ -1,15 +1,11 @@
 """The command line of a benchmark, an option a line, and the heading that it prints."""
 
-from __future__ import annotations
-
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import heading
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Options = argparse.Namespace
 Option = tuple[str, dict[str, Any]]

@@ -8,24 +8,18 @@ each trial, the seed is the search's. All else is as Optuna has it by default. O
 architectures again; it is told what is known, which costs no trial, and asked anew, as any strategy is by the engine.
 """
 
-from __future__ import annotations
-
 import warnings
-from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
+from pydantic import BaseModel
 
 from pipeline.spaces.base import Architecture, architecture_id
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.dominance import violation
 from pipeline.strategies.neighbours import untried_at_random
-
-if TYPE_CHECKING:
-    import numpy as np
-    from pydantic import BaseModel
-
-    from pipeline.strategies.problem import Problem
-    from pipeline.trials.journal import TrialRecord
+from pipeline.strategies.problem import Problem
+from pipeline.trials.journal import TrialRecord
 
 _REPEATS = 200
 """After so many known architectures in a row one is drawn at random, where the engine would end the search."""

@@ -5,16 +5,17 @@ and published files. Accuracy: a module's share is compared with the change of t
 removed or doubled. Both variants alternate with the whole network, so that disturbances affect them alike.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from common import summary, table
 from networks import convnet, published_files, random_architecture
@@ -30,12 +31,6 @@ from latency_models.errors import CostError
 from latency_models.graph.shapes import infer
 from latency_models.node_profile import NodeProfile, node_profile
 from latency_models.runners.runner import OnnxRuntimeRunner
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    import onnx
 
 _SIDE = 32
 _FINAL_EXPORTS = 4

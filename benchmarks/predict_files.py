@@ -5,8 +5,6 @@ cost model of operators comes from the user's data folder; it is built first whe
 (about 90 s), or anew with --rebuild. Each file is then measured for --seconds.
 """
 
-from __future__ import annotations
-
 import statistics
 import tempfile
 import time

@@ -9,15 +9,13 @@ The linear models are fitted both to the chosen nets that ours gets and to rando
 afterwards: no user could have chosen so well.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
 
 import numpy as np
 from common import summary, table
@@ -30,9 +28,6 @@ from sklearn.linear_model import RidgeCV
 from latency_models.predictors.feature_model import FeatureModel
 from latency_models.predictors.herding import representative_subset
 from pipeline.spaces.nasbench201_features import FEATURE_GROUPS, features, parse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _COUNTS = (20, 50, 100)
 _OURS, _OURS_RANDOM = "feature model", "feature model, random nets"

@@ -5,8 +5,6 @@ far two measurements of a network differ), the predictions' mean absolute percen
 correlation, and how many of the 90 % intervals hold the measurement.
 """
 
-from __future__ import annotations
-
 import random
 import tempfile
 import time

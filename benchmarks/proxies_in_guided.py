@@ -6,8 +6,6 @@ than when each has to be built to be scored. Told are the means over the devices
 95 % intervals over the seeds, and the seconds that the scores of all candidates took whoever published them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from common import REPOSITORY, interval, summary
 from options import begin, changes, flag, option, positive

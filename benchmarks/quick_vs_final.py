@@ -7,14 +7,12 @@ the whole table. What lies outside the goal is compared once more for longer, be
 machine errs; both ratios are printed and the longer one counts.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import torch
 from common import interval, summary
 from networks import convnet, operators, parameters, random_architecture
@@ -28,9 +26,6 @@ from export.exporter.onnx_export import export_model
 from latency_models.devices.resolve import resolve_device
 from latency_models.timing.meter import LatencyMeter, Ratio
 from pipeline.spaces.base import activations_of, architecture_id
-
-if TYPE_CHECKING:
-    import onnx
 
 _GOAL = 0.03
 _LONGER = 3.0

@@ -5,8 +5,6 @@ each limit: the share of candidates that break it. For each metric: its percenti
 where a sensible limit lies.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from typing import Any

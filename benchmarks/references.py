@@ -5,8 +5,6 @@ Printed for winner and references: accuracies, latency with its 95 % interval, t
 alternation), size, memory, parameters; then the ratio at equal or better test accuracy, for each seed.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

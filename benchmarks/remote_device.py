@@ -4,8 +4,6 @@ Starts an sshd of its own on loopback, with keys of its own (needs Debian's open
 measures several models over it and directly, in turn.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil
@@ -14,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import interval, spread, summary
 from options import amount, begin, positive
@@ -24,9 +22,6 @@ from options import amount, begin, positive
 from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
 from latency_models.timing.reference_models import reference_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _MODELS = ("ref-2", "ref-3", "ref-4", "ref-5")
 _START_S = 20.0

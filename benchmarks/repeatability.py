@@ -13,8 +13,6 @@ are held against the median of what all idle processes found. `--results` keeps 
 conditions can be run one at a time; a later call with `--processes 0` prints the figures of all of them.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import ctypes
@@ -28,15 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from common import BENCHMARKS, heading, summary, table
 from options import SEED, Options, amount, file_path, option, parsed, some_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONDITIONS = {
     "idle": [],

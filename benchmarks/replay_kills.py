@@ -14,16 +14,14 @@ order (the engine ends with an error otherwise), and at last a longer one replay
 The processes are forks of three interpreters with different seeds of Python's hashes (`replay_sessions.py`).
 """
 
-from __future__ import annotations
-
 import json
 import random
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import summary, table
 from journal_files import Row, changed, counted, differing, journal_rows
@@ -31,9 +29,6 @@ from options import SEED, Options, amount, begin, positive, some_of
 from replay_sessions import Interpreter, Search
 
 from pipeline.tables import STRATEGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _LIMIT_MS, _LIMIT_MACS = 10.5, 3_000_000.0
 _INTERPRETERS = 3

@@ -4,8 +4,6 @@ Importing takes seconds, a search on a table a fraction of one. So a few fresh i
 for Python's hashes, import everything once and start every session as a fork of themselves.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -16,7 +14,9 @@ import time
 import traceback
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 from common import BENCHMARKS
 from networks import convnet, nasbench201
@@ -27,11 +27,6 @@ from pipeline.engines.worker import die_with
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal, TrialRecord
 from pipeline.trials.reporter import Reporter
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-    from pathlib import Path
-
 
 _LIMIT_S = 600.0
 _NETWORKS: dict[str, Any] = {"width": 8, "width_multipliers": [1, 2], "depths": [1, 2]}

@@ -5,8 +5,6 @@ latencies that were measured, seconds spent on latencies, and the hypervolume of
 measured. Seeds are repeated, because two searches that see slightly different numbers go different ways.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time

@@ -3,14 +3,14 @@
 `TABLE_SECTIONS` are the config's sections of a search in NAS-Bench-201's table, `table_lookup` answers its trials.
 """
 
-from __future__ import annotations
-
 import multiprocessing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from networks import NASBENCH201, nasbench201
 
 from pipeline.config.file import parse_config
+from pipeline.config.run import RunConfig
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
 from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine, SimplifiedModelSpace
@@ -18,15 +18,9 @@ from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import KnownCosts, Problem
 from pipeline.trials.budget import Budget
+from pipeline.trials.journal import Journal
 from pipeline.trials.reporter import Reporter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pipeline.config.run import RunConfig
-    from pipeline.trials.journal import Journal
-    from pipeline.trials.result import TrialResult
-
+from pipeline.trials.result import TrialResult
 
 _ACCURACY, _LATENCY = "cifar10_test_200", "gold_6226_ms"
 TABLE_SECTIONS: dict[str, Any] = {

@@ -17,11 +17,10 @@ All strategies have their default settings, Optuna's too, but for its NSGA-II: w
 four generations in 200 trials, and it is far behind what it reaches with 20.
 """
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -37,9 +36,6 @@ from pipeline.bench.run import Result, Task, Workbench
 from pipeline.bench.summary import Summary
 from pipeline.cli.console import TerminalReporter
 from pipeline.files import locked
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OPTUNA_TPE, OPTUNA_NSGA2 = "optuna_strategies:tpe", "optuna_strategies:nsga2"
 STRATEGIES: list[Any] = ["guided", OPTUNA_TPE, "local_search", "nsga2", "random"]

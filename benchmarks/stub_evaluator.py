@@ -6,19 +6,15 @@ last digit. In a config, with this folder as the working directory:
     evaluator: {name: "stub_evaluator:HashEvaluator", sleep_s: 0.1, uneven: true}
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from torch import nn
 
 from pipeline.evaluators.base import CandidateEvaluator
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from pipeline.trials.result import Progress
+from pipeline.trials.result import Progress
 
 
 class HashEvaluator(CandidateEvaluator):

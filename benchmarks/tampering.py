@@ -6,14 +6,13 @@ the first check that failed for it and its words. "Signed" cases renew the hashe
 Without a bundle it makes one, by a search of a minute on the digits.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,9 +27,6 @@ from export.bundle.write import write_bundle
 from export.exporter.image_model import with_preprocessing
 from export.preprocessing import Preprocessing
 from export.quantization.quantize import quantize_int8
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MODEL, INT8, IMAGE = "model.onnx", "model.int8.onnx", "model.image.onnx"
 

@@ -1,17 +1,13 @@
 """Ways to damage bundles for `tampering.py`: bytes, files, manifests, with their hashes renewed or not."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import onnx
 
 from export.bundle.manifest import HASH_FIELD, file_record, manifest_sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object], signed: bool = True) -> None:

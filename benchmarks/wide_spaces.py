@@ -12,8 +12,6 @@ from the choices' conditions; how often it asked for a known one; when the first
 how much the process's peak memory grew; hypervolume over random's after as many trials, paired, with a 95 % interval.
 """
 
-from __future__ import annotations
-
 import resource
 import time
 from dataclasses import dataclass

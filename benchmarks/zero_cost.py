@@ -7,13 +7,10 @@ correlations with the accuracy after 200 epochs and, where there is one, with th
 and the seconds a network took, in one thread. Beside it stands what the published columns have over the whole table.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import math
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,11 +21,9 @@ from scipy.stats import spearmanr
 
 from pipeline.errors import EvaluatorError
 from pipeline.evaluators.zero_cost.scores import SCORES, score_of
+from pipeline.spaces.nasbench201 import NasBench201Space
 from pipeline.spaces.nasbench201_features import OPERATORS, parse
 from pipeline.spaces.nasbench201_net import LABELS
-
-if TYPE_CHECKING:
-    from pipeline.spaces.nasbench201 import NasBench201Space
 
 _PUBLISHED = {"synflow": ("cifar10_logsynflow", "cifar10_synflow"), "naswot": ("cifar10_naswot",)}
 _WHOLE = {

@@ -8,8 +8,6 @@ Trains one small net on the digits for three epochs in fresh processes: with Ope
 `.venv/bin/python benchmarks/studies/busy_training.py` on an idle machine; it takes about two minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -7,8 +7,6 @@ Each network is trained shortly on 10,000 images of Fashion-MNIST and exported; 
 searched as at the end of a search for an fp32 device: kept only if measured faster and accurate enough.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from functools import partial

@@ -13,8 +13,6 @@ A candidate's accuracy after a short training is a noisy figure, and the best of
 the three ways alike. Seeds pair the data and the recipe, not the architectures that the searches ask for.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections import Counter

@@ -3,14 +3,13 @@
 Part of finished studies (`joint_search.py`, `precision_search.py`, `real_training.py`), not maintained.
 """
 
-from __future__ import annotations
-
 import math
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,16 +17,12 @@ from common import HWNAS, REPOSITORY, SHARED
 from options import Option, Options, begin, file_path, option, positive
 
 from export.exporter.graph_builder import quick_graph
+from latency_models.timing.meter import LatencyMeter, Ratio
 from pipeline.commands.runs import load_run
 from pipeline.run import RunDirectory
 from pipeline.search import load_inputs
 from pipeline.spaces.base import activations_of
 from pipeline.trials.objectives import hypervolume
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from latency_models.timing.meter import LatencyMeter, Ratio
 
 ACTIVATIONS = ("relu", "hardswish", "silu", "leaky_relu", "mish", "prelu", "gelu", "swish_beta")
 _TAIL = 15

@@ -11,8 +11,6 @@ the fronts: all members' graphs timed at both precisions in one rotation, so tha
 either. At INT8 the accuracies of the fp32 search's front are those before quantisation, which flatters it a little.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -15,8 +15,6 @@ for again is paid for again; here it is answered from the journal and costs noth
 Differences are against the first strategy with the same seed, with 95 % intervals of Student's t.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

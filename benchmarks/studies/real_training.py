@@ -12,8 +12,6 @@ Accuracies after a short training are noisy, for the three strategies alike. See
 a network is trained depends on it, too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path
