@@ -66,7 +66,7 @@ class Search:
         """Without a trial that ended when more epochs were spent: so much no other search had."""
         kept = self.epochs <= epochs
         columns = (self.accuracies, self.macs, self.epochs, self.seconds, self.stopped)
-        return Search(*(column[kept] for column in columns))
+        return type(self)(*(column[kept] for column in columns))
 
     def volume(self, known: Any, reference: Any, low: Any) -> float:
         """Hypervolume of the trials that `known` (trials,) selects, each axis scaled to 1."""
