@@ -8,12 +8,15 @@ import tomllib
 from pathlib import Path
 
 import hwnas
+import numpy as np
 import pytest
 import typer.main
 
 from helpers.instant import config_of, search
 from helpers.places import REPOSITORY
 from pipeline.cli.app import app
+from pipeline.config.base import ThirdParty
+from pipeline.data import load_data
 
 ROOT_PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 PAGES = sorted([*ROOT_PAGES, *(REPOSITORY / "docs").rglob("*.md")])
@@ -132,6 +135,19 @@ def test_the_strategy_of_the_first_hour_runs(tmp_path: Path, monkeypatch: pytest
     config = config_of({"name": "my_strategy:HillClimb", "starts": 5}, 20, 0)
     found, _ = search(tmp_path / "journal", config)
     assert len({record.id for record in found}) == len(found) >= 20
+
+
+def test_the_data_set_of_the_documentation_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "my_data.py").write_text(block, encoding="utf-8")
+    images = np.random.default_rng(0).integers(0, 256, (50, 9, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(50) % 5)
+    monkeypatch.chdir(tmp_path)
+    data = load_data(ThirdParty.model_validate({"name": "my_data:load", "path": "images.npz"}))
+    assert (len(data.train), len(data.validation), len(data.load_test())) == (30, 10, 10)
+    assert data.input_shape == (3, 9, 8)
+    assert data.classes == ("0", "1", "2", "3", "4")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
