@@ -7,13 +7,10 @@ STAMP  := $(VENV)/.set-up
 export GOMP_SPINCOUNT ?= 20000
 export OPENBLAS_NUM_THREADS ?= 1
 
-# Tests that train and search nothing; what takes minutes is left to `make test`.
-QUICK := tests/latency_models tests/export/lowering tests/pipeline/config tests/pipeline/data tests/pipeline/strategies \
-         tests/pipeline/trials tests/system/test_docs.py tests/system/test_docstrings.py
-SLOW  := tests/pipeline/strategies/test_base.py tests/pipeline/strategies/test_wide_spaces.py
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+# A file's tests stay with one worker, which makes what they share once; tests/conftest.py says which are slow.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: venv demo check test lint clean
+.PHONY: venv demo check docs test lint clean
 
 venv: $(STAMP)
 
@@ -31,9 +28,15 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# For daily work: lint, types, and the tests that train nothing.
 check: lint
-	$(PYTEST) $(QUICK) $(SLOW:%=--ignore=%)
+	$(PYTEST) -m "not slow"
 
+# The documentation against the code: commands, examples, links, the map, the manifest's tables.
+docs: venv
+	$(BIN)/python -m pytest tests/system/test_docs.py tests/system/test_docstrings.py
+
+# Everything: what `check` and `docs` run, and the slow tests, in one go.
 test: lint
 	$(PYTEST)
 

@@ -51,12 +51,10 @@ class _TorchvisionFinder:
     """Import hook that has any first `import torchvision`, Lightning's too, go through `import_torchvision`."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != "torchvision":
-            return None
-        sys.meta_path.remove(self)
-        return ModuleSpec(name, self)  # type: ignore[arg-type]
+        return ModuleSpec(name, self) if name == "torchvision" else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        sys.meta_path.remove(self)
         module: ModuleType = import_torchvision()
         return module
 

@@ -11,6 +11,25 @@ from helpers.cli import Finished, Outcome, in_process, search_once
 from helpers.places import REPOSITORY, shared_data
 
 
+SLOW = (
+    *("system/test_resume", "system/test_commands", "system/test_damage", "system/test_mistakes", "system/test_robust"),
+    *("system/library", "system/test_newcomer", "system/test_tampering", "system/test_working", "benchmarks"),
+    *(
+        "pipeline/engines",
+        "pipeline/references",
+        "pipeline/winner",
+        "pipeline/optimize",
+        "pipeline/cli",
+        "pipeline/bench",
+    ),
+    *("pipeline/costs", "pipeline/data", "pipeline/evaluators/test_stopped", "pipeline/evaluators/zero_cost"),
+    *("pipeline/spaces", "pipeline/strategies/test_base", "pipeline/strategies/test_guided", "pipeline/test_shims"),
+    *("pipeline/strategies/test_wide", "pipeline/test_tables", "export/activations", "export/exporter"),
+    *("export/quantization", "export/bundle", "latency_models/test_file_predictor"),
+)
+"""Tests that train, export through torch or start processes, by the beginnings of their paths."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Calibrations of this session go to a folder of their own, for its child processes too."""
@@ -60,7 +79,11 @@ def fashion_mnist_root(shared_fashion_mnist: Path, tmp_path_factory: pytest.Temp
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long, so that no worker is left with one at the end."""
+    """Mark the slow tests, and begin with them, so that no worker is left with a long file at the end."""
+    for item in items:
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        if path.startswith(SLOW) or "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

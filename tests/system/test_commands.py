@@ -278,7 +278,7 @@ class TestOtherTerms:
 
     def test_help_imports_neither_torch_nor_nni(self) -> None:
         code = (
-            "import sys; from pipeline import cli\n"
+            "import sys; from pipeline.cli import app as cli\n"
             "sys.argv = ['hwnas', '--help']\n"
             "try: cli.main()\n"
             "except SystemExit as end: assert end.code == 0\n"

@@ -77,7 +77,7 @@ class TestFinishedRun:
 
     def test_the_page_shows_all_three_parts(self, finished: Finished) -> None:
         text = (finished.run / "report.html").read_text(encoding="utf-8")
-        for heading in ("<h2>Activations</h2>", "place by place", "Over the whole search", "ActivationSite by site"):
+        for heading in ("<h2>Activations</h2>", "place by place", "Over the whole search", "Site by site"):
             assert heading in text
         assert "<code>stem.1</code>" in text
 
@@ -92,7 +92,7 @@ class TestFinishedRun:
         text = page(run_copy)
         assert "there is no activations.json" in text
         assert "Over the whole search" in text
-        assert "ActivationSite by site" not in text
+        assert "Site by site" not in text
         assert all(f"<code>{identity}</code>" in text for identity in journal_ids(run_copy))
         assert text.rstrip().endswith("</html>")
 
