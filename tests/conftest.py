@@ -10,7 +10,6 @@ import pytest
 from helpers.cli import Finished, Outcome, in_process, search_once
 from helpers.places import REPOSITORY, shared_data
 
-
 SLOW = (
     *("system/test_resume", "system/test_commands", "system/test_damage", "system/test_mistakes", "system/test_robust"),
     *("system/library", "system/test_newcomer", "system/test_tampering", "system/test_working", "benchmarks"),

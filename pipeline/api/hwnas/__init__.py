@@ -67,7 +67,7 @@ _HOMES = {
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_MODULES, "ERRORS"])  # noqa: PLE0605  - a list, as far as anybody asks
+__all__ = sorted([*_MODULES, "ERRORS"])
 
 
 def __getattr__(name: str) -> Any:
