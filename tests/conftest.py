@@ -11,22 +11,16 @@ from helpers.cli import Finished, Outcome, in_process, search_once
 from helpers.places import REPOSITORY, shared_data
 
 SLOW = (
-    *("system/test_resume", "system/test_commands", "system/test_damage", "system/test_mistakes", "system/test_robust"),
-    *("system/library", "system/test_newcomer", "system/test_tampering", "system/test_working", "benchmarks"),
-    *(
-        "pipeline/engines",
-        "pipeline/references",
-        "pipeline/winner",
-        "pipeline/optimize",
-        "pipeline/cli",
-        "pipeline/bench",
-    ),
-    *("pipeline/costs", "pipeline/data", "pipeline/evaluators/test_stopped", "pipeline/evaluators/zero_cost"),
-    *("pipeline/spaces", "pipeline/strategies/test_base", "pipeline/strategies/test_guided", "pipeline/test_shims"),
-    *("pipeline/strategies/test_wide", "pipeline/test_tables", "export/activations", "export/exporter"),
-    *("export/quantization", "export/bundle", "latency_models/test_file_predictor"),
+    *("pipeline/engines", "system/test_resume", "system/test_robust", "system/test_commands", "pipeline/references"),
+    *("pipeline/spaces", "pipeline/winner", "pipeline/evaluators/zero_cost", "pipeline/strategies/test_base"),
+    *("system/library", "system/test_working", "system/test_damage", "pipeline/evaluators/test_stopped_trials"),
+    *("pipeline/costs", "pipeline/test_tables", "pipeline/bench", "pipeline/cli", "pipeline/optimize"),
+    *("system/test_mistakes", "export/activations", "export/exporter", "export/quantization", "export/bundle"),
+    *("pipeline/strategies/test_guided", "pipeline/strategies/test_wide", "pipeline/test_shims", "pipeline/data"),
+    *("system/test_newcomer", "system/test_tampering", "benchmarks", "latency_models/test_file_predictor"),
+    *("pipeline/report",),
 )
-"""Tests that train, export through torch or start processes, by the beginnings of their paths."""
+"""Tests that train, export through torch or start processes, by the beginnings of their paths, longest first."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +38,8 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One small search through the real command; the tests that change it take a copy."""
-    return search_once(tmp_path_factory, "finished", strategy={"name": "evolution", "population": 4, "sample": 2})
+    strategy = {"name": "evolution", "population": 4, "sample": 2}
+    return search_once(tmp_path_factory, "finished", strategy=strategy, export={"quantize": "auto"})
 
 
 @pytest.fixture
@@ -79,11 +74,15 @@ def fashion_mnist_root(shared_fashion_mnist: Path, tmp_path_factory: pytest.Temp
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow tests, and begin with them, so that no worker is left with a long file at the end."""
-    for item in items:
+
+    def place(item: pytest.Item) -> int:
         path = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        if path.startswith(SLOW) or "finished" in getattr(item, "fixturenames", ()):
+        return next((at for at, beginning in enumerate(SLOW) if path.startswith(beginning)), len(SLOW))
+
+    for item in items:
+        if place(item) < len(SLOW) or "finished" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=place)
 
 
 def pytest_report_header() -> str:

@@ -35,7 +35,7 @@ def test_as_it_was_made_it_is_sound(hwnas: Any, bundle: Path) -> None:
 
 @pytest.mark.parametrize("case", tampering.CASES, ids=lambda case: case.name)
 def test_it_is_found(hwnas: Any, bundle: Path, case: Any) -> None:
-    case.damage(bundle)
+    case.damage(bundle, *case.arguments)
     result = hwnas("verify", bundle, "--json")
     assert result.code == 3, result.stderr
     assert "Traceback" not in result.stderr
@@ -46,7 +46,7 @@ def test_it_is_found(hwnas: Any, bundle: Path, case: Any) -> None:
 def test_verifying_needs_no_torch(sound: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from pipeline import cli\n"
+        "from pipeline.cli import app as cli\n"
         f"sys.argv = ['hwnas', 'verify', {str(sound)!r}]\n"
         "try:\n    cli.main()\n"
         "except SystemExit as end:\n    print('exit', end.code)\n"

@@ -7,7 +7,7 @@ import pytest
 from helpers.cli import command, records, small_config
 
 NAMESAKES = ("pipeline.py", "export.py", "statistics.py", "torch.py", "latency_models/__init__.py")
-QUICK = {"budget": {"trials": 2}, "final": {"pick": "knee", "epochs": 1}, "export": {"quantize": "never"}}
+QUICK = {"budget": {"trials": 2}, "final": {"pick": "knee", "epochs": 1}}
 EVALUATOR = """
 import own_helper
 from pipeline.evaluators.base import CandidateEvaluator
@@ -28,15 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_namesakes_of_our_modules_are_left_alone(folder: Path) -> None:
-    config = small_config(folder / "small.yaml", **QUICK)
-    done = command("search", str(config), "--run-dir", "run", cwd=folder)
-    assert not (folder / "mark").exists()
-    assert done.code == 0, done.stderr
-    assert (folder / "run" / "bundle" / "manifest.json").is_file()
-
-
-def test_own_evaluators_beside_them_still_load(folder: Path) -> None:
+def test_namesakes_are_left_alone_and_own_evaluators_load(folder: Path) -> None:
     (folder / "own_evaluator.py").write_text(EVALUATOR, encoding="utf-8")
     (folder / "own_helper.py").write_text("HALF = 0.5\n", encoding="utf-8")
     evaluator, engine = {"name": "own_evaluator:Half"}, {"name": "processes", "workers": 2}
@@ -44,4 +36,5 @@ def test_own_evaluators_beside_them_still_load(folder: Path) -> None:
     done = command("search", str(config), "--run-dir", "run", cwd=folder)
     assert not (folder / "mark").exists()
     assert done.code == 0, done.stderr
+    assert (folder / "run" / "bundle" / "manifest.json").is_file()
     assert {record.objectives["accuracy"] for record in records(folder / "run") if record.status == "ok"} == {0.5}

@@ -39,13 +39,9 @@ def test_the_first_time_operators_are_timed_and_kept(hwnas: Any, model: Path, tm
     again = hwnas("predict", model, "--json")
     assert "Timing" not in again.stderr
     assert again.document()["latency_ms"] == pytest.approx(document["latency_ms"])
-
-
-def test_the_text_has_the_interval_and_the_source(hwnas: Any, model: Path) -> None:
-    result = hwnas("predict", model)
-    assert result.code == 0, result.stderr
-    assert "90 %" in result.stdout
-    assert f"from {len(FAMILIES)} micro-benchmarks" in result.stdout
+    text = hwnas("predict", model).stdout
+    assert "90 %" in text
+    assert f"from {len(FAMILIES)} micro-benchmarks" in text
 
 
 @pytest.mark.parametrize("arguments", [(), ("--run", "somewhere"), ("--architecture", "abc")])

@@ -56,7 +56,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         budget={"trials": 2},
         final={"epochs": 1},
         constraints={},
-        export={"quantize": "never"},
     )
 
 

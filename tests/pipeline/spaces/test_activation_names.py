@@ -205,7 +205,6 @@ def test_a_search_with_ones_own_activation_ends_in_a_bundle(hwnas: Any, tmp_path
         space={"activations": [SWOOSH]},
         budget={"trials": 2},
         final={"epochs": 1},
-        export={"quantize": "never"},
     )
     result = hwnas("search", config, "--run-dir", tmp_path / "run", "--json")
     assert result.code == 0, result.stderr

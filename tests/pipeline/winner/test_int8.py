@@ -33,7 +33,14 @@ INT8 = {"device": {"precision": "int8"}}
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small search for an INT8 device, through the real command."""
     limits = {"macs": 3_000_000, "params": 100_000, "size_mb": 0.2, "latency_ms": 50}
-    return search_once(tmp_path_factory, "int8", **INT8, constraints=limits, budget={"trials": 3, "minutes": 5})
+    return search_once(
+        tmp_path_factory,
+        "int8",
+        **INT8,
+        export={"quantize": "auto"},
+        constraints=limits,
+        budget={"trials": 3, "minutes": 5},
+    )
 
 
 @pytest.fixture

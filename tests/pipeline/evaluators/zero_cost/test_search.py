@@ -24,7 +24,6 @@ class TestEvaluator:
             tmp_path / "c.yaml",
             evaluator={"name": "zero_cost", "score": "naswot", "batch_size": 16},
             budget={"trials": 3, "minutes": 5},
-            export={"quantize": "never"},
         )
         run = tmp_path / "run"
         done = hwnas("search", config, "--run-dir", run, "--json")
@@ -169,7 +168,6 @@ class TestNetworkScores:
             space={"kernels": [3, 5], "blocks": ["residual"], "squeeze_excitation": [False]},
             constraints={},
             budget={"trials": 4, "minutes": 5},
-            export={"quantize": "never"},
         )
         done = hwnas("search", config, "--run-dir", tmp_path / "run", "--json")
         assert done.code == 0, done.stderr
