@@ -7,8 +7,8 @@ STAMP  := $(VENV)/.set-up
 export GOMP_SPINCOUNT ?= 20000
 export OPENBLAS_NUM_THREADS ?= 1
 
-# A file's tests stay with one worker, which makes what they share once; tests/conftest.py says which are slow.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# A file's tests stay with one worker, which makes what they share once; tests/conftest.py says which come first.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: venv demo check docs test lint clean
 
