@@ -69,6 +69,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
             isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
         )
         result[key] = {**old, **value} if same and key != "constraints" else value
+    if "device" in changes and "export" not in changes:
+        result.pop("export", None)  # a device of INT8 can't do without it
     return result
 
 
