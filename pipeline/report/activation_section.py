@@ -89,7 +89,7 @@ def _effects(effects: Effects) -> dict[str, Any]:
     pooled = EVERYWHERE if EVERYWHERE in places else next(iter(places), "")
     accuracy = [effect for effect in effects.accuracy if effect.place == pooled]
     latency = [effect for effect in effects.latency if effect.place == pooled]
-    told = sum(effect.is_significant for effect in accuracy)
+    significant = sum(effect.is_significant for effect in accuracy)
     return {
         "lead": _lead(effects),
         "missing": [
@@ -99,7 +99,7 @@ def _effects(effects: Effects) -> dict[str, Any]:
         ],
         "plot": effects_plot(accuracy, latency) if accuracy or latency else "",
         "rows": _rows(accuracy, latency),
-        "verdict": _verdict(told, len(accuracy)),
+        "verdict": _verdict(significant, len(accuracy)),
         "places": [
             {"place": place, **row}
             for place in places
@@ -118,12 +118,12 @@ def _lead(effects: Effects) -> str:
     )
 
 
-def _verdict(told: int, of: int) -> str:
+def _verdict(significant: int, of: int) -> str:
     if of == 0:
         return ""
-    if told == 0:
+    if significant == 0:
         return "No activation's accuracy can be told from the others' by these trials: every interval holds 0."
-    return f"The accuracy of {told} of {of} can be told from no difference; the other intervals hold 0."
+    return f"The accuracy of {significant} of {of} can be told from no difference; the other intervals hold 0."
 
 
 def _rows(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def _known(run: RunDirectory) -> References | None:
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of the table as text; unknown values are left empty."""
 
-    def told(name: str, scale: float = 1.0) -> str:
+    def shown(name: str, scale: float = 1.0) -> str:
         value = row.get(name)
         return "" if value is None else number(value / scale if scale != 1.0 else value)
 
@@ -136,13 +136,13 @@ def _shown(row: Mapping[str, Any]) -> dict[str, str]:
         "accuracy_validation": _share(row.get("accuracy_validation")),
         "accuracy_test": _share(row.get("accuracy_test")),
         "difference": "" if difference is None else f"{difference:+.4f}",
-        "latency_ms": told("latency_ms"),
-        "latency_interval": _interval(told("latency_low_ms"), told("latency_high_ms")),
-        "ratio": told("latency_ratio"),
-        "ratio_interval": _interval(told("latency_ratio_low"), told("latency_ratio_high")),
-        "size_mb": told("size_bytes", 1e6),
-        "peak_memory_mb": told("peak_memory_bytes", 1e6),
-        "params": told("params"),
+        "latency_ms": shown("latency_ms"),
+        "latency_interval": _interval(shown("latency_low_ms"), shown("latency_high_ms")),
+        "ratio": shown("latency_ratio"),
+        "ratio_interval": _interval(shown("latency_ratio_low"), shown("latency_ratio_high")),
+        "size_mb": shown("size_bytes", 1e6),
+        "peak_memory_mb": shown("peak_memory_bytes", 1e6),
+        "params": shown("params"),
         "remark": row["remark"],
     }
 
