@@ -17,7 +17,6 @@ from common import REPOSITORY, summary
 from options import begin, changes, file_path, option, positive
 from scipy.stats import spearmanr
 
-import pipeline.shims  # noqa: F401 - before NNI
 from latency_models.timing.meter import LatencyMeter
 from pipeline.cli.console import TerminalReporter
 from pipeline.config.device import device_of
