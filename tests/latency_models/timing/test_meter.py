@@ -1,5 +1,7 @@
+import itertools
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,10 +218,14 @@ def test_each_model_comes_first_in_turn(store: Path) -> None:
     assert [each.latency_ms for each in joint.latencies] == pytest.approx([0.1, 0.2], rel=0.01)
 
 
-def test_a_model_that_differs_from_itself_by_session_is_not_different(store: Path) -> None:
+def test_a_model_that_differs_from_itself_by_session_is_not_different(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(0.0, 1e-5)  # else the machine's load decides how much is drawn
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     timer = DrawnTimer({SMALL: 1e5, LARGER: 1e5}, session_sd=0.01)
     ratios = [meter_of(store, timer).compare(LARGER, SMALL, budget_s=0.1) for _ in range(30)]
-    assert sum(ratio.different for ratio in ratios) <= 6  # one or two are expected, seven of 30 once in 3,000 runs
+    assert sum(ratio.different for ratio in ratios) <= 4  # one or two are expected
 
 
 # ---- records against each other
