@@ -147,7 +147,7 @@ class SearchResult(Result):
 
     Attributes:
         picked: the winner's trial.
-        objectives: the winner's objectives and limited metrics as finished, by name.
+        objectives: the winner's objectives and limited metrics as finished, by name; None where one can't be had.
         limits: the limits that were asked for, by metric.
         metrics: all that was measured of the deployed file.
         int8: whether it is shipped as INT8, and the figures that decided.
@@ -159,7 +159,7 @@ class SearchResult(Result):
     bundle_dir: Path
     report: Path
     picked: str
-    objectives: Mapping[str, float]
+    objectives: Mapping[str, float | None]
     limits: Mapping[str, float]
     metrics: Mapping[str, Any]
     int8: Mapping[str, Any]
@@ -177,8 +177,8 @@ class Trial(Result):
         status: "infeasible" where a limit is broken, "failed" with the `error`.
         objectives: name → value, as far as they became known.
         on_front: whether no other feasible trial is at least as good in everything and better in something.
-        started: as seconds since 1970.
-        seconds: it took.
+        started: ISO 8601, UTC.
+        seconds: duration of the trial.
         score: the one number that the strategy was told.
         details: how the figures came about.
     """
@@ -189,7 +189,7 @@ class Trial(Result):
     objectives: Mapping[str, float]
     on_front: bool
     error: str | None
-    started: float | str
+    started: str
     seconds: float
     score: float | None
     details: Mapping[str, Any]

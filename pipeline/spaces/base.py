@@ -103,6 +103,12 @@ class SearchSpace(ABC):
     buildable: ClassVar[bool] = True
     quantities: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for old, new in (("pieces", "blocks"), ("probe", "chain")):
+            if old in vars(cls):  # else its cost model would silently do without
+                raise TypeError(f"{cls.__name__}.{old} is called {new} since hwnas 0.2; see SearchSpace.{new}")
+
     @abstractmethod
     def model_space(self) -> ModelSpace:
         """NNI's `ModelSpace` with the labels and values of `choices`."""

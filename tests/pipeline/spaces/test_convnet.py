@@ -233,3 +233,9 @@ class TestScopes:
         assert len(list(space.architectures())) == 1
         frozen = SimplifiedModelSpace.from_model(space.model_space())
         assert frozen.simplify().keys() == {choice.label for choice in space.choices}
+
+
+@pytest.mark.parametrize(("old", "new"), [("pieces", "blocks"), ("probe", "chain")])
+def test_a_space_with_a_methods_old_name_is_refused(old: str, new: str) -> None:
+    with pytest.raises(TypeError, match=f"Mine.{old} is called {new}"):
+        type("Mine", (SearchSpace,), {old: lambda self: None})

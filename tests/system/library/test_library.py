@@ -116,3 +116,12 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         hwnas.profile(tmp_path / "nothing.onnx")
     with pytest.raises(hwnas.ERRORS, match="two ONNX files"):
         hwnas.compare("a.onnx")
+
+
+def test_an_objective_that_cant_be_had_is_none() -> None:
+    texts = dict.fromkeys(("run_dir", "bundle_dir", "report", "picked"), "x")
+    sections: dict[str, dict[str, float]] = {"limits": {}, "metrics": {}, "int8": {}}
+    result = hwnas.SearchResult.of({**texts, **sections, "objectives": {"accuracy": 0.9, "energy_mj": None}})
+    assert result.objectives == {"accuracy": 0.9, "energy_mj": None}
+    assert result.as_dict()["run_dir"] == "x"
+    assert result.run_dir == Path("x")
