@@ -98,7 +98,7 @@ class RunDirectory:
         if not self.journal_path.exists() and not read_only:
             facts = {"config": self.digest(), "hwnas": version("hwnas")}
             Journal.create(self.journal_path, facts, [*self.config.objectives, "latency_ms"]).close()
-        journal = Journal.open(self.journal_path, read_only=read_only)
+        journal = (Journal.open_for_reading if read_only else Journal.open)(self.journal_path)
         if journal.meta().get("config") != self.digest():
             journal.close()
             raise RunDirectoryError(

@@ -6,15 +6,17 @@ import json
 import math
 import sqlite3
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.errors import JournalError
 from pipeline.files import replacing
+from pipeline.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.spaces.base import Architecture
 
@@ -72,10 +74,11 @@ class Journal:
     """A run's trials on disk. One process writes; others may read.
 
     Order of calls: `Journal.create` or `Journal.open`, then `append` for each finished trial, `close` at the end.
+    Commands that only look call `Journal.open_for_reading`, then `trials` and `close`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path, snapshot: Snapshot | None = None) -> None:
+        self._connection, self._snapshot = connection, snapshot
         self.path = path
         self._synced_s = -math.inf
 
@@ -103,30 +106,34 @@ class Journal:
         return cls(connection, Path(":memory:"))
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> Journal:
-        """Open an existing journal.
+    def open(cls, path: Path) -> Journal:
+        """Open an existing journal to go on with it.
 
         Raises:
             JournalError: it is missing, damaged, or of another version.
         """
-        if not path.is_file():
-            raise JournalError(f"{path}: there is no journal")
-        try:
-            connection = _connect(path, read_only=read_only)
-            version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-            fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.Error as error:
-            # A full disk or a file that can't be opened is no damage; a table that isn't there is.
-            refused = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
-            raise JournalError(
-                f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}"
-            ) from error
-        if fault != "ok":
-            raise JournalError(f"{path}: the journal is damaged: {fault}")
-        if version is None or version[0] != str(_SCHEMA_VERSION):
-            found = version[0] if version else "none"
-            raise JournalError(f"{path}: journal version {found}; this hwnas reads version {_SCHEMA_VERSION}")
+        with _opening(path):
+            connection = _connect(path)
+            _check(connection, path)
         return cls(connection, path)
+
+    @classmethod
+    def open_for_reading(cls, path: Path) -> Journal:
+        """Open a journal to look at it as it is now, what a killed search left in its log included.
+
+        No lock is taken, and nothing is written beside it: it may lie on a read-only medium, or be somebody else's.
+
+        Raises:
+            JournalError: it is missing, damaged, or of another version.
+        """
+        with _opening(path):
+            snapshot = Snapshot(path)
+            try:
+                _check(snapshot.connection, path)
+            except BaseException:
+                snapshot.close()
+                raise
+        return cls(snapshot.connection, path, snapshot)
 
     def meta(self) -> dict[str, str]:
         """The facts that the journal was created with."""
@@ -186,11 +193,16 @@ class Journal:
                     raise ValueError(f"trial {record.id} lacks {', '.join(sorted(wanted - record.objectives.keys()))}")
             return records
         except (sqlite3.Error, ValueError, TypeError) as error:
+            if self._snapshot is not None and not self._snapshot.is_current():
+                raise JournalError(f"{self.path}: the journal was written while it was read; look again") from error
             raise JournalError(f"{self.path}: the journal is damaged: {error}") from error
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file."""
-        self._connection.close()
+        """Fold the write-ahead log into the file, unless it was only looked at."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+        else:
+            self._connection.close()
 
 
 class _transaction:  # noqa: N801 - reads as a statement
@@ -215,12 +227,36 @@ def _lay_out(connection: sqlite3.Connection, meta: Mapping[str, str], objectives
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
-    if not read_only:
-        connection.execute("PRAGMA journal_mode=WAL")
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10)
+    connection.execute("PRAGMA journal_mode=WAL")
     return connection
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a journal is opened into a `JournalError`."""
+    if not path.is_file():
+        raise JournalError(f"{path}: there is no journal")
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"{path}: the journal can not be read: {error.strerror or error}") from error
+    except sqlite3.Error as error:
+        # A full disk or a file that can't be opened is no damage; a table that isn't there is.
+        refused = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
+        raise JournalError(f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}") from error
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that a database is a journal, whole, and of the version that is read here."""
+    version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise JournalError(f"{path}: the journal is damaged: {fault}")
+    if version is None or version[0] != str(_SCHEMA_VERSION):
+        found = version[0] if version else "none"
+        raise JournalError(f"{path}: journal version {found}; this hwnas reads version {_SCHEMA_VERSION}")
 
 
 def _record(row: tuple[Any, ...]) -> TrialRecord:

@@ -148,7 +148,7 @@ def records(run: Path) -> list[Any]:
     path = run / "journal.sqlite"
     if not path.exists():
         return []
-    journal = Journal.open(path, read_only=True)
+    journal = Journal.open_for_reading(path)
     try:
         return journal.trials()
     finally:

@@ -1,8 +1,13 @@
 import dataclasses
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,20 +78,95 @@ def test_refuses_a_trial_twice(path: Path, again: dict[str, object]) -> None:
 def test_can_be_read_while_it_is_written(path: Path) -> None:
     writer = Journal.create(path, {})
     writer.append(record(0))
-    reader = Journal.open(path, read_only=True)
+    beside = sorted(path.parent.iterdir())
+    reader = Journal.open_for_reading(path)
     assert len(reader.trials()) == 1
     writer.append(record(1))
-    assert len(reader.trials()) == 2
+    assert len(reader.trials()) == 1  # as it was when it was opened
     reader.close()
+    again = Journal.open_for_reading(path)
+    assert len(again.trials()) == 2
+    again.close()
+    assert sorted(path.parent.iterdir()) == beside
     writer.close()
 
 
 def test_a_reader_doesnt_write(path: Path) -> None:
-    Journal.create(path, {}).close()
-    reader = Journal.open(path, read_only=True)
-    with pytest.raises(JournalError, match="readonly"):
-        reader.append(record(0))
-    reader.close()
+    writer = Journal.create(path, {})
+    for _ in range(2):  # beside an open journal, and beside a closed one
+        reader = Journal.open_for_reading(path)
+        with pytest.raises(JournalError, match="readonly"):
+            reader.append(record(0))
+        reader.close()
+        writer.close()
+
+
+class TestWhereNothingCanBeWritten:
+    """A folder that is read-only, as of an archive or of somebody else, seen by a user without the system's rights."""
+
+    CODE = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.trials.journal import Journal\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "path = Path(sys.argv[1])\n"
+        "assert not os.access(path.parent, os.W_OK)\n"
+        "print(len(Journal.open_for_reading(path).trials()))\n"
+    )
+
+    def seen(self, path: Path) -> str:
+        before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+        for above in path.parents[:-2]:
+            above.chmod(0o555)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", self.CODE, str(path)], capture_output=True, text=True, check=False
+            )
+        finally:
+            for above in path.parents[:-2]:
+                above.chmod(0o755)
+        assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == before
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    @pytest.fixture
+    def path(self) -> Iterator[Path]:
+        """A place that every user may look into, which pytest's own folders are not."""
+        with tempfile.TemporaryDirectory(prefix="hwnas-test-") as folder:
+            yield Path(folder) / "run" / "journal.sqlite"
+
+    def test_a_closed_journal(self, path: Path) -> None:
+        path.parent.mkdir()
+        journal = Journal.create(path, {})
+        journal.append(record(0))
+        journal.close()
+        assert self.seen(path) == "1"
+
+    def test_one_that_a_killed_search_left(self, path: Path) -> None:
+        path.parent.mkdir()
+        journal = Journal.create(path, {})
+        for number in range(3):
+            journal.append(record(number))
+        for suffix in ("", "-wal"):  # a copy of the files is what a kill leaves
+            path.with_name(f"left{suffix}").write_bytes(path.with_name(path.name + suffix).read_bytes())
+        journal.close()
+        assert self.seen(path.with_name("left")) == "3"
+
+
+def test_a_journal_that_changes_all_the_time_is_said_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Journal.create(path, {})
+    writer.append(record(0))
+    copy = shutil.copyfile
+
+    def while_it_is_written(source: Path, target: Path) -> None:
+        copy(source, target)
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+    monkeypatch.setattr(shutil, "copyfile", while_it_is_written)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(JournalError, match="written all the time"):
+        Journal.open_for_reading(path)
+    writer.close()
 
 
 def test_what_was_appended_survives_a_kill(path: Path) -> None:
@@ -102,8 +182,8 @@ def test_what_was_appended_survives_a_kill(path: Path) -> None:
     as_text = json.dumps([dataclasses.asdict(each) for each in written])
     done = subprocess.run([sys.executable, "-c", code, str(path), as_text], check=False)
     assert done.returncode == -9
-    for read_only in (True, False):
-        journal = Journal.open(path, read_only=read_only)
+    for opened in (Journal.open_for_reading, Journal.open):
+        journal = opened(path)
         assert journal.trials() == written
         journal.close()
 
