@@ -64,6 +64,16 @@ class JournalError(HwnasError):
     exit_code = EXIT_CHECK_FAILED
 
 
+class RunGoneError(HwnasError):
+    """A run whose folder or journal was deleted, moved or replaced while it was worked on."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
+class StorageError(HwnasError):
+    """A system that refuses to write: the disk is full, read-only or broken. What is there already is whole."""
+
+
 class CheckpointError(HwnasError):
     """Weights that are damaged or belong to another architecture."""
 

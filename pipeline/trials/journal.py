@@ -6,13 +6,17 @@ import json
 import math
 import sqlite3
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import JournalError
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import JournalError, RunGoneError, StorageError
 from pipeline.files import replacing
+from pipeline.storage import refusal
+from pipeline.trials.database import Place, abandon, check_database, connect, lay_out, opening, transaction
+from pipeline.trials.row import COLUMNS, Status, checked, finite
 from pipeline.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -20,25 +24,9 @@ if TYPE_CHECKING:
 
     from pipeline.spaces.base import Architecture
 
-Status = Literal["ok", "infeasible", "failed"]
-_SCHEMA_VERSION = 1
 _SYNC_EVERY_S = 0.1
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE trials (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    architecture TEXT NOT NULL,
-    status TEXT NOT NULL,
-    score REAL NOT NULL,
-    objectives TEXT NOT NULL,
-    details TEXT NOT NULL,
-    error TEXT,
-    started TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    elapsed_s REAL NOT NULL
-);
-"""
+_FACTS = TypeAdapter(dict[str, str])
+_NAMES = TypeAdapter(list[str])
 
 
 @dataclass(frozen=True)
@@ -77,8 +65,15 @@ class Journal:
     Commands that only look call `Journal.open_for_reading`, then `trials` and `close`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, snapshot: Snapshot | None = None) -> None:
-        self._connection, self._snapshot = connection, snapshot
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        *,
+        place: Place | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self._connection, self._place, self._snapshot = connection, place, snapshot
         self.path = path
         self._synced_s = -math.inf
 
@@ -91,18 +86,20 @@ class Journal:
             meta: facts on the run, such as config digest and versions.
             objectives: that every trial with status ok must have.
         """
-        with replacing(path) as unfinished:
+        with opening(path, must_exist=False), replacing(path) as unfinished:
             unfinished.unlink(missing_ok=True)
             connection = sqlite3.connect(unfinished, isolation_level=None)
-            _lay_out(connection, meta, objectives)
-            connection.close()
+            try:
+                lay_out(connection, meta, objectives)
+            finally:
+                connection.close()
         return cls.open(path)
 
     @classmethod
     def in_memory(cls, objectives: Sequence[str] = ()) -> Journal:
         """Create an empty journal in memory, for searches that are quicker to run again than to keep."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
-        _lay_out(connection, {}, objectives)
+        lay_out(connection, {}, objectives)
         return cls(connection, Path(":memory:"))
 
     @classmethod
@@ -111,11 +108,16 @@ class Journal:
 
         Raises:
             JournalError: it is missing, damaged, or of another version.
+            StorageError: nothing can be written there.
         """
-        with _opening(path):
-            connection = _connect(path)
-            _check(connection, path)
-        return cls(connection, path)
+        with opening(path):
+            connection = connect(path)
+            try:
+                check_database(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+            return cls(connection, path, place=Place(path))
 
     @classmethod
     def open_for_reading(cls, path: Path) -> Journal:
@@ -126,18 +128,27 @@ class Journal:
         Raises:
             JournalError: it is missing, damaged, or of another version.
         """
-        with _opening(path):
+        with opening(path):
             snapshot = Snapshot(path)
             try:
-                _check(snapshot.connection, path)
+                check_database(snapshot.connection, path)
             except BaseException:
                 snapshot.close()
                 raise
-        return cls(snapshot.connection, path, snapshot)
+        return cls(snapshot.connection, path, snapshot=snapshot)
 
     def meta(self) -> dict[str, str]:
-        """The facts that the journal was created with."""
-        return dict(self._connection.execute("SELECT key, value FROM meta"))
+        """The facts that the journal was created with.
+
+        Raises:
+            JournalError: they can't be read.
+        """
+        try:
+            return _FACTS.validate_python(dict(self._connection.execute("SELECT key, value FROM meta")), strict=True)
+        except ValidationError as error:
+            raise JournalError(f"{self.path}: the journal is damaged: meta holds more than texts") from error
+        except (sqlite3.Error, ValueError) as error:
+            raise self._damaged(error) from error
 
     def append(self, record: TrialRecord) -> None:
         """Add one finished trial; once this returns, a kill of this process can't lose it.
@@ -148,7 +159,10 @@ class Journal:
 
         Raises:
             JournalError: the architecture is already there, or it can't be written.
+            RunGoneError: the journal isn't where it was.
+            StorageError: the disk is full or refuses otherwise; the trial isn't in the journal.
         """
+        self.check_present()
         if not all(math.isfinite(value) for value in [record.score, *record.objectives.values()]):
             raise JournalError(f"{self.path}: trial {record.id} has a score or an objective that is no number")
         row = (
@@ -158,7 +172,7 @@ class Journal:
             record.status,
             record.score,
             json.dumps(record.objectives),
-            json.dumps(record.details),
+            _json(record.details),
             record.error,
             record.started,
             record.seconds,
@@ -168,117 +182,88 @@ class Journal:
         sync = now_s - self._synced_s >= _SYNC_EVERY_S
         try:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
-            with _transaction(self._connection):
+            with transaction(self._connection):
                 self._connection.execute(f"INSERT INTO trials VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
         except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: trial {record.id} can't be recorded: {error}") from error
+            self.check_present()
+            said = f"{self.path}: trial {record.id} can't be recorded: "
+            if words := refusal(error):
+                raise StorageError(f"{said}{words}") from error
+            raise JournalError(f"{said}{error}") from error
         if sync:
             self._synced_s = now_s
+        if self._place is not None:
+            self._place.note_written()
+            self.check_present()
+
+    def check_present(self) -> None:
+        """Check that the journal is where it was opened: what is written elsewhere nobody would find.
+
+        Raises:
+            RunGoneError: it was deleted, moved or replaced, or its log was.
+        """
+        if self._place is not None and (fault := self._place.fault()):
+            raise RunGoneError(f"{self.path}: {fault}")
+
+    def __len__(self) -> int:
+        """The number of trials."""
+        try:
+            return int(self._connection.execute("SELECT COUNT(*) FROM trials").fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+
+    def read(self) -> Iterator[TrialRecord]:
+        """Yield all trials, in the order in which they ended, without having all of them in memory.
+
+        Raises:
+            JournalError: a row can't be read, or isn't what it has to be.
+        """
+        wanted = self._objectives()
+        try:
+            rows = self._connection.execute(f"SELECT {', '.join(COLUMNS)} FROM trials ORDER BY number")  # noqa: S608
+            for number, row in enumerate(rows):
+                record = TrialRecord(**checked(row))
+                if record.number != number:
+                    raise ValueError(f"trial {number} is missing")
+                if record.status == "ok" and not wanted <= record.objectives.keys():
+                    raise ValueError(f"trial {number} lacks {', '.join(sorted(wanted - record.objectives.keys()))}")
+                yield record
+        except (sqlite3.Error, ValueError) as error:
+            raise self._damaged(error) from error
 
     def trials(self) -> list[TrialRecord]:
         """All trials, in the order in which they ended.
 
         Raises:
-            JournalError: a row can't be read.
+            JournalError: a row can't be read, or isn't what it has to be.
         """
+        return list(self.read())
+
+    def _objectives(self) -> set[str]:
+        """What every trial with status ok has to have."""
         try:
-            rows = self._connection.execute(
-                "SELECT number, id, architecture, status, score, objectives, details, error, started, seconds,"
-                " elapsed_s FROM trials ORDER BY number"
-            ).fetchall()
-            records = [_record(row) for row in rows]
-            wanted = set(json.loads(self.meta().get("objectives", "[]")))
-            for record in records:
-                if record.status == "ok" and not wanted <= record.objectives.keys():
-                    raise ValueError(f"trial {record.id} lacks {', '.join(sorted(wanted - record.objectives.keys()))}")
-            return records
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            if self._snapshot is not None and not self._snapshot.is_current():
-                raise JournalError(f"{self.path}: the journal was written while it was read; look again") from error
-            raise JournalError(f"{self.path}: the journal is damaged: {error}") from error
+            return set(_NAMES.validate_json(self.meta().get("objectives", "[]"), strict=True))
+        except ValidationError as error:
+            raise JournalError(f"{self.path}: the journal is damaged: meta: objectives are no list of names") from error
+
+    def _damaged(self, error: Exception) -> JournalError:
+        if self._snapshot is not None and not self._snapshot.is_current():
+            return JournalError(f"{self.path}: the journal was written while it was read; look again")
+        return JournalError(f"{self.path}: the journal is damaged: {error}")
 
     def close(self) -> None:
         """Fold the write-ahead log into the file, unless it was only looked at."""
         if self._snapshot is not None:
             self._snapshot.close()
+        elif self._place is not None and self._place.fault():
+            abandon(self._connection)
         else:
             self._connection.close()
 
 
-class _transaction:  # noqa: N801 - reads as a statement
-    """A transaction of the database, rolled back on an error."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("ROLLBACK" if kind else "COMMIT")
-
-
-def _lay_out(connection: sqlite3.Connection, meta: Mapping[str, str], objectives: Sequence[str]) -> None:
-    """Create the tables, and write the facts, of a new journal."""
-    with _transaction(connection):
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        rows = {**meta, "schema_version": str(_SCHEMA_VERSION), "objectives": json.dumps(list(objectives))}
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=10)
-    connection.execute("PRAGMA journal_mode=WAL")
-    return connection
-
-
-@contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a journal is opened into a `JournalError`."""
-    if not path.is_file():
-        raise JournalError(f"{path}: there is no journal")
+def _json(details: Mapping[str, Any]) -> str:
+    """Details as JSON; numbers in them that JSON doesn't have are left out."""
     try:
-        yield
-    except OSError as error:
-        raise JournalError(f"{path}: the journal can not be read: {error.strerror or error}") from error
-    except sqlite3.Error as error:
-        # A full disk or a file that can't be opened is no damage; a table that isn't there is.
-        refused = isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)
-        raise JournalError(f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}") from error
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Check that a database is a journal, whole, and of the version that is read here."""
-    version = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if fault != "ok":
-        raise JournalError(f"{path}: the journal is damaged: {fault}")
-    if version is None or version[0] != str(_SCHEMA_VERSION):
-        found = version[0] if version else "none"
-        raise JournalError(f"{path}: journal version {found}; this hwnas reads version {_SCHEMA_VERSION}")
-
-
-def _record(row: tuple[Any, ...]) -> TrialRecord:
-    number, identity, architecture, status, score, objectives, details, error, started, seconds, elapsed_s = row
-    if status not in get_args(Status):
-        raise ValueError(f"trial {identity} has status {status!r}")
-    parsed = {"architecture": architecture, "objectives": objectives, "details": details}
-    values = {name: json.loads(text) for name, text in parsed.items()}
-    for name, value in values.items():
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} of trial {identity} is no mapping")
-    known = values["objectives"]
-    if not all(isinstance(v, float | int) and math.isfinite(v) for v in known.values()):
-        raise ValueError(f"an objective of trial {identity} is no number")
-    return TrialRecord(
-        number=number,
-        id=identity,
-        status=status,
-        score=score,
-        **values,
-        error=error,
-        started=started,
-        seconds=seconds,
-        elapsed_s=elapsed_s,
-    )
+        return json.dumps(details, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(details), allow_nan=False)

@@ -12,15 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import JournalError
+from pipeline.errors import JournalError, RunGoneError, StorageError
+from pipeline.spaces.base import Architecture, architecture_id
 from pipeline.trials.journal import Journal, TrialRecord
 
 
+def architecture_of(number: int) -> Architecture:
+    return {"depth": number, "kind": "residual", "se": True, "ratio": 0.5}
+
+
 def record(number: int = 0, **changes: object) -> TrialRecord:
+    architecture = architecture_of(number)
     base = TrialRecord(
         number=number,
-        id=f"id{number}",
-        architecture={"depth": 2, "kind": "residual", "se": True, "ratio": 0.5},
+        id=architecture_id(architecture),
+        architecture=architecture,
         status="ok",
         score=0.75,
         objectives={"accuracy": 0.75, "latency_ms": 0.1 + 0.2},
@@ -63,12 +69,12 @@ def test_keeps_the_order_in_which_trials_ended(path: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("again", [{"number": 1, "id": "id0"}, {"number": 0, "id": "other"}])
-def test_refuses_a_trial_twice(path: Path, again: dict[str, object]) -> None:
+@pytest.mark.parametrize("again", [dataclasses.replace(record(0), number=1), dataclasses.replace(record(1), number=0)])
+def test_refuses_a_trial_twice(path: Path, again: TrialRecord) -> None:
     journal = Journal.create(path, {})
     journal.append(record(0))
     with pytest.raises(JournalError, match="can't be recorded"):
-        journal.append(record(**again))  # type: ignore[arg-type]
+        journal.append(again)
     assert journal.trials() == [record(0)]
     journal.append(record(1))  # the refusal left no open transaction
     assert len(journal.trials()) == 2
@@ -95,7 +101,7 @@ def test_a_reader_doesnt_write(path: Path) -> None:
     writer = Journal.create(path, {})
     for _ in range(2):  # beside an open journal, and beside a closed one
         reader = Journal.open_for_reading(path)
-        with pytest.raises(JournalError, match="readonly"):
+        with pytest.raises(StorageError, match="read-only"):
             reader.append(record(0))
         reader.close()
         writer.close()
@@ -206,6 +212,11 @@ def test_half_a_creation_is_no_journal(path: Path) -> None:
         ("ALTER TABLE trials DROP COLUMN seconds", "damaged"),
         ("DELETE FROM meta", "version none"),
         ("UPDATE meta SET value = '2' WHERE key = 'schema_version'", "version 2"),
+        ("UPDATE meta SET value = 'accuracy' WHERE key = 'objectives'", "objectives are no list of names"),
+        ("UPDATE meta SET value = x'ff00' WHERE key = 'objectives'", "more than texts"),
+        ("UPDATE trials SET number = 3", "trial 0 is missing"),
+        ("UPDATE trials SET id = 'somewhere/else'", "trial 0: id"),
+        ("UPDATE trials SET error = zeroblob(17000000)", "damaged"),
     ],
 )
 def test_names_damage(path: Path, statement: str, word: str) -> None:
@@ -218,6 +229,88 @@ def test_names_damage(path: Path, statement: str, word: str) -> None:
     with pytest.raises(JournalError, match=word) as caught:
         Journal.open(path).trials()
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER more AFTER INSERT ON trials BEGIN DELETE FROM trials; END",
+        "CREATE VIEW more AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE INDEX more ON trials (abs(score))",
+        "ALTER TABLE trials ADD COLUMN more TEXT GENERATED ALWAYS AS (upper(id))",
+    ],
+)
+def test_tables_of_somebody_else_are_refused(path: Path, statement: str) -> None:
+    """A trigger, or a view in place of a table, runs whatever its author wrote when the journal is used."""
+    Journal.create(path, {}).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+    for opened in (Journal.open, Journal.open_for_reading):
+        with pytest.raises(JournalError, match="damaged"):
+            opened(path)
+
+
+class TestGone:
+    """The journal isn't where it was: noticed before a trial is written to a place where nobody would find it."""
+
+    @pytest.fixture
+    def journal(self, path: Path) -> Iterator[Journal]:
+        path.parent.joinpath("run").mkdir()
+        journal = Journal.create(path.parent / "run" / path.name, {})
+        journal.append(record(0))
+        yield journal
+        journal.close()
+
+    def refused(self, journal: Journal, word: str) -> None:
+        for attempt in (journal.check_present, lambda: journal.append(record(1))):
+            with pytest.raises(RunGoneError, match=word) as caught:
+                attempt()
+            assert str(journal.path) in str(caught.value)
+
+    def test_deleted(self, journal: Journal) -> None:
+        journal.path.unlink()
+        self.refused(journal, "deleted or moved")
+        assert not journal.path.exists()
+
+    def test_its_folder_deleted(self, journal: Journal) -> None:
+        shutil.rmtree(journal.path.parent)
+        self.refused(journal, "deleted or moved")
+        journal.close()
+        assert not journal.path.parent.exists()
+
+    def test_its_folder_moved(self, journal: Journal) -> None:
+        elsewhere = journal.path.parent.rename(journal.path.parent.with_name("elsewhere"))
+        self.refused(journal, "deleted or moved")
+        journal.close()
+        assert not journal.path.parent.exists()
+        moved = Journal.open(elsewhere / journal.path.name)
+        assert moved.trials() == [record(0)]
+        moved.close()
+
+    def test_its_log_deleted(self, journal: Journal) -> None:
+        journal.path.with_name("journal.sqlite-wal").unlink()
+        self.refused(journal, "log journal.sqlite-wal was deleted")
+
+    def test_emptied(self, journal: Journal) -> None:
+        journal.path.write_bytes(b"")
+        self.refused(journal, "another file took the journal's place")
+
+    def test_another_one_in_its_place_stays_whole(self, journal: Journal, tmp_path: Path) -> None:
+        """Closing the old one must not touch the log of the new one, which a killed search left there."""
+        (tmp_path / "other").mkdir()
+        other = Journal.create(tmp_path / "other" / "journal.sqlite", {})
+        other.append(dataclasses.replace(record(5), number=0))
+        copy = tmp_path / "copy"
+        shutil.copytree(tmp_path / "other", copy)
+        shutil.rmtree(journal.path.parent)
+        copy.rename(journal.path.parent)
+        self.refused(journal, "another file took the journal's place")
+        journal.close()
+        other.close()
+        found = Journal.open_for_reading(journal.path)
+        assert [each.id for each in found.trials()] == [record(5).id]
+        found.close()
 
 
 @pytest.mark.parametrize("keep", [0, 50, 4096, 5000, 8192])
