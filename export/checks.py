@@ -10,6 +10,7 @@ import numpy as np
 from export import onnx_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -47,23 +48,51 @@ def parity(
     Raises:
         InvalidFileError: the model can't be opened, or can't be run on these inputs.
     """
+    return parity_of_batches(model, [(inputs, expected)], atol, rtol)
+
+
+def parity_of_batches(
+    model: bytes | Path,
+    batches: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    atol: float = 1e-4,
+    rtol: float = 1e-5,
+) -> Check:
+    """Compare outputs as `parity` does, of inputs that come in batches: (inputs, expected) each.
+
+    Raises:
+        InvalidFileError: the model can't be opened, or can't be run on these inputs.
+    """
     session = onnx_file.open_session(model)
-    found = onnx_file.run(session, inputs)
-    if found.shape != expected.shape:
-        return Check("parity", False, f"outputs have shape {found.shape}, the network's {expected.shape}")
-    difference = float(np.max(np.abs(found - expected), initial=0.0))
-    tolerance = max(atol, rtol * float(np.max(np.abs(expected), initial=0.0)))
-    alone = np.concatenate([onnx_file.run(session, inputs[at : at + 1]) for at in range(len(inputs))])
-    apart = float(np.max(np.abs(alone - expected), initial=0.0))
+    difference = apart = largest = 0.0
+    count = answers = agreeing = 0
+    for inputs, expected in batches:
+        found = onnx_file.run(session, inputs)
+        if found.shape != expected.shape or found.dtype.kind != "f":
+            return Check("parity", False, f"outputs have shape {found.shape}, the network's {expected.shape}")
+        difference = _larger(difference, found - expected)
+        largest = _larger(largest, expected)
+        alone = np.concatenate([onnx_file.run(session, inputs[at : at + 1]) for at in range(len(inputs))])
+        if alone.shape != expected.shape:
+            what = f"inputs run alone give outputs of shape {alone.shape}, in a batch {expected.shape}"
+            return Check("parity", False, what)
+        apart = _larger(apart, alone - expected)
+        agreeing += int((found.argmax(axis=-1) == expected.argmax(axis=-1)).sum())
+        answers += found.size // max(found.shape[-1], 1)
+        count += len(inputs)
+    tolerance = max(atol, rtol * largest)
     if difference <= tolerance and not apart <= tolerance:
         what = f"an input run alone gives something else than in a batch (largest difference {apart:.3g})"
         return Check("parity", False, what)
-    agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
     detail = (
         f"largest difference {difference:.3g} (tolerance {tolerance:.3g}), "
-        f"same first class for {agreement:.2%} of {len(inputs)} inputs"
+        f"same first class for {agreeing / max(answers, 1):.2%} of {count} inputs"
     )
     return Check("parity", bool(difference <= tolerance), detail)  # NaN is not within any tolerance
+
+
+def _larger(so_far: float, values: npt.NDArray[Any]) -> float:
+    """The larger of a number and all |values|; NaN where one is NaN."""
+    return float(np.maximum(so_far, np.max(np.abs(values), initial=0.0)))
 
 
 def accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +25,28 @@ Message = TypeVar("Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, 
 RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     value for value in vars(ort_state).values() if isinstance(value, type) and issubclass(value, Exception)
 )
-RUN_ERRORS: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, RuntimeError, ValueError, TypeError)
-_ERRORS_ONLY = 3
+RUN_ERRORS: tuple[type[Exception], ...] = (
+    *RUNTIME_ERRORS,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
+)
+CHECKER_ERRORS: tuple[type[Exception], ...] = (
+    onnx.checker.ValidationError,  # this one and the next are no ValueErrors
+    onnx.shape_inference.InferenceError,
+    DecodeError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
+"""Errors of ONNX's checker, shape inference and version converter, whose C++ exceptions come as many kinds."""
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
@@ -44,7 +65,7 @@ def read_model(model: bytes | Path) -> onnx.ModelProto:
         if isinstance(model, Path):
             return onnx.load(str(model), load_external_data=False)
         return onnx.load_model_from_string(model)
-    except (OSError, DecodeError) as error:
+    except (OSError, DecodeError, ValueError, MemoryError) as error:
         raise InvalidFileError(describe(model), str(error)) from error
 
 
@@ -57,17 +78,17 @@ def check_model(model: bytes | Path) -> None:
     source = str(model) if isinstance(model, Path) else model
     try:
         onnx.checker.check_model(source, full_check=True)
-    except (
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        DecodeError,
-        ValueError,
-    ) as error:
+    except CHECKER_ERRORS as error:
         raise InvalidFileError(describe(model), str(error)) from error
 
 
-def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSession:
+def open_session(model: bytes | Path, *, threads: int = 1, optimised: bool = True) -> ort.InferenceSession:
     """Open a model on ONNX Runtime's CPU provider.
+
+    Args:
+        model: serialised, or a file.
+        threads: to run it with.
+        optimised: as it is deployed; else node by node, as the graph says.
 
     Raises:
         InvalidFileError: ONNX Runtime refuses it.
@@ -75,15 +96,17 @@ def open_session(model: bytes | Path, *, threads: int = 1) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _ERRORS_ONLY if optimised else _FATAL_ONLY
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = str(model) if isinstance(model, Path) else model
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except RUNTIME_ERRORS as error:
+    except RUN_ERRORS as error:
         raise InvalidFileError(describe(model), str(error)) from error
 
 
-def run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def run(session: ort.InferenceSession, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Run a model of one input and return its first output.
 
     Raises:
@@ -147,19 +170,15 @@ def value_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every stored tensor: initializers, parts of sparse ones and attributes, also in nested graphs."""
-    for graph in all_graphs(model.graph):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from _attribute_tensors(attribute)
+    """Yield every stored tensor: of initializers, attributes, nested graphs, functions and training information."""
+    yield from _tensors_in(model)
 
 
-def _attribute_tensors(attribute: Any) -> Iterator[onnx.TensorProto]:
-    yield from attribute.tensors
-    if attribute.HasField("t"):
-        yield attribute.t
-    if attribute.HasField("sparse_tensor"):
-        yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+def _tensors_in(message: Any) -> Iterator[onnx.TensorProto]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if isinstance(value, Sequence) else (value,):
+                if isinstance(inner, onnx.TensorProto):
+                    yield inner
+                else:
+                    yield from _tensors_in(inner)

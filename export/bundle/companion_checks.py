@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -18,15 +20,19 @@ from export.bundle.manifest import (
     file_record,
     section,
 )
+from export.bundle.regular_file import read_bounded
 from export.checks import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _KNOWN_NAMES = frozenset({*MODEL_FILES, SAMPLES_FILE, README_FILE, PREDICT_FILE})
 _IMPORTABLE = (".py", ".pyc", ".pyd", ".so")
 _LONGEST_QUOTE = 90
+_MOST_FILES = 10_000
+_LARGEST_CARD = 10**6
+_MOST_NAMED = 10
 # Errors of a template on facts of other types than it expects.
 _RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
@@ -39,17 +45,41 @@ def check_others(directory: Path, manifest: Mapping[str, Any]) -> Check:
     """
     name = "other files"
     listed = set(section(manifest, "files")) | {MANIFEST_FILE}
-    paths = [path for path in directory.rglob("*") if path.is_file() or path.is_symlink()]
-    present = sorted(path.relative_to(directory).as_posix() for path in paths)
+    present = sorted(islice(_files_below(directory), _MOST_FILES + 1))
+    if len(present) > _MOST_FILES:
+        return Check(name, False, f"more than {_MOST_FILES:,} files and links lie in the folder")
     modules = [file for file in present if _is_module(directory / file, file)]
     if modules:
-        return Check(name, False, f"{', '.join(modules)}: {PREDICT_FILE} would import it in the place of a library's")
+        return Check(name, False, f"{_some(modules)}: {PREDICT_FILE} would import it in the place of a library's")
     unlisted = [file for file in present if file not in listed]
     if taken := [file for file in unlisted if file in _KNOWN_NAMES]:
-        return Check(name, False, f"{', '.join(taken)}: named like a part of the bundle, but the manifest lists none")
+        return Check(name, False, f"{_some(taken)}: named like a part of the bundle, but the manifest lists none")
     if unlisted:
-        return Check(name, None, f"skipped: the manifest doesn't vouch for {', '.join(unlisted)}")
+        return Check(name, None, f"skipped: the manifest doesn't vouch for {_some(unlisted)}")
     return Check(name, True, "none")
+
+
+def _files_below(directory: Path) -> Iterator[str]:
+    """Names of all files, links and special files in a folder and below, relative to it; no link is followed."""
+    folders = [""]
+    while folders:
+        inner = folders.pop()
+        try:
+            with os.scandir(directory / inner) as found:
+                entries = list(islice(found, _MOST_FILES + 1))
+        except OSError:  # a folder that may not be read is named like a file
+            yield inner.rstrip("/")
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{inner}{entry.name}/")
+            else:
+                yield f"{inner}{entry.name}"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_module(path: Path, name: str) -> bool:
@@ -86,7 +116,7 @@ def check_card(directory: Path, manifest: Mapping[str, Any], image_shape: tuple[
     if image_shape is None:
         return Check(name, None, f"skipped: {SAMPLES_FILE}, of which it tells, can't be read")
     try:
-        found = (directory / README_FILE).read_text(encoding="utf-8")
+        found = read_bounded(directory, README_FILE, _LARGEST_CARD).decode("utf-8")
         sizes = {model: (directory / model).stat().st_size for model in MODEL_FILES if model in files}
     except (OSError, ValueError) as error:
         return Check(name, False, f"{README_FILE} can't be set against the manifest ({error})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import onnx
 
-    Samples = Mapping[str, npt.NDArray[Any]]
+    from export.bundle.samples import SampleFile
 
 PREPROCESSING_TOLERANCE = 1e-5
 PROBABILITY_TOLERANCE = 1e-5
@@ -34,12 +36,9 @@ def check_classes(directory: Path, manifest: Mapping[str, Any]) -> Check:
     classes = manifest.get("classes")
     if classes is None:
         return Check("classes", None, "skipped: the manifest records none")
-    if not isinstance(classes, list):
-        return Check("classes", False, f"the manifest records something of type {type(classes).__name__}, not a list")
     model = onnx_file.read_model(directory / MODEL_FILE)
     stored = {entry.key: entry.value for entry in model.metadata_props}.get("classes")
-    shape = model.graph.output[0].type.tensor_type.shape.dim
-    width = shape[-1].dim_value if shape else 0
+    width = _width(model)
     if width and width != len(classes):
         return Check("classes", False, f"the manifest names {len(classes)}, the model has {width} outputs")
     if stored is not None and stored != json.dumps(classes):
@@ -47,9 +46,17 @@ def check_classes(directory: Path, manifest: Mapping[str, Any]) -> Check:
     return Check("classes", True, f"{len(classes)} names" + (", the same in the model's metadata" if stored else ""))
 
 
+def _width(model: onnx.ModelProto) -> int:
+    """Size of the last axis of a model's first output; 0 where that is open, or there is none."""
+    for value in model.graph.output[:1]:
+        for size in value.type.tensor_type.shape.dim[-1:]:
+            return int(size.dim_value)
+    return 0
+
+
 def check_evaluation(manifest: Mapping[str, Any]) -> Check | None:
     """Check that the confusion matrix adds up to the accuracy beside it; None without such a section."""
-    if "evaluation" not in manifest:
+    if manifest.get("evaluation") is None:
         return None
     record = section(manifest, "evaluation")
     try:
@@ -93,15 +100,15 @@ def check_intervals(manifest: Mapping[str, Any]) -> Check:
 
 def _intervals(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float, float, float]]:
     """Yield place, figure and interval of every `x`, `x_low`, `x_high`, also `x_ms`, `x_low_ms`, `x_high_ms`."""
-    parts: list[tuple[str, Any]] = [("", dict(manifest))]
+    parts: deque[tuple[str, Any]] = deque([("", dict(manifest))])
     while parts:
-        place, part = parts.pop(0)
+        place, part = parts.popleft()
         if isinstance(part, list):
-            parts += [(f"{place}[{at}]", each) for at, each in enumerate(part)]
+            parts += [(f"{place}[{at}]", each) for at, each in enumerate(part) if isinstance(each, dict | list)]
         if not isinstance(part, dict):
             continue
         start = f"{place}." if place else ""
-        parts += [(f"{start}{key}", each) for key, each in part.items()]
+        parts += [(f"{start}{key}", each) for key, each in part.items() if isinstance(each, dict | list)]
         for key in [key for key in part if "_low" in key]:
             name = key.replace("_low", "")
             point, low, high = (_number(part.get(each)) for each in (name, key, key.replace("_low", "_high")))
@@ -120,60 +127,84 @@ def _slack(end: float) -> float:
     return _ROUNDING * max(1.0, abs(end))
 
 
-def check_preprocessing(manifest: Mapping[str, Any], samples: Samples) -> Check:
-    """Check that the recorded preprocessing makes the stored inputs from the stored images."""
-    record, images, inputs = manifest.get("preprocessing"), samples["images"], samples["inputs"]
+def check_preprocessing(manifest: Mapping[str, Any], samples: SampleFile) -> Check:
+    """Check that the recorded preprocessing makes the stored inputs from the stored images.
+
+    Raises:
+        One of `ARCHIVE_ERRORS`: the samples are damaged.
+    """
+    record = manifest.get("preprocessing")
     if record is None:
         return Check("preprocessing", None, "skipped: the manifest records none")
-    if not isinstance(record, dict):
-        return Check(
-            "preprocessing", False, f"the manifest records something of type {type(record).__name__}, not an object"
-        )
-    if record.get("resize", 0) is None:
-        record = record | {"resize": list(images.shape[1:3])}
+    if record["resize"] is None:
+        record = record | {"resize": list(samples.image_shape[1:3])}
+    difference = 0.0
     try:
-        made = Preprocessing.from_dict(record).apply(images)
+        preprocessing = Preprocessing.from_dict(record)
+        shape = (samples.count, *preprocessing.input_shape)
+        if shape != samples.input_shape:  # before a record of a million pixels is obeyed
+            return Check("preprocessing", False, f"makes inputs of shape {shape}, stored are {samples.input_shape}")
+        for images, inputs in samples.pairs("images", "inputs"):
+            apart = np.abs(preprocessing.apply(images) - inputs)
+            difference = float(np.maximum(difference, np.max(apart, initial=0.0)))
     except PreprocessingError as error:
         return Check("preprocessing", False, str(error))
-    if made.shape != inputs.shape:
-        return Check("preprocessing", False, f"makes inputs of shape {made.shape}, stored are {inputs.shape}")
-    difference = float(np.max(np.abs(made - inputs), initial=0.0))
     detail = f"stored images give the stored inputs within {difference:.3g}"
     return Check("preprocessing", bool(difference <= PREPROCESSING_TOLERANCE), detail)
 
 
-def check_int8_outputs(directory: Path, samples: Samples) -> Check:
-    """Check the quantised model's outputs against the stored ones, as closely as processors agree on them."""
+def check_int8_outputs(directory: Path, samples: SampleFile) -> Check:
+    """Check the quantised model's outputs against the stored ones, as closely as processors agree on them.
+
+    Raises:
+        One of `ARCHIVE_ERRORS`: the samples are damaged.
+    """
     name = "int8 parity"
-    expected = samples.get("outputs_int8")
-    if expected is None:
+    if "outputs_int8" not in samples:
         return Check(name, None, "skipped: its outputs weren't stored")
+    apart = largest = 0.0
+    count = 0
     try:
-        found = outputs(directory / INT8_FILE, samples["inputs"])
+        session = onnx_file.open_session(directory / INT8_FILE)
+        for inputs, expected in samples.pairs("inputs", "outputs_int8"):
+            found = onnx_file.run(session, inputs)
+            if found.shape != expected.shape or found.dtype.kind != "f":
+                shapes = f"outputs have shape {found.shape}, stored are {expected.dtype} {expected.shape}"
+                return Check(name, False, shapes)
+            apart += float(np.sum((found.astype(np.float64) - expected) ** 2))
+            largest += float(np.sum(expected.astype(np.float64) ** 2))
+            count += expected.size
     except InvalidFileError as error:
         return Check(name, False, str(error))
-    if found.shape != expected.shape or expected.dtype.kind != "f":
-        return Check(name, False, f"outputs have shape {found.shape}, stored are {expected.dtype} {expected.shape}")
-    difference = float(np.sqrt(np.mean((found - expected) ** 2)) / max(float(np.sqrt(np.mean(expected**2))), 1e-12))
+    difference = math.sqrt(apart / count) / max(math.sqrt(largest / count), 1e-12)
     detail = f"outputs differ from the stored ones by {difference:.2%} (tolerance {INT8_TOLERANCE:.0%})"
     return Check(name, bool(difference <= INT8_TOLERANCE), detail)
 
 
-def check_image_outputs(directory: Path, manifest: Mapping[str, Any], samples: Samples) -> Check:
-    """Check that the model with the preprocessing inside gives the probabilities of the model it was made of."""
+def check_image_outputs(directory: Path, manifest: Mapping[str, Any], samples: SampleFile) -> Check:
+    """Check that the model with the preprocessing inside gives the probabilities of the model it was made of.
+
+    Raises:
+        One of `ARCHIVE_ERRORS`: the samples are damaged.
+    """
     name = "image parity"
     base = section(manifest, "image_model").get("of")
     if base not in MODEL_FILES or base == IMAGE_FILE or base not in section(manifest, "files"):
         return Check(name, False, f"the manifest says that it was made of {base!r}, which is no model of this bundle")
+    difference = 0.0
     try:
         preprocessing = Preprocessing.from_dict(section(manifest, "preprocessing"))
-        found = outputs(directory / IMAGE_FILE, preprocessing.resize(samples["images"]))
-        expected = softmax(outputs(directory / base, samples["inputs"]))
+        if preprocessing.input_shape != samples.input_shape[1:]:
+            return Check(name, False, f"the preprocessing makes inputs of another shape than {samples.input_shape}")
+        whole, inner = (onnx_file.open_session(directory / file) for file in (IMAGE_FILE, base))
+        for images, inputs in samples.pairs("images", "inputs"):
+            found = onnx_file.run(whole, preprocessing.resize(images))
+            logits = onnx_file.run(inner, inputs)
+            if found.shape != logits.shape or {found.dtype.kind, logits.dtype.kind} != {"f"}:
+                return Check(name, False, f"probabilities have shape {found.shape}, those of {base} {logits.shape}")
+            difference = float(np.maximum(difference, np.max(np.abs(found - softmax(logits)), initial=0.0)))
     except (InvalidFileError, PreprocessingError) as error:
         return Check(name, False, str(error))
-    if found.shape != expected.shape:
-        return Check(name, False, f"probabilities have shape {found.shape}, those of {base} {expected.shape}")
-    difference = float(np.max(np.abs(found - expected), initial=0.0))
     detail = f"largest difference from {base}'s probabilities {difference:.3g} (tolerance {PROBABILITY_TOLERANCE:g})"
     return Check(name, bool(difference <= PROBABILITY_TOLERANCE), detail)
 
@@ -182,12 +213,3 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Probabilities of rows of logits."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def outputs(model: bytes | Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Run a model file on inputs through ONNX Runtime.
-
-    Raises:
-        InvalidFileError: the model can't be opened, or can't be run on these inputs.
-    """
-    return onnx_file.run(onnx_file.open_session(model), inputs)

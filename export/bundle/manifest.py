@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from export.bundle import strict_json
+from export.bundle.manifest_schema import damage
+from export.bundle.regular_file import NotRegularError, open_regular, read_bounded
 from export.errors import BundleError
 
 if TYPE_CHECKING:
@@ -26,25 +30,29 @@ HASH_FIELD = "manifest_sha256"
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read a bundle's manifest; `verify_bundle` checks its hashes.
+    """Read a bundle's manifest and check it against its schema; `verify_bundle` checks its hashes.
 
     Raises:
-        BundleError: no bundle there, not a JSON object, or an unknown schema version.
+        BundleError: no bundle there, an unknown schema version, or a damaged manifest: where, and what.
     """
     directory = Path(directory)
     try:
-        text = (directory / MANIFEST_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(directory, f"{MANIFEST_FILE} can't be read ({error})") from error
+        content = read_bounded(directory, MANIFEST_FILE, strict_json.MOST_BYTES)
+    except NotRegularError as error:
+        raise BundleError(directory, f"{MANIFEST_FILE} {error}") from error
+    except OSError as error:
+        raise BundleError(directory, f"{MANIFEST_FILE} can't be read ({error.strerror or error})") from error
     try:
-        manifest = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(directory, f"{MANIFEST_FILE} is not valid JSON ({error})") from error
+        manifest = strict_json.parse(content)
+    except (ValueError, MemoryError) as error:
+        raise BundleError(directory, f"{MANIFEST_FILE} is damaged: not valid JSON ({error})") from error
     if not isinstance(manifest, dict):
-        raise BundleError(directory, f"{MANIFEST_FILE} holds a {type(manifest).__name__}, not an object")
+        raise BundleError(directory, f"{MANIFEST_FILE} is damaged: it holds a {type(manifest).__name__}, not an object")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise BundleError(directory, f"schema_version is {version!r}; this version of hwnas reads {SCHEMA_VERSION}")
+    if (found := damage(manifest)) is not None:
+        raise BundleError(directory, f"{MANIFEST_FILE} is damaged: {found}")
     return manifest
 
 
@@ -65,10 +73,14 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """SHA-256 and size of a file, as a manifest records them."""
-    with path.open("rb") as file:
+    """SHA-256 and size of a file, as a manifest records them; of any size, it is read in pieces.
+
+    Raises:
+        OSError: it is no regular file, or can't be read.
+    """
+    with open_regular(path.parent, path.name) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
+        return {"sha256": digest, "bytes": os.fstat(file.fileno()).st_size}
 
 
 def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -81,7 +93,3 @@ def stays_inside(name: str) -> bool:
     """Whether a recorded path is relative, has no `..` and no backslash or drive."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", ":", "\0"}
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")

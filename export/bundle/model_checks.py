@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import onnx
 
 from export import onnx_file
 from export.bundle.manifest import file_record, section, stays_inside
+from export.bundle.regular_file import NotRegularError, open_regular
 from export.checks import Check
 from export.errors import InvalidFileError
 
@@ -17,24 +19,44 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_form(path: Path, manifest: Mapping[str, Any]) -> tuple[list[Check], bool]:
-    """Check a model file; the flag says whether it may be loaded."""
+def check_form(path: Path, manifest: Mapping[str, Any], most_bytes: int | None = None) -> tuple[list[Check], bool]:
+    """Check a model file; the flag says whether it may be loaded.
+
+    Args:
+        path: in a bundle whose files have their recorded hashes.
+        manifest: of the bundle.
+        most_bytes: that the model and its external data may have to be loaded; any number where None.
+    """
+    size = path.stat().st_size
+    if most_bytes is not None and size > most_bytes:
+        return [_too_large(size, most_bytes)], False
     try:
         model = onnx_file.read_model(path)
     except InvalidFileError as error:
         return [Check("model", False, error.reason)], False
-    external = _check_external_data(model, path.parent, manifest)
+    external, outside = _check_external_data(model, path.parent, manifest)
     recorded = section(manifest, "models").get(path.name)
     checks = [_check_operators(model, recorded), _check_opset(model, manifest), external]
+    del model  # the checker and the runtime read the file themselves, and one copy at a time is enough
     if external.ok is not True:
         skipped = Check("model", None, "skipped: its external data must not be read")
         return [skipped, *checks], False
+    if most_bytes is not None and size + outside > most_bytes:
+        return [_too_large(size + outside, most_bytes), *checks], False
     try:
         onnx_file.check_model(path)
         onnx_file.open_session(path)
     except InvalidFileError as error:
         return [Check("model", False, error.reason), *checks], False
     return [Check("model", True, "accepted by the ONNX checker and ONNX Runtime"), *checks], True
+
+
+def _too_large(size: int, most_bytes: int) -> Check:
+    detail = (
+        f"skipped: it has {size / 1e6:,.0f} MB, more than the {most_bytes / 1e6:,.0f} MB that this much memory is"
+        " enough for; allow more to have it loaded"
+    )
+    return Check("model", None, detail)
 
 
 def operators_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -88,42 +110,51 @@ def _check_opset(model: onnx.ModelProto, manifest: Mapping[str, Any]) -> Check:
     return Check("opset", found == recorded, f"the model has {found}, the manifest {recorded}")
 
 
-def _check_external_data(model: onnx.ModelProto, directory: Path, manifest: Mapping[str, Any]) -> Check:
-    """Check that weights in other files lie in the bundle and are listed in the manifest."""
+def _check_external_data(model: onnx.ModelProto, directory: Path, manifest: Mapping[str, Any]) -> tuple[Check, int]:
+    """Check that weights in other files lie in the bundle and are listed in the manifest; also their size in bytes."""
     locations = {
         entry.value
         for tensor in onnx_file.all_tensors(model)
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    listed = section(manifest, "files")
+    listed, size = section(manifest, "files"), 0
     for location in sorted(locations):
         if not stays_inside(location):
-            return Check("external_data", False, f"{location!r} points outside the bundle")
+            return Check("external_data", False, f"{location!r} points outside the bundle"), size
         if location not in listed:
-            return Check("external_data", False, f"{location!r} is not one of the bundle's recorded files")
-        problem = file_problem(directory, location, listed[location])
-        if problem:
-            return Check("external_data", False, problem)
+            return Check("external_data", False, f"{location!r} is not one of the bundle's recorded files"), size
+        size += (directory / location).stat().st_size
     detail = f"in {', '.join(sorted(locations))}" if locations else "none: weights are embedded"
-    return Check("external_data", True, detail)
+    return Check("external_data", True, detail), size
 
 
-def file_problem(directory: Path, name: str, record: Any) -> str | None:
-    """The reason why a file of the bundle isn't the recorded one; None where it is."""
-    path = directory / name
+def form_problem(directory: Path, name: str, record: Mapping[str, Any]) -> str | None:
+    """The reason why a file of the bundle can't be the recorded one, without reading it; None where it may be."""
     if not stays_inside(name):
         return f"{name!r} points outside the bundle"
     try:
-        if not path.resolve().is_relative_to(directory.resolve()):
-            return f"{name!r} is a link to outside the bundle"
-        if not path.is_file():
-            return f"{name} is missing"
-        found = file_record(path)
-    except (OSError, RuntimeError) as error:
+        with open_regular(directory, name) as file:
+            size = os.fstat(file.fileno()).st_size
+    except NotRegularError as error:
+        return f"{name} {error}"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, ValueError) as error:
         return f"{name} can't be read ({error})"
-    if not isinstance(record, dict) or record.get("sha256") != found["sha256"]:
-        return f"{name} was changed: its SHA-256 is not the recorded one"
-    if record.get("bytes") != found["bytes"]:
-        return f"{name} has {found['bytes']} bytes, not the recorded {record.get('bytes')}"
+    if record["bytes"] != size:
+        return f"{name} was changed: it has {size} bytes, not the recorded {record['bytes']}"
     return None
+
+
+def hash_problem(directory: Path, name: str, record: Mapping[str, Any]) -> str | None:
+    """The reason why a file of the bundle isn't the recorded one, by its hash; None where it is."""
+    try:
+        found = file_record(directory / name)
+    except OSError as error:
+        return f"{name} can't be read ({error})"
+    return (
+        None
+        if found == {"sha256": record["sha256"], "bytes": record["bytes"]}
+        else (f"{name} was changed: its SHA-256 is not the recorded one")
+    )

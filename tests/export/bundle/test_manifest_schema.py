@@ -1,4 +1,4 @@
-"""Real manifests, and the tables of docs/bundle.md, against the schema in docs/manifest.schema.json."""
+"""Real manifests, docs/manifest.schema.json and the tables of docs/bundle.md against the one schema."""
 
 import json
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from typing import Any
 import jsonschema
 import pytest
 
+from export.bundle.manifest_schema import damage, json_schema
 from helpers.cli import Finished
 from helpers.places import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
-SCHEMA: dict[str, Any] = json.loads((DOCS / "manifest.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json_schema()
 
 
 def manifest_of(finished: Finished) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def field_tables() -> str:
 def test_a_real_manifest_follows_the_schema(finished: Finished) -> None:
     manifest = manifest_of(finished)
     assert problems(manifest) == []
+    assert damage(manifest) is None
     assert [error.message for error in jsonschema.Draft202012Validator(closed(SCHEMA)).iter_errors(manifest)] == []
     assert manifest["models"]["model.onnx"]["outputs"][0]["shape"][-1] == len(manifest["classes"])
     assert manifest["evaluation"]["images"] == manifest["dataset"]["test_images"]
@@ -81,6 +83,7 @@ def test_a_real_manifest_follows_the_schema(finished: Finished) -> None:
 )
 def test_the_schema_refuses(finished: Finished, change: dict[str, Any]) -> None:
     assert problems(manifest_of(finished) | change)
+    assert next(iter(change)) in str(damage(manifest_of(finished) | change))
 
 
 def test_a_closed_schema_finds_what_is_not_documented(finished: Finished) -> None:
@@ -89,6 +92,11 @@ def test_a_closed_schema_finds_what_is_not_documented(finished: Finished) -> Non
     (found,) = jsonschema.Draft202012Validator(closed(SCHEMA)).iter_errors(manifest)
     assert "novelty" in str(found.context or found.message)
     assert problems(manifest) == []
+
+
+def test_the_published_schema_is_the_one_that_manifests_are_checked_by() -> None:
+    published = (DOCS / "manifest.schema.json").read_text(encoding="utf-8")
+    assert published == json.dumps(SCHEMA, indent=2, ensure_ascii=False) + "\n"
 
 
 def test_the_tables_are_those_of_the_schema() -> None:
