@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline.cli.terminal import clean
 from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
 
 app = typer.Typer(
@@ -367,25 +368,40 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
-    except SystemExit as ended:
-        # Wrong arguments were shown by typer itself, which ends while it handles its own error.
-        if said := getattr(ended.__context__, "format_message", None):
-            _tell_mistake(said())
-        raise
+        raise SystemExit(app(standalone_mode=False) or 0)
     except KeyboardInterrupt:
         _end("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         _end(_system_said(error), EXIT_USER_MISTAKE)
     except Exception as error:
+        if hasattr(error, "format_message"):  # wrong arguments
+            _end_usage(error)
         if not hasattr(error, "exit_code"):
-            traceback.print_exc()
+            print(clean(traceback.format_exc()), end="", file=sys.stderr)
             _end(f"internal error: {type(error).__name__}: {error}", EXIT_OWN_FAULT)
         _end(str(error), error.exit_code)
 
 
+def _end_usage(error: Any) -> NoReturn:
+    """Show wrong arguments, which may be names of files that somebody else chose, as typer does."""
+    from typer.rich_utils import rich_format_error
+
+    said = error.format_message()
+    error.message = clean(error.message)
+    rich_format_error(error)
+    _tell_mistake(said)
+    raise SystemExit(error.exit_code) from None
+
+
+def _given(shapes: list[str] | None, inputs: list[str] | None) -> dict[str, Any]:
+    """Parse what was said of a model's inputs into arguments of the commands."""
+    from latency_models.graph.model_inputs import parse_shapes, parse_values
+
+    return {"shapes": parse_shapes(shapes or ()), "inputs": parse_values(inputs or ())}
+
+
 def _end(message: str, exit_code: int) -> NoReturn:
-    print(f"hwnas: {message}", file=sys.stderr)
+    print(f"hwnas: {clean(message)}", file=sys.stderr)
     if exit_code == EXIT_USER_MISTAKE:
         _tell_mistake(message)
     raise SystemExit(exit_code) from None
@@ -416,7 +432,7 @@ def _show(result: Any, as_json: bool, view: Any) -> None:
 
 def _print(text: str, end: str = "\n") -> None:
     try:
-        print(text, end=end, flush=True)
+        print(clean(text), end=end, flush=True)
     except BrokenPipeError:  # whoever reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

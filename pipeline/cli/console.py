@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.cli.terminal import clean, clean_line
 from pipeline.trials.objectives import as_losses, pareto_front
 from pipeline.trials.reporter import Reporter, duration
 from pipeline.trials.result import is_stopped, scored_by, stop_phrase
@@ -90,7 +91,7 @@ class TerminalReporter(Reporter):
         line = Text(f"  {text} ({min(share, 1.0):.0%})")
         if self._console.is_terminal:
             if self._live is None:
-                self._live = Live(line, console=self._console, refresh_per_second=4, transient=True)
+                self._live = Live(self._cut(line), console=self._console, refresh_per_second=4, transient=True)
                 self._live.start()
             self._live.update(self._cut(line))
         elif int(10 * share) != int(10 * self._share):
@@ -116,6 +117,7 @@ class TerminalReporter(Reporter):
         self._front = [rows[i] for i in pareto_front(as_losses(rows, self._config.objectives))]
 
     def _print(self, text: Text) -> None:
+        text.plain = clean(text.plain)  # a text of one style
         self._console.print(text, soft_wrap=True)  # the reader's terminal breaks lines, a log keeps them whole
 
     def _refresh(self) -> None:
@@ -138,6 +140,7 @@ class TerminalReporter(Reporter):
     @staticmethod
     def _cut(line: Text) -> Text:
         """Cut a text to the width of the terminal: on the live bar a line must stay a line."""
+        line.plain = clean_line(line.plain)
         line.no_wrap, line.overflow = True, "ellipsis"
         return line
 

@@ -309,5 +309,6 @@ def _render(table: Table) -> str:
     out = io.StringIO()
     terminal = Console()
     width = max(terminal.width, _WIDTH) if terminal.is_terminal else 200
-    Console(file=out, width=width, highlight=False).print(table)
+    # A name in square brackets is a name, and no markup.
+    Console(file=out, width=width, highlight=False, markup=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
