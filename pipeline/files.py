@@ -1,21 +1,34 @@
-"""Files and directories that survive a kill: written whole, and held by one process at a time."""
+"""Files and directories that survive a kill: written whole, and held by one process at a time.
+
+A directory may be a stranger's. So nothing that waits in it under a name is followed or trusted: temporary files lie in
+a folder of their own with a random name, a file that is appended to or locked is opened only if it is a plain one, and
+a directory that is only looked at is sealed.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import shutil
+import stat
+import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from filelock import FileLock, Timeout
-
+from latency_models.files import kind_of
 from pipeline.errors import RunDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 UNFINISHED = ".unfinished"
-"""Suffix of temporary files; a process that was killed may leave one."""
+"""Suffix of temporary folders; a process that was killed may leave one."""
+
+_LOCK = ".lock"
+_SEALED: ContextVar[tuple[Path, frozenset[str]] | None] = ContextVar("sealed directory", default=None)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,15 +39,20 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; the file written there takes its place when the block succeeds."""
-    unfinished = _beside(path)
-    try:
+    """Give a temporary path; the file written there takes the place of `path` when the block succeeds.
+
+    A link of that name is replaced, not followed.
+
+    Raises:
+        OSError: it can't be written.
+        SealedDirectoryError: it lies in a directory that is only looked at.
+    """
+    with _folder_beside(path) as folder:
+        unfinished = folder / "content"  # the file's own name may be as long as a name may be
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -43,14 +61,52 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it can't.
     """
-    unfinished = _beside(path)
-    unfinished.touch()
-    unfinished.unlink()
+    with _folder_beside(path) as folder:
+        (folder / "content").touch()
 
 
-def _beside(path: Path) -> Path:
-    # The file's own name may be as long as a name may be, and another process may write the same file.
-    return path.with_name(f".hwnas-{os.getpid()}{UNFINISHED}")
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Give a new folder beside a file, with a name that nobody can guess, for this user alone."""
+    _check_unsealed(path)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".hwnas-", suffix=UNFINISHED, dir=path.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to write at its end; it is made where there is none.
+
+    Raises:
+        OSError: it can't be written, or it is no plain file of its own: a link, a pipe, or a file with another name
+            elsewhere, which would be changed there.
+        SealedDirectoryError: it lies in a directory that is only looked at.
+    """
+    return os.fdopen(_open_own(path, os.O_WRONLY | os.O_APPEND), "ab")
+
+
+def _open_own(path: Path, flags: int) -> int:
+    """The descriptor of a plain file that has this name alone, made where there is none; nothing in it is changed."""
+    _check_unsealed(path)
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+            raise OSError(errno.EINVAL, f"is {kind_of(path.lstat().st_mode)}, not a file", str(path)) from error
+        raise
+    seen = os.fstat(descriptor)
+    if stat.S_ISREG(seen.st_mode) and seen.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    fault = f"is {kind_of(seen.st_mode)}, not a file"
+    if stat.S_ISREG(seen.st_mode):
+        fault = "has another name elsewhere (a hard link), where it would be changed as well; put a copy in its place"
+    raise OSError(errno.EINVAL, fault, str(path))
 
 
 @contextmanager
@@ -60,14 +116,60 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
         RunDirectoryError: another process holds it, or it can't be locked.
     """
-    lock = FileLock(directory / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunDirectoryError(f"{directory} is in use by another hwnas process") from None
+        descriptor = _open_own(directory / _LOCK, os.O_RDWR)
     except OSError as error:
-        raise RunDirectoryError(f"{directory} can't be locked: {error}") from error
+        raise RunDirectoryError(f"{directory} can't be locked: {_LOCK} {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(f"{directory} is in use by another hwnas process") from None
+        except OSError as error:
+            raise RunDirectoryError(f"{directory} can't be locked: {error.strerror or error}") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class SealedDirectoryError(Exception):
+    """A command that only looks at a directory was about to write into it: a fault of ours."""
+
+
+@contextmanager
+def sealed(directory: Path, writes: frozenset[str] = frozenset()) -> Iterator[None]:
+    """Have nothing written into a directory, as long as the context lasts.
+
+    Args:
+        directory: of which a command is given to look at.
+        writes: names of files in it that the command is there to write.
+    """
+    token = _SEALED.set((directory.absolute(), writes))
     try:
         yield
     finally:
-        lock.release()
+        _SEALED.reset(token)
+
+
+def _check_unsealed(path: Path) -> None:
+    seal = _SEALED.get()
+    if seal is None:
+        return
+    directory, writes = seal
+    place = path.absolute()
+    if place.is_relative_to(directory) and place.relative_to(directory).as_posix() not in writes:
+        raise SealedDirectoryError(f"{path} would be written, but {directory} is only looked at")
+
+
+def check_plain(path: Path) -> None:
+    """Check that what stands under a name, if anything, is a file or a folder, not a link or a special file.
+
+    Raises:
+        OSError: it is something else.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, f"is {kind_of(mode)}; put the file or the folder itself in its place", str(path))
