@@ -9,13 +9,15 @@
         provider: OpenVINOExecutionProvider
         provider_options: {device_type: CPU}
 
-`devices.yaml` in the current directory comes first, then the one in the user's config folder.
+The file in the user's config folder comes first. A `devices.yaml` of the working folder may be a stranger's: it adds
+devices, but none whose use would run a program, or read a file, that it chooses.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
@@ -23,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from latency_models.devices.device import CPU_PROVIDER, DEVICES, ONNXRUNTIME, TORCH
-from latency_models.devices.ssh_options import refusal
+from latency_models.devices.ssh_options import refusal, runs_nothing
 from latency_models.errors import DeviceError, unknown_name
 from latency_models.strict_yaml import UnreadableYamlError, read_yaml
 
@@ -34,6 +36,10 @@ FILE_NAME = "devices.yaml"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _DESTINATION = r"^[A-Za-z0-9_][^\s\x00-\x1f\x7f]*$"  # no leading "-": ssh would take it for an option
 _ON_ONE_LINE = r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"
+
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_:,+-]*|[+-]?\d+\.\d*")  # a word or a number: no path, no library's name
+_PYTHON = re.compile(r"python[0-9.]*")
+_LOG = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -98,6 +104,16 @@ class DeviceDefinition(BaseModel):
             fields.update(host=self.host, ssh_options=tuple(self.ssh_options or ()), python=self.python or "python3")
         return fields
 
+    def what_it_chooses(self) -> str | None:
+        """The key by which this definition chooses what is run or read where it is used; None where none does."""
+        if any(_PLAIN_VALUE.fullmatch(value) is None for value in (self.provider_options or {}).values()):
+            return "provider_options"
+        if not runs_nothing(self.ssh_options or ()):
+            return "ssh_options"
+        if self.python is not None and _PYTHON.fullmatch(PurePosixPath(self.python).name) is None:
+            return "python"
+        return None
+
     def explicit(self) -> dict[str, Any]:
         """The keys of this definition with its defaults: they define the same device without the file."""
         runtime, provider = self.runtime_and_provider()
@@ -132,22 +148,22 @@ class DefinedDevice(DeviceDefinition):
 
 
 def files() -> tuple[Path, Path]:
-    """The places of the file of devices, in order of precedence."""
+    """The places of a file of devices: in the working folder, and in the user's config folder."""
     return Path(FILE_NAME), platformdirs.user_config_path("hwnas") / FILE_NAME
 
 
 def defined_devices() -> dict[str, DefinedDevice]:
-    """All devices of the user's files; where both define a name, the current directory's file wins.
+    """All devices of both files; where both define a name, the user's own file wins.
 
     Raises:
         DeviceError: a file that can't be read, or a mistake in one.
     """
     here, users = files()
-    return {**_devices_in(users), **_devices_in(here)}
+    return {**_devices_in(here), **_devices_in(users)}
 
 
 def users_devices() -> dict[str, DefinedDevice]:
-    """The devices of the user's config folder alone, since a current directory may hold a stranger's files.
+    """The devices of the user's config folder alone, since a working folder may hold a stranger's files.
 
     Raises:
         DeviceError: the file can't be read, or there is a mistake in it.
@@ -156,22 +172,45 @@ def users_devices() -> dict[str, DefinedDevice]:
 
 
 def _devices_in(path: Path) -> dict[str, DefinedDevice]:
-    return read_devices(path) if path.exists() else {}
+    return read_devices(path) if path.exists() or path.is_symlink() else {}
 
 
 def defined_device(name: str) -> DefinedDevice:
-    """The device of that name in the user's files.
+    """The device of that name: the user's own, or else the working folder's, if it chooses nothing to be run.
+
+    A message in the log says which one is used, where both files define it and where one of the working folder is on
+    another host.
 
     Raises:
-        DeviceError: no device has this name, or a file has a mistake.
+        DeviceError: no device has this name, a file has a mistake, or a device of the working folder isn't used.
     """
-    found = defined_devices()
+    here, users = files()
+    own = users_devices()
+    if name in own:
+        if name in _names_in(here):
+            _LOG.warning("device %r is the one of %s; %s in the working folder has another one", name, users, here)
+        return own[name]
+    found = _devices_in(here)
     if name not in found:
-        here, users = files()
+        valid = [*DEVICES, *own, *found]
+        raise DeviceError(f"{unknown_name('device', name, valid)} (others are defined in {here} or {users})")
+    device = found[name]
+    if (key := device.what_it_chooses()) is not None:
         raise DeviceError(
-            f"{unknown_name('device', name, [*DEVICES, *found])} (others are defined in {here} or {users})"
+            f"device {name!r} of {here} in the working folder isn't used: its {key} choose what is run or read, "
+            f"which only your own file may do; if it is yours, put the device into {users}"
         )
-    return found[name]
+    if device.host is not None:
+        _LOG.warning("device %r is the one of %s in the working folder: %s", name, here, device.description)
+    return device
+
+
+def _names_in(path: Path) -> list[str]:
+    """The names that a file defines; none where it can't be read, since it isn't needed."""
+    try:
+        return list(_devices_in(path))
+    except DeviceError:
+        return []
 
 
 def read_devices(path: Path) -> dict[str, DefinedDevice]:

@@ -1,4 +1,4 @@
-"""The check of a user's options for ssh: none may let a host go unrecognised."""
+"""The checks of options for ssh: none may let a host go unrecognised, and a stranger's none may run a program."""
 
 from __future__ import annotations
 
@@ -19,6 +19,29 @@ _NOT_A_SESSION = {
     "-V": "prints ssh's version", "-W": "forwards input", "-f": "goes to the background", "-n": "closes the input",
     "-s": "asks for a subsystem", "-t": "asks for a terminal",
 }  # fmt: skip
+# What says where and how to connect, and chooses neither a program nor a file to write or to trust.
+_PLAIN_FLAGS = ("-4", "-6", "-C", "-i", "-l", "-p", "-q")
+_PLAIN_SETTINGS = (
+    *("addressfamily", "compression", "connectionattempts", "connecttimeout", "identitiesonly", "identityfile", "port"),
+    *("serveralivecountmax", "serveraliveinterval", "tcpkeepalive", "user"),
+)
+
+
+def runs_nothing(options: Sequence[str]) -> bool:
+    """Whether options, which `refusal` accepts, only say where and how to connect.
+
+    Others name programs (ProxyCommand, LocalCommand, a provider of keys), files of settings that may name some, files
+    that are written, or hosts in between.
+    """
+    pairs, _ = getopt.getopt(list(options), _FLAGS)
+    for flag, value in pairs:
+        if flag == "-o":
+            match = _SETTING.fullmatch(value)
+            if match is None or match[1].lower() not in _PLAIN_SETTINGS:
+                return False
+        elif flag not in _PLAIN_FLAGS:
+            return False
+    return True
 
 
 def refusal(options: Sequence[str]) -> str | None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,78 @@ def test_descriptions_say_where_a_device_is() -> None:
     assert DefinedDevice(runtime="torch").description == "an NVIDIA GPU through torch"
 
 
-def test_the_current_directory_comes_before_the_users_folder(places: tuple[Path, Path]) -> None:
+def test_the_users_own_file_comes_before_the_working_folders(places: tuple[Path, Path]) -> None:
     here, users = places
     assert defined_devices() == {}
     written(users, "devices: {a: {threads: 1}, b: {threads: 1}}")
     written(here, "devices: {b: {threads: 2}, c: {threads: 2}}")
-    assert {name: device.threads for name, device in defined_devices().items()} == {"a": 1, "b": 2, "c": 2}
+    assert {name: device.threads for name, device in defined_devices().items()} == {"a": 1, "b": 1, "c": 2}
     assert {name: device.threads for name, device in users_devices().items()} == {"a": 1, "b": 1}
+
+
+def test_a_message_says_which_of_two_is_used(places: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    here, users = places
+    written(users, "devices: {board: {host: mine}, mine: {host: mine}}")
+    written(here, "devices: {board: {host: theirs}, other: {host: theirs}, plain: {threads: 2}}")
+    assert defined_device("board").host == "mine"
+    assert f"'board' is the one of {users}; devices.yaml in the working folder has another one" in caplog.text
+    caplog.clear()
+    assert (defined_device("mine").host, defined_device("plain").threads) == ("mine", 2)
+    assert caplog.text == ""
+    assert defined_device("other").host == "theirs"
+    assert "'other' is the one of devices.yaml in the working folder" in caplog.text
+    assert "on theirs, over ssh" in caplog.text
+    written(here, "devices: {board: [")  # what isn't needed does no harm
+    assert defined_device("board").host == "mine"
+
+
+CHOOSING = {
+    "proxy": ("host: h, ssh_options: [-o, 'ProxyCommand=touch mark']", "ssh_options"),
+    "local": ("host: h, ssh_options: ['-oLocalCommand=touch mark', -oPermitLocalCommand=yes]", "ssh_options"),
+    "settings": ("host: h, ssh_options: [-F, ./ssh_config]", "ssh_options"),
+    "library": ("host: h, ssh_options: [-I, ./keys.so]", "ssh_options"),
+    "log": ("host: h, ssh_options: [-E, log]", "ssh_options"),
+    "between": ("host: h, ssh_options: [-J, elsewhere]", "ssh_options"),
+    "agent": ("host: h, ssh_options: [-A]", "ssh_options"),
+    "bundled": ("host: h, ssh_options: [-4A]", "ssh_options"),
+    "known": ("host: h, ssh_options: [-oUserKnownHostsFile=hosts]", "ssh_options"),
+    "program": ("host: h, python: /bin/sh", "python"),
+    "plugin": ("provider: QNNExecutionProvider, provider_options: {backend_path: ./evil.so}", "provider_options"),
+    "found": ("provider: QNNExecutionProvider, provider_options: {backend_path: evil.so}", "provider_options"),
+}
+PLAIN = {
+    "port": "host: h, ssh_options: [-p, 22, -l, pi, -4C, -i, ~/.ssh/id, -oConnectTimeout=5, -o, 'User pi']",
+    "python": "host: h, python: ~/venv/bin/python3.11",
+    "options": "provider: OpenVINOExecutionProvider, provider_options: {device_type: 'CPU', threads: 4, share: 0.5}",
+}
+
+
+@pytest.mark.parametrize("name", [*CHOOSING, *PLAIN])
+def test_the_working_folders_file_chooses_nothing_that_is_run(places: tuple[Path, Path], name: str) -> None:
+    here, users = places
+    keys, key = CHOOSING.get(name, (PLAIN.get(name), ""))
+    text = f"devices: {{{name}: {{{keys}}}}}"
+    written(here, text)
+    if key:
+        with pytest.raises(DeviceError, match=f"'{name}' of devices.yaml in the working folder isn't used: its {key}"):
+            defined_device(name)
+        here.replace(users)  # the way out
+    assert defined_device(name) == read_devices(written(users, text))[name]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing", "huge"])
+def test_a_file_that_is_none_is_refused_at_once(places: tuple[Path, Path], kind: str) -> None:
+    here = places[0]
+    if kind == "pipe":
+        os.mkfifo(here)
+    elif kind == "huge":
+        with here.open("wb") as file:
+            file.truncate(10**12)
+    else:
+        here.symlink_to("nowhere")
+    words = {"pipe": "is a pipe, not a file", "huge": "is too large", "link to nothing": "No such file"}[kind]
+    with pytest.raises(DeviceError, match=rf"devices\.yaml: can't be read: .*{words}"):
+        defined_devices()
 
 
 def test_an_unknown_name_lists_all_and_both_places(places: tuple[Path, Path]) -> None:
@@ -128,7 +194,7 @@ def test_an_unknown_name_lists_all_and_both_places(places: tuple[Path, Path]) ->
         ("devices: {a: {}, a: {}}", ("the key 'a' is given twice",)),
         ("devices: {a: [}", ("line 1", "no valid YAML")),
         ("devices: {a: 2001-13-45}", ("no valid YAML",)),
-        ("devices: " + 1000 * "[", ("nested too deeply",)),
+        ("devices: " + 1000 * "[", ("nested",)),
         ("devices: !!python/object/apply:os.getcwd []", ("no valid YAML",)),
     ],
 )
