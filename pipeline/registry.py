@@ -7,16 +7,15 @@ and, when it holds a colon, a dotted path `package.module:attribute`.
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import HwnasError, UnknownNameError
+from pipeline.user_modules import PLUGINS, current_source, import_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def is_dotted(name: str) -> bool:
 
 def third_party(kind: str) -> list[str]:
     """Names that installed packages add to the table of a kind, by entry points."""
-    return sorted(point.name for point in entry_points(group=f"hwnas.{kind}"))
+    return sorted(point.name for point in entry_points(group=f"{PLUGINS}{kind}"))
 
 
 def make(kind: str, name: str, table: Mapping[str, Entry], *arguments: Any) -> Any:
@@ -74,26 +73,28 @@ def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
         HwnasError: a dotted path that can't be imported, or that can't be called.
     """
     if name in table:
-        return _import(kind, table[name].path)
-    for point in entry_points(group=f"hwnas.{kind}"):
+        module, _, attribute = table[name].path.partition(":")
+        return _called_for(kind, name, lambda: getattr(importlib.import_module(module), attribute))
+    source = current_source()
+    for point in entry_points(group=f"{PLUGINS}{kind}"):
         if point.name == name:
-            return point.load()
+            if source.reach == "built-ins":
+                raise HwnasError(f"{kind} {name!r} is a plug-in's, and none is loaded on the word of {source.given}")
+            return _called_for(kind, name, point.load)
     if is_dotted(name):
-        found = _import(kind, name)
+        if source.reach != "modules":
+            raise HwnasError(f"{kind} {name!r} is a module's, and none is imported on the word of {source.given}")
+        found = _called_for(kind, name, lambda: import_named(name))
         if not callable(found):
             raise HwnasError(f"{kind} {name!r} is something of type {type(found).__name__}, not a class or function")
         return found
     raise UnknownNameError(kind, name, table)
 
 
-def _import(kind: str, path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # a user's own module lies beside the config, not in site-packages
-        for ours in ("export", "latency_models"):  # an editable install finds these after all of sys.path
-            importlib.import_module(ours)
-        sys.path.append(here)
+def _called_for(kind: str, name: str, load_it: Callable[[], Any]) -> Any:
+    """What a loader returns; a third party's module may raise anything while it is imported."""
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a third party's module may raise anything while it is imported
-        raise HwnasError(f"{kind} {path!r} can't be imported: {type(error).__name__}: {error}") from error
+        return load_it()
+    except Exception as error:
+        said = str(error) if isinstance(error, HwnasError) else f"{type(error).__name__}: {error}"
+        raise HwnasError(f"{kind} {name!r} can't be imported: {said}") from error

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import traceback
+from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bench.run import Result, Task, Workbench
 from pipeline.engines.worker import die_with
 from pipeline.errors import EXIT_OWN_FAULT, HwnasError
+from pipeline.user_modules import NameSource, current_source, names_from
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from pipeline.bench.config import BenchConfig
 
 _END_S = 10.0
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class SearchError(HwnasError):
@@ -73,8 +76,9 @@ def _in_processes(config: BenchConfig, source: str, tasks: Sequence[Task], jobs:
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_serve, args=(theirs, config, source), daemon=True)
-            worker.start()
+            worker = context.Process(target=_serve, args=(theirs, config, source, current_source()), daemon=True)
+            with _nothing_from_the_working_folder():
+                worker.start()
             theirs.close()
             workers.append(worker)
             running[ours] = waiting.pop()
@@ -105,18 +109,37 @@ def _received(ready: Connection, config: BenchConfig, task: Task) -> Result:
     raise SearchError(*answer)
 
 
-def _serve(requests: Connection, config: BenchConfig, source: str) -> None:
+@contextmanager
+def _nothing_from_the_working_folder() -> Iterator[None]:
+    """Have Python begin without the working folder on its path.
+
+    multiprocessing begins its server and its tracker as `python -c`, which imports the standard library's modules from
+    the working folder first, if there are any of these names.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
+
+
+def _serve(requests: Connection, config: BenchConfig, source: str, names: NameSource) -> None:
     """The main function of a worker process: run the searches that are requested, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(os.getppid())
     try:
-        bench = Workbench(config, source)
-        while True:
-            try:
-                requests.send(_run(bench, requests.recv()))
-            except SearchError as error:
-                requests.send((str(error), error.exit_code))
+        with names_from(names):
+            bench = Workbench(config, source)
+            while True:
+                try:
+                    requests.send(_run(bench, requests.recv()))
+                except SearchError as error:
+                    requests.send((str(error), error.exit_code))
     except (EOFError, BrokenPipeError):
         return
     except HwnasError as error:

@@ -17,6 +17,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipeline.user_modules import NameSource, names_from
+
 if TYPE_CHECKING:
     from pipeline.engines.trial import TrialRunner
 
@@ -28,11 +30,12 @@ def main(request_fd: int, answer_fd: int, parent: int) -> None:
     die_with(parent)
     with os.fdopen(request_fd) as requests, os.fdopen(answer_fd, "w", buffering=1) as answers:
         setup = json.loads(requests.readline())
-        runner = _begin(setup, answers)
-        if runner is None:
-            return
-        for line in requests:
-            _answer(answers, _serve(runner, json.loads(line), answers))
+        with names_from(NameSource.from_json(setup["names"])):
+            runner = _begin(setup, answers)
+            if runner is None:
+                return
+            for line in requests:
+                _answer(answers, _serve(runner, json.loads(line), answers))
 
 
 def die_with(parent: int) -> None:

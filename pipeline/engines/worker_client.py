@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pipeline.errors import HwnasError
+from pipeline.files import open_to_append
 from pipeline.trials.result import TrialResult
+from pipeline.user_modules import current_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +60,7 @@ class WorkerClient:
         threads: int | None = None,
     ) -> None:
         self._setup, self._log, self._history, self._threads = setup, log, history, threads
+        self._names = current_source().as_json()
         self._limit_s, self._memory_bytes = limit_s, memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = -1
@@ -125,7 +128,7 @@ class WorkerClient:
         self._answers, child_out = os.pipe()
         # -P: a `pipeline.py` of the user's, in the working folder, isn't taken for this package.
         command = [sys.executable, "-P", "-m", "pipeline.engines.worker", *map(str, (child_in, child_out, os.getpid()))]
-        with self._log.open("ab") as log:
+        with open_to_append(self._log) as log:
             self._process = subprocess.Popen(  # a session of its own: Ctrl-C is the parent's to handle
                 command,
                 stdin=subprocess.DEVNULL,
@@ -138,7 +141,7 @@ class WorkerClient:
         os.close(child_out)
         try:
             limits = {"memory_bytes": self._memory_bytes, "threads": self._threads}
-            self._send({"setup": self._setup, "history": self._history(), **limits})
+            self._send({"setup": self._setup, "names": self._names, "history": self._history(), **limits})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()
