@@ -18,9 +18,9 @@ def is_empty(value: object) -> bool:
 
 
 class Strict(BaseModel):
-    """A model with no unknown keys, no silent conversions and no changes after reading."""
+    """A model with no unknown keys, no silent conversions, no infinite numbers and no changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Section(Strict):

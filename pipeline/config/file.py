@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from latency_models.errors import DeviceError
-from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, read_yaml
+from latency_models.strict_yaml import StrictLoader, UnreadableYamlError, parse_yaml, read_yaml, shown
 from pipeline.config.base import Section, ThirdParty
 from pipeline.config.device import defined
 from pipeline.config.run import RunConfig
@@ -141,10 +141,12 @@ def read_section(kind: str, value: Any, default: Any = None, place: str | None =
     if isinstance(value, dict) and "name" not in value and isinstance(default, Section):
         value = {"name": default.name, **value}
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise WrongSection([f"{place}: needs a mapping with a name, found {value!r}; valid names: {', '.join(table)}"])
+        raise WrongSection(
+            [f"{place}: needs a mapping with a name, found {shown(value)}; valid names: {', '.join(table)}"]
+        )
     name = value["name"]
     if name not in table and not is_dotted(name) and name not in third_party(kind):
-        raise WrongSection([f"{place}.name: unknown {kind} {name!r}{nearest(name, table)}"])
+        raise WrongSection([f"{place}.name: unknown {kind} {shown(name)}{nearest(name[:80], table)}"])
     model: type[Section] = table[name].options_model() if name in table else ThirdParty
     try:
         return model.model_validate(value)
@@ -196,9 +198,9 @@ def _override(values: dict[str, Any], text: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {text}", ["needs the form key.path=value"])
     try:
-        value = yaml.load(raw, _Yaml)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {text}", [f"the value is no valid YAML: {error}"]) from None
+        value = parse_yaml(raw, _Yaml)
+    except UnreadableYamlError as error:
+        raise ConfigError(f"--set {text}", [f"the value: {error}"]) from None
     *parents, last = key.split(".")
     node = values
     for parent in parents:
@@ -222,12 +224,12 @@ def _sentence(model: type[BaseModel], prefix: tuple[str, ...], error: ErrorDetai
             return f"{path}: is required" + (f"; valid names: {', '.join(names)}" if names else "")
         case "literal_error":
             valid = [v.strip(" '") for v in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
-            return f"{path}: found {found!r}{nearest(str(found), valid)}"
+            return f"{path}: found {shown(found)}{nearest(str(found)[:80], valid)}"
         case "model_type":
-            return f"{path}: needs a mapping of keys to values, found {found!r}"
+            return f"{path}: needs a mapping of keys to values, found {shown(found)}"
         case _:
             message = error["msg"][:1].lower() + error["msg"][1:]
-            return f"{path}: {message}" + ("" if isinstance(found, (dict, BaseModel)) else f", found {found!r}")
+            return f"{path}: {message}" + ("" if isinstance(found, (dict, BaseModel)) else f", found {shown(found)}")
 
 
 def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
