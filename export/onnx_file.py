@@ -46,7 +46,7 @@ CHECKER_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
 )
 """Errors of ONNX's checker, shape inference and version converter, whose C++ exceptions come as many kinds."""
-_ERRORS_ONLY, _FATAL_ONLY = 3, 4
+_FATAL_ONLY = 4
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
@@ -96,7 +96,7 @@ def open_session(model: bytes | Path, *, threads: int = 1, optimised: bool = Tru
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY if optimised else _FATAL_ONLY
+    options.log_severity_level = _FATAL_ONLY  # errors are raised, and need no second text on the terminal
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = str(model) if isinstance(model, Path) else model

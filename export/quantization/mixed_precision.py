@@ -31,12 +31,12 @@ class FloatGroup:
 
 def groups_of(model: onnx.ModelProto) -> tuple[FloatGroup, ...]:
     """The model's groups, in order of execution; a network's stem and head are the first and the last."""
-    weights = qdq_plan.plan(model).weights
+    products = qdq_plan.plan(model).products
     groups: list[tuple[str, list[str]]] = []
     for node in model.graph.node:
         if node.domain not in DEFAULT_DOMAINS or len(node.output) != 1:
             continue
-        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights:
+        if node.output[0] in products:
             groups.append((node.name or node.output[0], [node.output[0]]))
         elif groups and node.op_type in _FOLLOWING:
             groups[-1][1].append(node.output[0])

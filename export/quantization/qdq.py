@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from export import barriers
 from export.onnx_file import all_graphs, copied, value_names
 
 if TYPE_CHECKING:
@@ -88,20 +89,26 @@ class _Writer:
             node.input[index] = self.reads.get(name, name)
         self.nodes.append(node)
         for index, name in enumerate(node.output):
-            if self._pair_of(name) is None:
-                continue
-            if name in outputs:  # the graph's output is what its pair makes of it
+            paired, isolated = self._pair_of(name) is not None, name in self.plan.isolated
+            last = name in outputs
+            if (paired and last) or (isolated and not paired):  # the name is of what comes out at the end
                 node.output[index] = self._fresh("f")
-            self._thread(name, node.output[index])
+            made = node.output[index]
+            if isolated:
+                made = self._fresh("f") if paired else name
+                self.nodes.append(barriers.barrier(node.output[index], made))
+            if paired:
+                self._thread(name, made, output=last)
 
     def _pair_of(self, name: str) -> _Pair | None:
         return self.pairs.get(self.plan.moved.get(name, name))
 
-    def _thread(self, name: str, made: str) -> None:
-        """Append a pair after the tensor `made`; readers of `name` then read its result."""
+    def _thread(self, name: str, made: str, *, output: bool = False) -> None:
+        """Append a pair after the tensor `made`; readers of `name`, or the graph's output, then have its result."""
         if (pair := self._pair_of(name)) is None:
             return
-        read, quantized = self._fresh("d") if made == name else name, self._fresh("q")
+        read, quantized = name if output else self._fresh("d"), self._fresh("q")
+        self.plan.pairs[quantized] = name
         self.nodes += [
             helper.make_node("QuantizeLinear", [made, pair.scale, pair.zero_point], [quantized]),
             helper.make_node("DequantizeLinear", [quantized, pair.read_scale, pair.zero_point], [read]),

@@ -6,7 +6,7 @@ plan.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_file import DEFAULT_DOMAINS, all_graphs, attributes_of, copied, value_names
+from export.quantization import integer_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 Range = tuple[float, float]
 """Least and greatest value of a tensor."""
@@ -29,6 +30,11 @@ MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Un
 _POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that are bound to a layout; a float one between integer convolutions costs two transpositions."""
 _CONSTANTS_ALLOWED = frozenset({"Add", "Mul"})
+_FLOAT_RESULT = frozenset({"Gemm", "MatMul"})
+"""Operators whose integer kernels can give floats."""
+
+_Role = tuple[str, int]
+"""What a constant is to its reader: "weights" with the axis of their channels, or "operand"."""
 
 
 @dataclass
@@ -44,6 +50,11 @@ class Plan:
         weights: constant weights → the axis of their channels.
         biases: constant biases → the activation and the weights whose product it is added to.
         constants: stored operands, quantised like activations.
+        products: values that convolutions and matrix products with quantised weights make in the source.
+        sources: value that an integer operator makes → the source's values whose nodes it stands for.
+        kept: value → the reason why the node that makes it stays float, where another of its kind is quantised.
+        isolated: values behind which a barrier stands, so that no kernel reaches across (`export.barriers`).
+        pairs: integers of the written graph → the value that they stand for.
     """
 
     model: onnx.ModelProto
@@ -54,28 +65,50 @@ class Plan:
     weights: dict[str, int] = field(default_factory=dict)
     biases: dict[str, tuple[str, str]] = field(default_factory=dict)
     constants: dict[str, None] = field(default_factory=dict)
+    products: set[str] = field(default_factory=set)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    isolated: set[str] = field(default_factory=set)
+    pairs: dict[str, str] = field(default_factory=dict)
 
     def unknown(self) -> list[str]:
         """Names of the tensors whose ranges `write` needs; all are in the source too."""
         return [name for name in self.activations if name not in self.bounds]
 
 
-def plan(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> Plan:
+def plan(
+    model: onnx.ModelProto,
+    float_nodes: Collection[str] = (),
+    *,
+    kept: Mapping[str, str] | None = None,
+    isolated: Collection[str] = (),
+) -> Plan:
     """Decide which parts of a model are quantised; the model stays as it is.
 
     Args:
         model: in a recent opset, its constants folded.
         float_nodes: values whose nodes stay float in any case.
+        kept: values whose nodes stay float because their integer kernels are wrong, with the reasons.
+        isolated: values behind which a barrier is wanted.
     """
-    return _Planner(model, float_nodes).run()
+    return _Planner(model, float_nodes, kept or {}, isolated).run()
 
 
 class _Planner:
     """One pass over the nodes, in order of execution."""
 
-    def __init__(self, model: onnx.ModelProto, float_nodes: Collection[str]) -> None:
-        self.float_nodes = frozenset(float_nodes)
-        self.plan = Plan(copied(model))
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        float_nodes: Collection[str],
+        kept: Mapping[str, str],
+        isolated: Collection[str],
+    ) -> None:
+        self.float_nodes = frozenset(float_nodes) | frozenset(kept)
+        self.distrusted = frozenset(kept)
+        self.plan = Plan(copied(model), kept=dict(kept), isolated=set(isolated))
+        self.roles: dict[str, dict[_Role, list[tuple[onnx.NodeProto, int]]]] = defaultdict(lambda: defaultdict(list))
+        self.biased: list[onnx.NodeProto] = []
         graph = self.plan.model.graph
         given = {value.name for value in graph.input}
         self.arrays = {t.name: t for t in graph.initializer if t.name not in given}
@@ -92,7 +125,9 @@ class _Planner:
             kept = self._step(node)
             self.nodes += kept
             self.makers.update((name, each) for each in kept for name in each.output)
+        self._separate_roles()
         self._free_outputs()
+        self._isolate()
         nodes = [copied(node) for node in self.nodes]
         del graph.node[:], graph.value_info[:]
         graph.node.extend(nodes)
@@ -106,6 +141,10 @@ class _Planner:
             return self._clamp(node)
         if node.op_type in ("HardSigmoid", "HardSwish"):
             return self._hard(node)
+        if reason := integer_forms.reason_to_stay_float(node):
+            self.plan.kept.setdefault(node.output[0], reason)
+            return [node]
+        integer_forms.drop_unit_dilations(node)
         if node.op_type in _POOLING and self.plan.weights:
             self._activation(node.input[0])
         if (axis := self._channels(node)) is not None:
@@ -114,6 +153,7 @@ class _Planner:
             self._rescaling(node)
         elif node.op_type in MOVING and self._quantised(node.input[0]):
             self.plan.moved[node.output[0]] = self.plan.moved.get(node.input[0], node.input[0])
+            self.plan.sources[node.output[0]] = (node.output[0],)
         return [node]
 
     def _quantised(self, name: str) -> bool:
@@ -142,29 +182,36 @@ class _Planner:
             return None
         if len(node.input) > 2 and node.input[2] and not self._constant(node.input[2], ranks=(1,)):
             return None
-        same = self.plan.weights.get(node.input[1], axis) == axis
-        return axis if same and not self._constant(node.input[0]) else None
+        return None if self._constant(node.input[0]) else axis
 
     def _product(self, node: onnx.NodeProto, axis: int) -> None:
         self._activation(node.input[0])
-        self._activation(node.output[0])
-        self.plan.weights[node.input[1]] = axis
+        self._made(node)
+        self.plan.products.add(node.output[0])
+        self.roles[node.input[1]]["weights", axis].append((node, 1))
         if len(node.input) > 2 and node.input[2]:
             if self.uses[node.input[2]] > 1:  # its scale belongs to this node alone
                 own = copied(self.arrays[node.input[2]])
                 own.name = node.input[2] = self._fresh(f"{node.output[0]}.bias")
                 self.plan.model.graph.initializer.append(own)
-            self.plan.biases[node.input[2]] = (node.input[0], node.input[1])
+            self.biased.append(node)
+
+    def _made(self, node: onnx.NodeProto, *, positive: bool = False) -> None:
+        """Quantise the value that an integer operator makes."""
+        self._activation(node.output[0], positive=positive)
+        self.plan.sources[node.output[0]] = (node.output[0],)
 
     def _rescaling(self, node: onnx.NodeProto) -> None:
         """Quantise an operator between quantised operands: 8 bits are too few inside a formula such as Mish's."""
-        stored = [name for name in node.input if node.op_type in _CONSTANTS_ALLOWED and self._constant(name)]
+        constants = node.op_type in _CONSTANTS_ALLOWED
+        stored = {name: at for at, name in enumerate(node.input) if constants and self._constant(name)}
         if not all(self._quantised(name) or name in stored for name in node.input) or len(stored) == len(node.input):
             return
         if node.op_type == "Sum":
             node.op_type = "Add"  # the one that there is a kernel for
-        self.plan.constants.update(dict.fromkeys(stored))
-        self._activation(node.output[0], positive=node.op_type == "Sigmoid")
+        for name, at in stored.items():
+            self.roles[name]["operand", 0].append((node, at))
+        self._made(node, positive=node.op_type == "Sigmoid")
 
     def _clamp(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Drop a clamp of a value that is read nowhere else: a range that ends at the bounds saturates there."""
@@ -174,10 +221,16 @@ class _Planner:
         alone = self.uses[before] == 1 and before in self.plan.activations and before not in self.plan.bounds
         if maker is None or not alone or not low <= 0.0 <= high:
             return [node]
+        if (
+            after in self.outputs and maker.op_type in _FLOAT_RESULT
+        ):  # the last product gives floats: no range saturates
+            del self.plan.activations[before]
+            return [node]
         maker.output[0] = after
         self.makers[after] = maker
         del self.plan.activations[before]
         self._activation(after, positive=low == 0.0)
+        self.plan.sources[after] = (*self.plan.sources.pop(before, ()), after)
         return []
 
     def _clamp_bounds(self, node: onnx.NodeProto) -> Range:
@@ -210,6 +263,7 @@ class _Planner:
         self.plan.constants[shift.name] = None
         self.plan.factors[gate] = slope
         self._activation(gate, positive=True)
+        self.plan.sources[gate] = self.plan.sources[y] = (y,)
         name = node.name or y  # an inlined function's nodes have no names, and two of one name can't be loaded
         made = [helper.make_node("Add", [x, shift.name], [gate], name=f"{name}/Add")]
         if swish:
@@ -230,6 +284,59 @@ class _Planner:
         """Leave the graph's outputs float: a product gives floats at no cost, and moved values stay as precise."""
         for name in self.outputs:
             maker = self.makers.get(name)
-            self.plan.moved.pop(name, None)
-            if maker is not None and maker.op_type in ("Gemm", "MatMul") and self.uses[name] == 1:
+            if self.uses[name] == 1:
+                self.plan.moved.pop(name, None)
+            if maker is not None and maker.op_type in _FLOAT_RESULT and self.uses[name] == 1:
                 self.plan.activations.pop(name, None)
+
+    def _separate_roles(self) -> None:
+        """Give each role of a constant a tensor of its own; whoever reads it as floats keeps the floats.
+
+        A kernel that reads a weight along the other axis, or as an operand, must not meet scales of the first role:
+        ONNX Runtime fuses it with these all the same.
+        """
+        for name, roles in self.roles.items():
+            alone = len(roles) == 1 and sum(map(len, roles.values())) == self.uses[name]
+            for (role, axis), places in roles.items():
+                own = name if alone else self._copy(name)
+                for node, at in places:
+                    node.input[at] = own
+                if role == "weights":
+                    self.plan.weights[own] = axis
+                else:
+                    self.plan.constants[own] = None
+        for node in self.biased:
+            self.plan.biases[node.input[2]] = (node.input[0], node.input[1])
+
+    def _copy(self, name: str) -> str:
+        own = copied(self.arrays[name])
+        own.name = self._fresh(name)
+        self.plan.model.graph.initializer.append(own)
+        return str(own.name)
+
+    def _isolate(self) -> None:
+        """Put barriers behind float nodes that a runtime would take into an integer kernel all the same."""
+        readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                readers[name].append(node)
+        for node in self.nodes:
+            if len(node.output) != 1 or node.output[0] in self.plan.sources:
+                continue
+            name = node.output[0]
+            one = node.op_type in integer_forms.TAKING_ONE and self._quantised(node.input[0])
+            every = node.op_type in integer_forms.TAKING_ALL and all(map(self._quantised, node.input))
+            if not (one or every or name in self.distrusted):
+                continue
+            if one:
+                name = self._end(name, readers, integer_forms.PASSED)
+            if self._quantised(self._end(name, readers, integer_forms.PASSED | MOVING)):
+                self.plan.isolated.add(name)
+
+    def _end(self, name: str, readers: Mapping[str, list[onnx.NodeProto]], passed: Collection[str]) -> str:
+        """The value at the end of a chain of such operators, each the only reader of the one before."""
+        while not self._quantised(name) and self.uses[name] == len(readers[name]) == 1:
+            if readers[name][0].op_type not in passed:
+                break
+            name = readers[name][0].output[0]
+        return name

@@ -1,10 +1,16 @@
-"""A float model quantised to INT8, calibrated on real inputs or with made-up ranges; no torch."""
+"""A float model quantised to INT8, calibrated on real inputs or with made-up ranges; no torch.
+
+Every calibrated model is checked in the session that will run it: see `kernel_check` for its kernels, `distrust` for
+what then stays float.
+"""
 
 from __future__ import annotations
 
+import json
 import tempfile
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,21 +18,30 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 from export import onnx_file
-from export.errors import QuantizationError, did_you_mean
-from export.quantization import mixed_precision, qdq, qdq_plan
-from export.quantization.ranges import MIN_MAX, Statistics
+from export.errors import InvalidFileError, QuantizationError, did_you_mean
+from export.quantization import kernel_check, mixed_precision, qdq
+from export.quantization.distrust import Distrust, planned, trusted_model
+from export.quantization.ranges import MIN_MAX, Statistics, batch_of, made_up
+from export.runtime_forms import with_exact_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
-__all__ = ["QuantizationError", "Quantizer", "is_quantized", "quantize_int8", "quantize_like"]
+__all__ = ["QuantizationError", "Quantizer", "float_reasons", "is_quantized", "quantize_int8", "quantize_like"]
 
 _OPSET = 13  # of the first DequantizeLinear with a scale for each channel
 _IR_VERSION = 4  # the first whose weights needn't be inputs
 # What exporters and ONNX Runtime's constant folding leave out, and `qdq_plan` doesn't know.
 _UNFOLDED = frozenset({"BatchNormalization", "Constant", "ConstantOfShape", "Identity", "Dropout"})
+REASONS_KEY = "hwnas.int8.float_reasons"
+"""Metadata of a quantised model: JSON, value → the reason why its node stays float."""
+_CHECKED_INPUTS = 4
+_CHECKED_VALUES = 1 << 25  # of the inputs; the values inside are some times as many
+_NO_SIGNAL = 1.0
+"""Error of the outputs as a share of their own size from which on they say nothing about the float model's."""
+_ERRORS: tuple[type[Exception], ...] = (InvalidFileError, *onnx_file.RUN_ERRORS)
 _QUANTIZED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
 
 
@@ -47,7 +62,9 @@ class Quantizer:
 
     def __init__(self, model: onnx.ModelProto, calibration: npt.NDArray[np.float32], *, threads: int = 1) -> None:
         self._source = _prepared(model)
-        _planned(self._source)
+        planned(self._source)
+        self._distrust = Distrust()
+        self._given, self._probes = model, _probes(calibration, batch_of(self._source))
         self._statistics = Statistics(self._source, calibration, threads=threads)
         self.groups = mixed_precision.groups_of(self._source)
         """Groups of nodes that can be left in float together, in order of execution."""
@@ -57,18 +74,57 @@ class Quantizer:
     def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:
         """Return the model with QuantizeLinear/DequantizeLinear pairs; its input and output stay float.
 
+        A node whose integer kernel gives something else than the graph says stays float, here and in all later calls;
+        the model's metadata name these, see `float_reasons`.
+
         Args:
             method: of `export.quantization.ranges.METHODS`.
             float_nodes: values whose nodes stay float.
 
         Raises:
             QuantizationError: a value in `float_nodes` is none of the model's, nothing is left to quantise, the model
-                can't be run on the images, or a range isn't finite.
+                can't be run on the images, a range isn't finite, the runtime computes a part of it wrongly even in
+                float, or the outputs have nothing to do with the float model's.
             UnknownMethodError: no such method.
         """
         self._require_known(float_nodes)
-        planned = _planned(self._source, float_nodes)
-        return qdq.write(planned, self._statistics.ranges(planned.unknown(), method))
+        self._statistics.require_method(method)
+        plan, model = trusted_model(
+            self._source,
+            float_nodes,
+            self._distrust,
+            lambda each: self._statistics.ranges(each.unknown(), method),
+            self._feeds(self._source),
+        )
+        self._require_signal(model, method)
+        return _noted(model, plan.kept)
+
+    def _feeds(self, model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
+        return {model.graph.input[0].name: self._probes}
+
+    def _require_signal(self, model: onnx.ModelProto, method: str) -> None:
+        error = self._error(model)
+        if not error < _NO_SIGNAL:
+            raise QuantizationError(
+                f"with ranges by {method} its outputs are off by {error:.0%} of the float model's own size:"
+                " 8 bits are too few for it"
+            )
+
+    def _error(self, model: onnx.ModelProto) -> float:
+        """Distance of the deployed outputs from the float graph's as it was given, as a share of their size."""
+        try:
+            found = onnx_file.open_session(model.SerializeToString()).run(None, self._feeds(model))
+            wanted = self._wanted
+        except _ERRORS as error:
+            raise QuantizationError(f"it can't be run on the calibration images: {error}") from error
+        errors = [_relative_error(a, b) for a, b in zip(found, wanted, strict=True)]
+        return max(errors, default=0.0)
+
+    @cached_property
+    def _wanted(self) -> list[npt.NDArray[np.float32]]:
+        """What the float graph says on the inputs of the check: with optimisations off."""
+        session = onnx_file.open_session(self._given.SerializeToString(), optimised=False)
+        return list(session.run(None, self._feeds(self._source)))
 
     def _require_known(self, names: Collection[str]) -> None:
         known = {name for node in self._source.graph.node for name in node.output}
@@ -89,7 +145,7 @@ def quantize_int8(
     return Quantizer(model, calibration, threads=threads).quantize(method, float_nodes)
 
 
-def quantize_like(model: bytes) -> bytes:
+def quantize_like(model: bytes, *, feeds: Mapping[str, npt.NDArray[Any]] | None = None) -> bytes:
     """Quantise a model with made-up ranges: its outputs are useless, its costs are those of the calibrated model.
 
     Nodes, types and the shapes of the scales are those that `quantize_int8` gives; how long an integer kernel
@@ -97,13 +153,19 @@ def quantize_like(model: bytes) -> bytes:
 
     Args:
         model: serialised, embedded weights; one network, or a part of one.
+        feeds: any inputs that it can be run on. With them its kernels are checked as `quantize_int8` checks them;
+            without, only nodes whose kernels are known to be wrong stay float.
 
     Raises:
         InvalidFileError: no ONNX model.
         QuantizationError: the model is quantised already, or has nothing to quantise.
     """
-    planned = _planned(_prepared(onnx_file.read_model(model)))
-    return bytes(qdq.write(planned, _made_up(planned)).SerializeToString())
+    source = _prepared(onnx_file.read_model(model))
+    if feeds is None:
+        plan = planned(source)
+        return bytes(qdq.write(plan, made_up(plan)).SerializeToString())
+    plan, quantised = trusted_model(source, (), Distrust(), made_up, feeds)
+    return bytes(_noted(quantised, plan.kept).SerializeToString())
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -112,13 +174,32 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type in _QUANTIZED or node.op_type.startswith(("QLinear", "QGemm")) for node in nodes)
 
 
-def _planned(model: onnx.ModelProto, float_nodes: Collection[str] = ()) -> qdq_plan.Plan:
-    planned = qdq_plan.plan(model, float_nodes)
-    if not planned.weights and float_nodes:
-        raise QuantizationError("all of it is to stay float")
-    if not planned.weights:
-        raise QuantizationError("it has no convolution or matrix product with constant float32 weights")
-    return planned
+def float_reasons(model: onnx.ModelProto) -> dict[str, str]:
+    """Map the values whose nodes were left float for wrong integer kernels to the reasons; of a model made here."""
+    stored = {entry.key: entry.value for entry in model.metadata_props}.get(REASONS_KEY, "{}")
+    return dict(json.loads(stored))
+
+
+def _noted(model: onnx.ModelProto, reasons: Mapping[str, str]) -> onnx.ModelProto:
+    if reasons:
+        model.metadata_props.add(key=REASONS_KEY, value=json.dumps(dict(reasons), sort_keys=True))
+    return model
+
+
+def _probes(calibration: npt.NDArray[np.float32], batch: int | None) -> npt.NDArray[np.float32]:
+    """Some of the calibration inputs, for the checks: a fixed batch, or as few as keep a large network in memory."""
+    size = max(1, calibration[:1].size)
+    return kernel_check.some_of(calibration, batch or max(1, min(_CHECKED_INPUTS, _CHECKED_VALUES // size)))
+
+
+def _relative_error(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+    if found.shape != wanted.shape:
+        return float("inf")
+    if wanted.dtype.kind != "f" or not wanted.size:
+        return 0.0  # classes and the like: one in doubt says nothing
+    size = float(np.sqrt(np.mean(np.square(wanted, dtype=np.float64))))
+    off = float(np.sqrt(np.mean(np.square(found.astype(np.float64) - wanted))))
+    return off / size if size > 0 else 0.0
 
 
 def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -133,6 +214,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
             model = onnx.version_converter.convert_version(model, _OPSET)
         except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
             raise QuantizationError(f"it can't be brought to opset {_OPSET}: {error}") from error
+    model = with_exact_forms(model)
     if any(node.op_type in _UNFOLDED for node in model.graph.node):
         model = _folded(model)
     return _with_float_weights(model)
@@ -152,29 +234,48 @@ def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with integer weights stored as floats again: only constant float weights can be given new scales."""
+    """The model with weights of any stored type as floats again: only constant float weights can be given new scales.
+
+    Integers, 4-bit ones among them, and 8-bit floats have one scale, one a channel, or one a block of a channel.
+    """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = [
-        node
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-        and all(not name or name in stored for name in node.input)
-        and len(stored[node.input[1]].dims) <= 1  # scales of blocks within a channel stay as they are
-    ]
-    if not found:
+    floats: dict[str, onnx.TensorProto] = {}
+    for node in model.graph.node:
+        constant = node.op_type == "DequantizeLinear" and all(not name or name in stored for name in node.input)
+        if constant and node.domain in onnx_file.DEFAULT_DOMAINS and _gives_float32(node, stored[node.input[1]]):
+            array = _dequantised(node, [stored[name] for name in node.input if name])
+            floats[node.output[0]] = numpy_helper.from_array(array, node.output[0])
+    if not floats:
         return model
     copy = onnx_file.copied(model)
-    for node in found:
-        values, scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input if name)
-        axis = onnx_file.attributes_of(node).get("axis", 1)
-        shape = [-1 if at == axis % max(values.ndim, 1) else 1 for at in range(values.ndim)] if scale.size > 1 else ()
-        offset = zero[0].reshape(shape).astype(np.int64) if zero else 0
-        floats = (values.astype(np.int64) - offset) * scale.reshape(shape)
-        copy.graph.initializer.append(numpy_helper.from_array(floats.astype(np.float32), node.output[0]))
-    nodes = [node for node in model.graph.node if node not in found]
+    copy.graph.initializer.extend(floats.values())
+    nodes = [node for node in model.graph.node if node.output[0] not in floats]
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     return copy
+
+
+def _gives_float32(node: onnx.NodeProto, scale: onnx.TensorProto) -> bool:
+    asked = onnx_file.attributes_of(node).get("output_dtype") or onnx.TensorProto.FLOAT
+    return bool(scale.data_type == asked == onnx.TensorProto.FLOAT)
+
+
+def _dequantised(node: onnx.NodeProto, tensors: Sequence[onnx.TensorProto]) -> npt.NDArray[np.float32]:
+    """What a DequantizeLinear makes of constants: (values - zero point) · scale, in float32."""
+    values, *others = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in tensors)
+    options = onnx_file.attributes_of(node)
+    axis, block = int(options.get("axis", 1)), int(options.get("block_size", 0))
+    spread = []
+    for each in others:
+        if block and each.ndim == values.ndim:
+            each = np.repeat(each, block, axis).take(range(values.shape[axis]), axis)
+        elif each.size > 1:
+            each = each.reshape([-1 if at == axis % values.ndim else 1 for at in range(values.ndim)])
+        elif each.ndim > values.ndim:
+            each = each.reshape(())
+        spread.append(each)
+    scale, zero = spread[0], spread[1] if len(spread) > 1 else np.float64(0)
+    return np.asarray((values - zero).astype(np.float32) * scale.astype(np.float32)).reshape(values.shape)
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -194,14 +295,5 @@ def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     return options
-
-
-def _made_up(planned: qdq_plan.Plan) -> dict[str, qdq_plan.Range]:
-    """Ranges of about the usual size, each a different one because a runtime may join equal scales."""
-    unknown = planned.unknown()
-    return {
-        name: (0.0 if planned.activations[name] else -3.0 - place / len(unknown), 3.0 + place / len(unknown))
-        for place, name in enumerate(unknown)
-    }

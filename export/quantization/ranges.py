@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from export.quantization.qdq_plan import Range
+    from export.quantization.qdq_plan import Plan, Range
 
     Method = Callable[["Histogram"], Range]
 
@@ -177,8 +177,7 @@ class Statistics:
             QuantizationError: no images, more than one input, the model can't be run on them, or no finite range.
             UnknownMethodError: no such method.
         """
-        if method not in METHODS:
-            raise UnknownMethodError(method, METHODS)
+        self.require_method(method)
         self._find_extremes(names)
         if method == MIN_MAX:
             return {name: self._extremes[name] for name in names}
@@ -186,6 +185,16 @@ class Statistics:
         found = {name: METHODS[method](self._histograms[name]) for name in names if name in self._histograms}
         _require_finite(found, f"by the method {method}")
         return {name: found.get(name, self._extremes[name]) for name in names}
+
+    @staticmethod
+    def require_method(method: str) -> None:
+        """Check a method's name.
+
+        Raises:
+            UnknownMethodError: no such method.
+        """
+        if method not in METHODS:
+            raise UnknownMethodError(method, METHODS)
 
     def _find_extremes(self, names: Iterable[str]) -> None:
         missing = [name for name in names if name not in self._extremes]
@@ -221,14 +230,33 @@ class Statistics:
         made = [name for name in names if name != inputs[0]]
         try:
             session = onnx_file.open_session(_watched(self._model, made), threads=self._threads) if made else None
-            for start in range(0, len(self._images), _BATCH):
-                batch = self._images[start : start + _BATCH]
+            fixed = batch_of(self._model)
+            size = fixed or _BATCH
+            for start in range(0, len(self._images), size):
+                batch = self._images[start : start + size]
+                if start and fixed and len(batch) < fixed:
+                    break  # a file of fixed batch takes no fewer
                 if len(made) < len(names):
                     yield inputs[0], batch
                 if session is not None:
                     yield from zip(made, session.run(made, {inputs[0]: batch}), strict=True)
         except _ERRORS as error:
             raise QuantizationError(f"it can't be run on the calibration images: {error}") from error
+
+
+def made_up(plan: Plan) -> dict[str, Range]:
+    """Ranges of about the usual size, each a different one because a runtime may join equal scales."""
+    unknown = plan.unknown()
+    return {
+        name: (0.0 if plan.activations[name] else -3.0 - place / len(unknown), 3.0 + place / len(unknown))
+        for place, name in enumerate(unknown)
+    }
+
+
+def batch_of(model: onnx.ModelProto) -> int | None:
+    """The number of inputs that the model takes at a time; None where it takes any."""
+    shape = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
+    return int(shape[0].dim_value) or None if shape else None
 
 
 def _watched(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
