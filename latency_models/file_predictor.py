@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
+from numpy.linalg import LinAlgError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
 from latency_models.devices.environment import capture
@@ -23,6 +25,8 @@ from latency_models.predictors.operator_kernel import Hyper
 from latency_models.predictors.operator_model import OperatorModel
 from latency_models.predictors.operators import Operator
 
+from latency_models.strict_json import mistakes, read_json
+from latency_models.timer import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -39,6 +43,16 @@ _STAND_INS = ("Mul", "Relu")
 _LEAST_MS = 1e-4
 
 
+_MOST_BYTES = 16 * 10**6
+
+
+class _StoredPredictor(BaseModel):
+    """The file of a device's observations, beside its format."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    environment: dict[str, Any]
+    model: dict[str, Any]
 @dataclass(frozen=True)
 class FilePrediction:
     """A file's predicted latency.
@@ -154,17 +168,19 @@ class PredictorStore:
 
     def _read(self, path: Path, fingerprint: str) -> OperatorModel | None:
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
+            content = read_json(path, _MOST_BYTES)
+            if not isinstance(content, dict) or content.get("format") != FORMAT:
                 return None
-            if document["environment"]["fingerprint"] != fingerprint:
+            stored = _StoredPredictor.model_validate(content)
+            if stored.environment.get("fingerprint") != fingerprint:
                 self.warnings.append(f"{path} is of another environment; the operators are timed again")
                 return None
-            return OperatorModel.from_dict(document["model"])
+            return OperatorModel.from_dict(stored.model)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            self.warnings.append(f"{path} can't be used ({type(error).__name__}); the operators are timed again")
+        except (OSError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, LinAlgError) as error:
+            what = mistakes(error) if isinstance(error, ValidationError) else one_line(error)
+            self.warnings.append(f"{path} can't be used ({what}); the operators are timed again")
             return None
 
     def _write(self, path: Path, document: dict[str, Any]) -> None:

@@ -7,13 +7,20 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from latency_models.files import read_file
 from latency_models.timer import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
 _DEEPEST = 64
+_MOST_MISTAKES = 3
+_LONGEST_QUOTE = 60
 
 
 class DamagedJsonError(ValueError):
@@ -38,6 +45,27 @@ def read_json(path: Path, most_bytes: int) -> object:
         raise DamagedJsonError(f"no JSON ({one_line(error)})") from error
     _check_depth(document)
     return document
+
+
+def mistakes(error: ValidationError) -> str:
+    """The first mistakes that a schema found in a document: where each is, what it is, and what was found."""
+    sentences = [_sentence(each) for each in error.errors(include_url=False, include_context=False)]
+    more = len(sentences) - _MOST_MISTAKES
+    return "; ".join(sentences[:_MOST_MISTAKES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{place}: is missing"
+    said, found = error["msg"][:1].lower() + error["msg"][1:], error["input"]
+    quoted = "" if isinstance(found, dict | BaseModel) else f", found {_shown(found)}"
+    return (f"{place}: " if place else "") + said + quoted
+
+
+def _shown(found: object) -> str:
+    text = repr(found)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 1]}…"
 
 
 def _check_depth(document: object) -> None:

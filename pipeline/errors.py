@@ -144,4 +144,6 @@ def config_errors_at(source: str, key: str, more: str = "") -> Iterator[None]:
     except (UnknownActivationError, CustomActivationError) as error:
         raise ConfigError(source, [f"{key}.activations: {error}"]) from error
     except (CostError, HwnasError) as error:
+        if error.exit_code == EXIT_CHECK_FAILED:  # a damaged file is no mistake in the config that names it
+            raise
         raise ConfigError(source, [f"{key}: {error}{more}"]) from error

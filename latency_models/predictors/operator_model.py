@@ -25,6 +25,7 @@ from scipy.optimize import minimize, nnls
 from latency_models.predictors.operator_kernel import Hyper, covariance, covariance_of_few, gram_matrix
 from latency_models.predictors.operators import Operator
 from latency_models.predictors.prediction import Prediction, interval_width
+from latency_models.predictors.stored import StoredOperatorModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -270,29 +271,15 @@ class OperatorModel:
         """The model of an `as_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError, IndexError: the document is not one of `as_dict`.
+            ValueError: the document is not one of `as_dict`; pydantic's error says where it isn't.
         """
-        operators = [
-            Operator(str(kind), tuple(_above_0(size) for size in sizes), tuple(float(amount) for amount in work))
-            for kind, sizes, work in document["operators"]
-        ]
+        stored = StoredOperatorModel.model_validate(document)
+        operators = [Operator(kind, tuple(sizes), tuple(work)) for kind, sizes, work in stored.operators]
         observations = [
-            Observation(
-                tuple(operators[at] for at in row["operators"]),
-                float(row["ms"]),
-                float(row["noise"]),
-                bool(row["whole"]),
-            )
-            for row in document["observations"]
+            Observation(tuple(operators[at] for at in row.operators), row.ms, row.noise, row.whole)
+            for row in stored.observations
         ]
-        return cls.fit(observations, Hyper(**{name: _above_0(document["hyper"][name]) for name in vars(Hyper())}))
-
-
-def _above_0(value: Any) -> float:
-    number = float(value)
-    if not 0.0 < number < math.inf:
-        raise ValueError(f"{number} is not a number above 0")
-    return number
+        return cls.fit(observations, Hyper(**stored.hyper.model_dump()))
 
 
 def _counted(observations: Sequence[Observation]) -> tuple[list[Operator], np.ndarray]:

@@ -7,16 +7,18 @@ winner's export use the same forms. Most activations have one form only, and not
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 import platformdirs
 import torch
+from pydantic import BaseModel
 from torch import nn
 
 from export.activations import table as activations
 from export.exporter.graph_builder import plain_graph
 from export.lowering.form_choice import alternatives, choose_forms
+from latency_models.strict_json import read_json
 from pipeline.costs.precision import quantizer_for
 from pipeline.files import write_whole
 from pipeline.spaces.base import activation_place
@@ -34,6 +36,14 @@ FORMAT = 1
 """Version of the file; a new form in `export.lowering.forms` takes a new number."""
 _CHANNELS, _SIDE = 64, 16
 _SECONDS_EACH = 0.4
+_MOST_BYTES = 10**6
+
+
+class _StoredForms(BaseModel):
+    """The file: of each activation, the forms of its places."""
+
+    format: int
+    forms: dict[str, dict[str, str]] = {}
 
 
 def forms_of(space: SearchSpace, meter: LatencyMeter) -> dict[str, str]:
@@ -89,7 +99,7 @@ def _file(meter: LatencyMeter) -> Path:
 def _read(path: Path) -> dict[str, dict[str, str]]:
     """The stored forms; none where there is no file, or none of this format."""
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-        return dict(document["forms"]) if document["format"] == FORMAT else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = _StoredForms.model_validate(read_json(path, _MOST_BYTES))
+    except (OSError, ValueError):
         return {}
+    return stored.forms if stored.format == FORMAT else {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from latency_models.predictors.feature_kernel import FeatureGroup
 from latency_models.predictors.feature_model import MINIMUM, FeatureModel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
 _CALL = constant("call")
+_LOOKED_AT = 16
+_LARGEST = 1e18
 # Few whole networks don't settle how far their operators' times reach: broad guesses until there are more.
 _FROM_NETS = Hyper(kind=0.05, shape=0.05, own=0.005, reach=1.0, misfit=0.02)
 
@@ -67,7 +70,8 @@ class LatencyPredictor(ABC):
         """Restore the state that `as_dict` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: the document is damaged.
+            ValueError: the document is damaged; pydantic's error says where, if it breaks its schema.
+            numpy.linalg.LinAlgError: nothing can be fitted to its numbers.
         """
 
 
@@ -125,16 +129,36 @@ class BlockwisePredictor(LatencyPredictor):
 
     def load(self, document: Mapping[str, Any]) -> None:
         self._fitted = OperatorModel.from_dict(document)
+        self._check_widths(self._fitted)
         self._observations = list(self._fitted.observations)
         self.nets = sum(each.whole for each in self._observations)
         self._probes = len(self._observations) - self.nets
         self._hyper = self._fitted.hyper if self._probes else _FROM_NETS
+
+    def _check_widths(self, model: OperatorModel) -> None:
+        """Raise ValueError where operators of the space have other numbers of sizes or amounts than those observed."""
+        known = {each.kind: each for observation in model.observations for each in observation.operators}
+        size = self.space.size()
+        for at in range(_LOOKED_AT):
+            for operator in self.operators(self.space.at(at * (size - 1) // (_LOOKED_AT - 1))):
+                other = known.get(operator.kind, operator)
+                if (len(operator.sizes), len(operator.work)) != (len(other.sizes), len(other.work)):
+                    raise ValueError(f"operators of the kind {operator.kind!r} of another form")
 
     def _model(self) -> OperatorModel:
         """The model of all observations so far; probes settle its hyperparameters."""
         if self._fitted is None:
             self._fitted = OperatorModel.fit(self._observations, self._hyper)
         return self._fitted
+
+
+class _StoredFeatures(BaseModel):
+    """What `FeaturePredictor.as_dict` gives: a row of features and a latency in ms for each network."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    features: list[list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]]]
+    latency_ms: list[Annotated[float, Field(gt=0, le=_LARGEST)]]
 
 
 class FeaturePredictor(LatencyPredictor):
@@ -173,13 +197,13 @@ class FeaturePredictor(LatencyPredictor):
         return {"features": [each.tolist() for each in self._features], "latency_ms": self._ms}
 
     def load(self, document: Mapping[str, Any]) -> None:
-        self._features = [np.array(each, float) for each in document["features"]]
+        stored = _StoredFeatures.model_validate(document)
         width = len(self._columns) + len(_COUNTED)
-        if not all(each.shape == (width,) and np.isfinite(each).all() for each in self._features):
-            raise ValueError("other features")
-        self._ms = [float(each) for each in document["latency_ms"]]
-        if len(self._ms) != len(self._features) or not all(0 < ms < np.inf for ms in self._ms):
-            raise ValueError("no latency above 0 for each network")
+        if {len(row) for row in stored.features} - {width}:
+            raise ValueError("other features than this space has")
+        if len(stored.latency_ms) != len(stored.features):
+            raise ValueError("no latency for each network")
+        self._features, self._ms = [np.array(row, float) for row in stored.features], stored.latency_ms
         self.nets, self._model = len(self._ms), None
 
     def representative_subset(self, pool: Sequence[Architecture], count: int, *, seed: int) -> list[Architecture]:

@@ -7,16 +7,20 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import platformdirs
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from latency_models.strict_json import DamagedJsonError, mistakes, read_json
+from latency_models.strict_yaml import shown
+from latency_models.timer import one_line
 from latency_models.timing.meter import LatencyMeter
 from pipeline import files
 from pipeline.config.device import device_of
 from pipeline.costs.latency_predictor import LatencyPredictor, predictor_for
-from pipeline.errors import HwnasError
+from pipeline.errors import EXIT_CHECK_FAILED, HwnasError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +32,38 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import SearchSpace
 
 FORMAT = 1
+MOST_BYTES = 16 * 10**6
+"""Of a predictor's file; one of a thousand timed networks has a tenth of a megabyte."""
+# Numbers that follow the schema, and still make no model: all alike, or as far apart as numbers can be.
+_UNFITTABLE = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, np.linalg.LinAlgError)
 _NOT_DECIDING = ("load_at_start", "cores", "python", "fingerprint")
 
 
 class CostModelError(HwnasError):
     """A predictor's file that can't be used here, and why."""
+
+
+class DamagedCostModelError(CostModelError):
+    """A predictor's file that breaks its schema, or from which no predictor can be made."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: a damaged cost model: {what}; `hwnas calibrate` makes a new one")
+
+
+class CostModelFile(BaseModel):
+    """The schema of a predictor's file; `model` has one of its own for each kind of predictor."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    format: Literal[1]
+    hwnas: str = ""
+    kind: str
+    identity: dict[str, Any]
+    device: dict[str, Any]
+    environment: dict[str, Any]
+    model: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -124,11 +155,10 @@ def read(path: Path, space: SearchSpace, scope: Scope) -> LatencyPredictor:
         CostModelError: there is none, it is damaged, or of another scope.
     """
     document = _document(path, scope.identity)
-    if document.get("device") != (wanted := scope.device.as_dict()):
-        raise CostModelError(f"{path}: it is of another device: {_differences(document.get('device'), wanted)}")
-    recorded = document.get("environment")
-    if not isinstance(recorded, dict) or recorded.get("fingerprint") != scope.environment.fingerprint:
-        differences = _differences(recorded, scope.environment.as_dict())
+    if document.device != (wanted := scope.device.as_dict()):
+        raise CostModelError(f"{path}: it is of another device: {_differences(document.device, wanted)}")
+    if document.environment.get("fingerprint") != scope.environment.fingerprint:
+        differences = _differences(document.environment, scope.environment.as_dict())
         raise CostModelError(f"{path}: it was made in another environment ({differences})")
     return _loaded(path, space, document)
 
@@ -142,28 +172,36 @@ def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -
     return _loaded(path, space, _document(path, identity))
 
 
-def _document(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _document(path: Path, identity: Mapping[str, Any]) -> CostModelFile:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, MOST_BYTES)
     except FileNotFoundError:
         raise CostModelError(f"{path}: there is no cost model; make one with `hwnas calibrate`") from None
-    except (OSError, ValueError) as error:
-        raise CostModelError(f"{path}: no cost model, or a damaged one ({error})") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    except OSError as error:
+        raise CostModelError(f"{path}: no cost model ({error.strerror or error})") from error
+    except DamagedJsonError as error:
+        raise DamagedCostModelError(path, str(error)) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CostModelError(f"{path}: no cost model of format {FORMAT}; make one with `hwnas calibrate`")
-    if (recorded := document.get("identity")) != identity:
-        raise CostModelError(f"{path}: it is of another space or input: {_differences(recorded, identity)}")
+    try:
+        document = CostModelFile.model_validate(content)
+    except ValidationError as error:
+        raise DamagedCostModelError(path, mistakes(error)) from error
+    if document.identity != identity:
+        raise CostModelError(f"{path}: it is of another space or input: {_differences(document.identity, identity)}")
     return document
 
 
-def _loaded(path: Path, space: SearchSpace, document: Mapping[str, Any]) -> LatencyPredictor:
+def _loaded(path: Path, space: SearchSpace, document: CostModelFile) -> LatencyPredictor:
     model = predictor_for(space)
+    if document.kind != model.kind:
+        raise DamagedCostModelError(path, f"kind: {document.kind[:60]!r}, where this space has {model.kind!r}")
     try:
-        if document["kind"] != model.kind:
-            raise ValueError(f"kind {document['kind']!r}")
-        model.load(document["model"])
-    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
-        raise CostModelError(f"{path}: a damaged cost model ({type(error).__name__}: {error})") from error
+        model.load(document.model)
+    except ValidationError as error:
+        raise DamagedCostModelError(path, mistakes(error)) from error
+    except _UNFITTABLE as error:
+        raise DamagedCostModelError(path, f"model: {one_line(error) or type(error).__name__}") from error
     return model
 
 
@@ -187,5 +225,5 @@ def _differences(recorded: Any, today: Mapping[str, Any]) -> str:
         if key in _NOT_DECIDING or there == here:
             continue
         both = isinstance(there, dict) and isinstance(here, dict)
-        phrases.append(_differences(there, here) if both else f"{key} {there!r} there, {here!r} here")
+        phrases.append(_differences(there, here) if both else f"{key} {shown(there)} there, {shown(here)} here")
     return "; ".join(phrases)

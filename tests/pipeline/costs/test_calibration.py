@@ -335,7 +335,7 @@ class TestASearch:
             named.write_text(content, encoding="utf-8")
         config = config_file(tmp_path, cost_model=str(named), **changes)
         result = hwnas("search", config, "--run-dir", tmp_path / "run")
-        check_message(result, 2, "cost_model", str(named), *words)
+        check_message(result, 3 if case == "damaged" else 2, str(named), *words)
         assert not (tmp_path / "run").exists()
 
     def test_what_is_neither_a_way_nor_a_file_is_told(self, hwnas: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A space's cost model: what it learns, its file, and each way in which a file is refused."""
 
 import json
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +26,7 @@ from pipeline.costs.latency_predictor import (
     predictor_for,
     relative_noise,
 )
-from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, read, save
+from pipeline.costs.predictor_file import CostModelError, DamagedCostModelError, Scope, identity_of, read, save
 from pipeline.data import DataSet, load_data
 from pipeline.spaces.base import Architecture, Value, architecture_id
 from pipeline.spaces.convnet import ConvNetSpace
@@ -217,10 +218,10 @@ class Files:
     def read(self, space: ConvNetSpace, **changes: Any) -> LatencyPredictor:
         return read(self.path, space, replace(self.scope, **changes))
 
-    def refusal(self, space: ConvNetSpace, **changes: Any) -> str:
-        with pytest.raises(CostModelError) as refused:
+    def refusal(self, space: ConvNetSpace, error: type[CostModelError] = CostModelError, **changes: Any) -> str:
+        with pytest.raises(error) as refused:
             self.read(space, **changes)
-        assert refused.value.exit_code == 2
+        assert refused.value.exit_code == (3 if error is DamagedCostModelError else 2)
         assert str(self.path) in str(refused.value)
         return str(refused.value)
 
@@ -310,16 +311,26 @@ class TestRefusals:
 
     def test_a_folder(self, files: Files, space: ConvNetSpace) -> None:
         files.path.mkdir(parents=True)
-        assert "damaged" in files.refusal(space)
+        assert "no cost model (Is a directory)" in files.refusal(space)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"not json"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"{", b"\xff\xfe", b"not json", b"[" * 100_000, b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": 1e999}',
+         b'{"a": ' + b"1" * 5000 + b"}"],
+        ids=lambda content: content[:12],
+    )  # fmt: skip
     def test_no_json(self, saved: Files, space: ConvNetSpace, content: bytes) -> None:
         saved.path.write_bytes(content)
-        assert "no cost model, or a damaged one" in saved.refusal(space)
+        assert "a damaged cost model: " in saved.refusal(space, error=DamagedCostModelError)
+
+    def test_a_pipe_is_not_waited_for(self, files: Files, space: ConvNetSpace) -> None:
+        files.path.parent.mkdir(parents=True)
+        os.mkfifo(files.path)
+        assert "is a pipe" in files.refusal(space)
 
     def test_a_truncated_one(self, saved: Files, space: ConvNetSpace) -> None:
         saved.path.write_bytes(saved.path.read_bytes()[:-20])
-        assert "damaged" in saved.refusal(space)
+        assert "damaged" in saved.refusal(space, error=DamagedCostModelError)
 
     @pytest.mark.parametrize("content", ["[]", "null", "1", "{}", '{"format": 0}'])
     def test_another_format(self, saved: Files, space: ConvNetSpace, content: str) -> None:
@@ -350,23 +361,27 @@ class TestRefusals:
         assert "load" not in message
 
     def test_another_kind(self, saved: Files, whole_space: WholeSpace) -> None:
-        assert "kind 'operators'" in saved.refusal(whole_space)
+        assert "kind: 'operators'" in saved.refusal(whole_space, error=DamagedCostModelError)
 
     @pytest.mark.parametrize(
         ("path", "value", "said"),
         [
-            (("identity",), None, "another space or input: it doesn't say which"),
-            (("device",), [], "another device: it doesn't say which"),
-            (("environment",), None, "another environment (it doesn't say which)"),
-            (("environment",), [], "another environment (it doesn't say which)"),
-            (("environment",), {}, "another environment (cpu_model None there"),
-            (("kind",), None, "damaged cost model (ValueError: kind None)"),
-            (("model",), None, "damaged cost model (TypeError"),
-            (("model",), {}, "damaged cost model (KeyError: 'operators')"),
-            (("model", "hyper"), [], "damaged cost model (TypeError"),
-            (("model", "operators", 0), None, "damaged cost model (TypeError"),
-            (("model", "observations"), [], "damaged cost model (ValueError"),
-            (("model", "observations", 0, "ms"), -1.0, "damaged cost model (ValueError"),
+            (("identity",), None, "identity: input should be a valid dictionary, found None"),
+            (("device",), [], "device: input should be a valid dictionary, found []"),
+            (("environment",), None, "environment: input should be"),
+            (("kind",), None, "kind: input should be a valid string, found None"),
+            (("kind",), "features", "kind: 'features', where this space has 'operators'"),
+            (("model",), None, "model: input should be"),
+            (("model",), {}, "hyper: is missing; operators: is missing; observations: is missing"),
+            (("model", "hyper"), [], "hyper: input should be"),
+            (("model", "hyper", "misfit"), "1", "hyper.misfit: input should be a valid number, found '1'"),
+            (("model", "operators", 0), None, "operators.0: input should be a valid tuple, found None"),
+            (("model", "operators", 1, 1), [8.0, 8.0, 8.0, 8.0, 8.0], "of the kind"),
+            (("model", "observations"), [], "observations: list should have at least 2 items"),
+            (("model", "observations", 0, "ms"), -1.0, "observations.0.ms: input should be greater than 0, found -1.0"),
+            (("model", "observations", 0, "ms"), 1e300, "observations.0.ms: input should be less than or equal to"),
+            (("model", "observations", 0, "operators"), [-1], "observations.0.operators.0: input should be greater"),
+            (("model", "observations", 0, "operators"), [999], "observation 0 has an operator that isn't listed"),
         ],
         ids=str,
     )
@@ -374,7 +389,13 @@ class TestRefusals:
         self, saved: Files, space: ConvNetSpace, path: tuple[Any, ...], value: Any, said: str
     ) -> None:
         saved.edit(*path, to=value)
-        assert said in saved.refusal(space)
+        message = saved.refusal(space, error=DamagedCostModelError)
+        assert f"{saved.path}: a damaged cost model: " in message
+        assert said in message
+
+    def test_an_environment_that_says_nothing(self, saved: Files, space: ConvNetSpace) -> None:
+        saved.edit("environment", to={})
+        assert "another environment (cpu_model None there" in saved.refusal(space)
 
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -395,4 +416,4 @@ class TestRefusals:
     ) -> None:
         files.save(taught(FeaturePredictor(whole_space), whole_space, 12))
         files.edit(*path, to=value)
-        assert "a damaged cost model" in files.refusal(whole_space)
+        assert "a damaged cost model" in files.refusal(whole_space, error=DamagedCostModelError)
