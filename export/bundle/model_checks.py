@@ -53,8 +53,8 @@ def check_form(path: Path, manifest: Mapping[str, Any], most_bytes: int | None =
 
 def _too_large(size: int, most_bytes: int) -> Check:
     detail = (
-        f"skipped: it has {size / 1e6:,.0f} MB, more than the {most_bytes / 1e6:,.0f} MB that this much memory is"
-        " enough for; allow more to have it loaded"
+        f"skipped: it has {size / 1e6:,.0f} MB, and within this memory {most_bytes / 1e6:,.0f} MB can be loaded; "
+        "`hwnas verify --memory-mb` allows more"
     )
     return Check("model", None, detail)
 

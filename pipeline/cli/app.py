@@ -16,6 +16,7 @@ import typer
 
 from pipeline.cli.terminal import clean
 from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
+from pipeline.thread_settings import set_for_process
 
 app = typer.Typer(
     name="hwnas",
@@ -130,13 +131,17 @@ def trials(
 
 @app.command()
 def verify(
-    bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)], as_json: Json = False
+    bundle_dir: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
+    memory_mb: Annotated[
+        int, typer.Option(min=250, help="Memory to use; a model that needs more isn't loaded, and the checks say so.")
+    ] = 300,
+    as_json: Json = False,
 ) -> None:
     """Check a bundle again: hashes, parity, accuracy, limits."""
     from pipeline.cli import text
     from pipeline.commands import files
 
-    result = files.verify(bundle_dir)
+    result = files.verify(bundle_dir, memory_mb=memory_mb)
     _show(result.as_dict(), as_json, text.checks)
     if not result.ok:
         raise typer.Exit(EXIT_CHECK_FAILED)
@@ -356,13 +361,7 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run a command; turn what it raises into a message and an exit code."""
-    # OpenMP threads that wait by spinning take the cores that others need: on a busy machine training a small net
-    # was seen 10 times slower. Spinning briefly before they sleep costs nothing on an idle one
-    # (benchmarks/studies/busy_training.py). It has to be said before torch is imported; child processes inherit it.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # NumPy's linear algebra does the same; its matrices here are too small for several threads to gain anything, and
-    # fitting a cost model was seen 60 times slower on a busy machine.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    set_for_process()  # before anything loads torch or NumPy
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest
@@ -389,7 +388,7 @@ def _end_usage(error: Any) -> NoReturn:
     said = error.format_message()
     error.message = clean(error.message)
     rich_format_error(error)
-    _tell_mistake(said)
+    _tell_error(said, EXIT_USER_MISTAKE)
     raise SystemExit(error.exit_code) from None
 
 
@@ -402,16 +401,16 @@ def _given(shapes: list[str] | None, inputs: list[str] | None) -> dict[str, Any]
 
 def _end(message: str, exit_code: int) -> NoReturn:
     print(f"hwnas: {clean(message)}", file=sys.stderr)
-    if exit_code == EXIT_USER_MISTAKE:
-        _tell_mistake(message)
+    if exit_code in (EXIT_USER_MISTAKE, EXIT_CHECK_FAILED):
+        _tell_error(message, exit_code)
     raise SystemExit(exit_code) from None
 
 
-def _tell_mistake(message: str) -> None:
-    """Print a user's mistake as the one document on stdout, where `--json` was asked for."""
+def _tell_error(message: str, exit_code: int) -> None:
+    """Print a user's mistake, or a failed check, as the one document on stdout, where `--json` was asked for."""
     if "--json" in sys.argv[1:]:  # wrong arguments are not parsed, so their text has to do
         with suppress(OSError, SystemExit):  # a stdout that nobody reads or that has no room changes no exit code
-            _print(json.dumps({"error": {"message": message, "exit_code": EXIT_USER_MISTAKE}}, indent=2))
+            _print(json.dumps({"error": {"message": message, "exit_code": exit_code}}, indent=2))
 
 
 def _interrupt(*_: object) -> None:

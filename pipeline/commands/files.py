@@ -185,22 +185,28 @@ def optimize(
         )
 
 
-def verify(bundle: str | Path) -> Verification:
+def verify(bundle: str | Path, *, memory_mb: int = 300) -> Verification:
     """Check a bundle again: hashes, form, parity, accuracy on the test set, limits measured on this machine.
+
+    Args:
+        bundle: its folder.
+        memory_mb: that checking may take. Files of any size are hashed in less; a model that would need more isn't
+            loaded, and the checks that need it are skipped with the reason.
 
     Raises:
         HwnasError: there is no bundle at this place.
     """
     from export.bundle.manifest import MANIFEST_FILE, MODEL_FILE
     from export.bundle.verify import verify_bundle
-    from pipeline.winner.verify import evaluate, measure
+    from pipeline.winner.verify import evaluate, measure, most_model_bytes
 
     path = Path(bundle)
     if not path.is_dir():
         raise HwnasError(f"there is no bundle directory {path}")
     if not any((path / name).exists() for name in (MANIFEST_FILE, MODEL_FILE)):
         raise HwnasError(f"{path} is no bundle: it has neither {MANIFEST_FILE} nor {MODEL_FILE}")
-    checks = verify_bundle(path, measure=measure, evaluate=evaluate)
+    most = most_model_bytes(memory_mb)
+    checks = verify_bundle(path, measure=measure, evaluate=evaluate, most_model_bytes=most)
     return Verification.of(
         {
             "ok": all(check.ok is not False for check in checks),

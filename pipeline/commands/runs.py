@@ -14,6 +14,7 @@ from pipeline.config.file import load_config
 from pipeline.errors import HwnasError, Interrupted
 from pipeline.files import locked
 from pipeline.run import RunDirectory, default_path
+from pipeline.thread_settings import with_calm_threads
 from pipeline.trials.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Overrides = Mapping[str, object] | Sequence[str]
 
 
+@with_calm_threads
 def search(
     config: str | Path,
     *,
@@ -62,6 +64,7 @@ def search(
     return _search_and_finish(run, inputs, reporter or Reporter(), references)
 
 
+@with_calm_threads
 def resume(run_dir: str | Path, *, references: bool = False, reporter: Reporter | None = None) -> SearchResult:
     """Go on with a run wherever it stopped; a finished one is left as it is, but for references that are asked for.
 
@@ -72,6 +75,7 @@ def resume(run_dir: str | Path, *, references: bool = False, reporter: Reporter 
     return _search_and_finish(RunDirectory.open(Path(run_dir)), None, reporter or Reporter(), references)
 
 
+@with_calm_threads
 def export(run_dir: str | Path, *, pick: str | None = None, reporter: Reporter | None = None) -> SearchResult:
     """Make a bundle of one of the run's trials, without searching any further.
 
@@ -238,6 +242,7 @@ def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
     }
 
 
+@with_calm_threads
 def predict_trial(run_dir: str | Path, architecture: str) -> LatencyPrediction:
     """Predict the latency of one of a run's architectures from all that the run knows.
 
@@ -285,6 +290,7 @@ def report(run_dir: str | Path) -> Path:
     return run.report
 
 
+@with_calm_threads
 def calibrate(
     config: str | Path,
     *,

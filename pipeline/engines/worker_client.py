@@ -16,6 +16,7 @@ import psutil
 
 from pipeline.errors import HwnasError
 from pipeline.files import open_to_append
+from pipeline.thread_settings import child_environment
 from pipeline.trials.result import TrialResult
 from pipeline.user_modules import current_source
 
@@ -134,6 +135,7 @@ class WorkerClient:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=child_environment(),
                 pass_fds=(child_in, child_out),
                 start_new_session=True,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from export import onnx_file
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
 from latency_models.errors import DeviceError
 from latency_models.graph.static_costs import static_costs
@@ -25,11 +27,19 @@ if TYPE_CHECKING:
 BUDGET_S = 2.0
 """Seconds for the latency."""
 
+_LIBRARIES_BYTES = 220e6
+_COPIES = 2.5  # while ONNX Runtime loads a model: the file, its weights, and those as its kernels want them
+_BATCH_BYTES = 10**6
+_LARGEST_BATCH = 256
+
+
+def most_model_bytes(memory_mb: int) -> int:
+    """How large a model may be that is checked within this memory: beside the libraries, a few copies of it."""
+    return int(max(memory_mb * 1e6 - _LIBRARIES_BYTES, 0) / _COPIES)
+
 
 def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
     """Accuracy on the whole test split of the data that the manifest names, or the reason why there is none."""
-    from export.checks import accuracy
-
     section = manifest.get("data")
     if isinstance(section, dict) and is_dotted(str(section.get("name"))):
         return "its data set is a third party's, whose code isn't imported on a manifest's word"
@@ -38,7 +48,15 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
         test = data.load_test()
     except HwnasError as error:
         return str(error)
-    return accuracy(model, data.preprocessing.apply(test.images), test.labels)
+    if not len(test):
+        return "the test data holds no image"
+    session = onnx_file.open_session(model)
+    batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // (4 * math.prod(data.input_shape))))
+    right = 0
+    for start in range(0, len(test), batch):  # images become inputs a few at a time: all of them can be gigabytes
+        inputs = data.preprocessing.apply(test.images[start : start + batch])
+        right += int((onnx_file.run(session, inputs).argmax(axis=-1) == test.labels[start : start + batch]).sum())
+    return right / len(test)
 
 
 def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, float, float] | str]:
