@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli.terminal import clean
+from pipeline.cli.terminal import clean, clean_warnings
 from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
 from pipeline.thread_settings import set_for_process
 
@@ -367,7 +367,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no × shall still see the rest
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        raise SystemExit(app(standalone_mode=False) or 0)
+        with clean_warnings():
+            raise SystemExit(app(standalone_mode=False) or 0)
     except KeyboardInterrupt:
         _end("interrupted", EXIT_INTERRUPTED)
     except OSError as error:

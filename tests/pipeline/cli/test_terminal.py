@@ -1,6 +1,8 @@
 """Names of somebody else's on a terminal: shown, and without effect."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,19 @@ def test_progress_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     reporter.progress(HOSTILE, 0.5)
     assert shown.getvalue().count(SHOWN.replace(r"\x07", "")) == 3  # rich leaves a bell out by itself
     assert clean(shown.getvalue()) == shown.getvalue()
+
+
+def test_warnings_of_libraries_are_cleaned(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys, warnings\n"
+        "from pipeline.cli import app\n"
+        "def act(**_):\n"
+        f"    logging.getLogger('a.library').warning({HOSTILE!r})\n"
+        f"    warnings.warn({HOSTILE!r})\n"
+        "app.app = act\n"
+        "app.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    said = done.stderr.decode()
+    assert said.count(SHOWN) >= 2
+    assert clean(said) == said
