@@ -22,8 +22,8 @@ from networks import convnet, parameters, random_architecture
 from options import SEED, begin, positive
 
 from export.exporter.graph_builder import quick_graph
+from latency_models.counted_costs import static_costs
 from latency_models.devices.resolve import resolve_device
-from latency_models.graph.static_costs import static_costs
 from latency_models.timing.meter import LatencyMeter
 from pipeline.costs.latency_source import SEARCH_MEASURE_S
 from pipeline.costs.metrics import counted

@@ -20,11 +20,12 @@ from options import SEED, begin, positive
 
 from export.activations import table as activations
 from export.exporter.graph_builder import quick_graph
+from latency_models.counters.activation_memory import counted_peak_bytes
+from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import CostError
 from latency_models.graph.memory import peak_bytes
 from latency_models.graph.shapes import infer
-from latency_models.nodes.runtime_profile import runtime_peak_bytes
 
 _GOAL = 0.03
 _SIDES = (32, 128)
@@ -81,12 +82,12 @@ def _compared(group: str, name: str, content: bytes | Path) -> Row | None:
         began = time.perf_counter()
         computed = peak_bytes(shapes)
         seconds = time.perf_counter() - began
-        counted = runtime_peak_bytes(content, resolve_device("cpu"))
+        counted = counted_peak_bytes(content, resolve_device("cpu"))
     except CostError as error:
         print(f"{group} {name}: {error}")
         return None
-    if counted is None:
-        print(f"{group} {name}: ONNX Runtime doesn't count here")
+    if isinstance(counted, Unavailable):
+        print(f"{group} {name}: {counted.reason}")
         return None
     return Row(group, name, computed, counted, seconds)
 

@@ -16,12 +16,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from latency_models.comparison import ComparisonRow, compare
+    from latency_models.counted_costs import StaticCosts, static_costs
     from latency_models.counters.unavailable import Unavailable
     from latency_models.devices.device import Device
     from latency_models.devices.resolve import resolve_device
     from latency_models.errors import CostError
     from latency_models.file_predictor import PredictorStore
-    from latency_models.graph.static_costs import StaticCosts, static_costs
     from latency_models.model_profile import Profile, profile
     from latency_models.runners.runner import OnnxRuntimeRunner, Runner
     from latency_models.timing.meter import Latency, LatencyMeter, Ratio
@@ -40,7 +40,7 @@ _HOMES = {
     "latency_models.devices.resolve": ("resolve_device",),
     "latency_models.errors": ("CostError",),
     "latency_models.file_predictor": ("PredictorStore",),
-    "latency_models.graph.static_costs": ("StaticCosts", "static_costs"),
+    "latency_models.counted_costs": ("StaticCosts", "static_costs"),
     "latency_models.model_profile": ("Profile", "profile"),
     "latency_models.runners.runner": ("OnnxRuntimeRunner", "Runner"),
     "latency_models.timing.meter": ("Latency", "LatencyMeter", "Ratio"),

@@ -28,6 +28,18 @@ class UnknownShapeError(CostError):
     """A cost depends on the shape of a value that the graph leaves open."""
 
 
+class UncountableOperatorError(UnknownShapeError):
+    """A cost depends on operators for which nobody has written down what they do."""
+
+    def __init__(self, operators: Iterable[str]) -> None:
+        self.operators = tuple(operators)
+        super().__init__(f"the multiply-accumulates of {', '.join(self.operators)} can't be counted")
+
+
+class InputError(CostError):
+    """Sizes or values that were given for a model's inputs don't fit it."""
+
+
 class DeviceError(CostError):
     """An unknown device, or a setting that the device doesn't have."""
 

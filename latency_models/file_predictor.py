@@ -1,4 +1,4 @@
-"""The latency of any ONNX file without running it, from the costs of the operators in ONNX Runtime's optimised graph.
+"""The latency of any ONNX file without timing it, from the costs of the operators in ONNX Runtime's optimised graph.
 
 The costs of operators on this machine are learned from micro-benchmarks (`latency_models.microbench.benchmarks`). These
 are timed when they are first needed and kept, by the environment's fingerprint, in the user's data folder.
@@ -18,20 +18,22 @@ from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
 from latency_models.devices.environment import capture
 from latency_models.errors import DeviceError
 from latency_models.files import write_whole
+from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs
 from latency_models.kernels.operators import operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
 from latency_models.microbench.benchmarks import observe
 from latency_models.predictors.operator_kernel import Hyper
 from latency_models.predictors.operator_model import OperatorModel
 from latency_models.predictors.operators import Operator
-
 from latency_models.strict_json import mistakes, read_json
 from latency_models.timer import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from latency_models.devices.device import Device
+    from latency_models.kernels.optimised_graph import OptimisedGraph
     from latency_models.predictors.operator_model import Observation
 
 FORMAT = 1
@@ -41,8 +43,6 @@ _HYPER = Hyper(kind=0.001, shape=0.01, own=0.003, reach=1.0, misfit=0.06)
 _STAND_IN_FACTOR = 3.0  # an unknown operator may take so many times more or less than its stand-in
 _STAND_INS = ("Mul", "Relu")
 _LEAST_MS = 1e-4
-
-
 _MOST_BYTES = 16 * 10**6
 
 
@@ -53,6 +53,8 @@ class _StoredPredictor(BaseModel):
 
     environment: dict[str, Any]
     model: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class FilePrediction:
     """A file's predicted latency.
@@ -93,15 +95,20 @@ class FilePredictor:
         self._kinds = {operator.kind for each in model.observations for operator in each.operators}
         self.measurements = len(model.observations)
 
-    def predict(self, model: bytes | Path) -> FilePrediction:
-        """Predict the latency of `model` at the device's batch size.
+    def predict(self, model: bytes | Path, given: GivenInputs = NOTHING_GIVEN) -> FilePrediction:
+        """Predict the latency of `model` at the device's batch size, or that of the given inputs.
 
         Raises:
-            InvalidModelError: no loadable model, another fixed batch, or another open dimension.
-            UnknownShapeError: control flow, or shapes that depend on values.
+            InvalidModelError: no loadable model, open sizes that aren't given, or one that can't be run at these sizes.
+            InputError: what is given doesn't fit the model.
+            UnknownShapeError: loops, whose cost depends on values.
             NotPredictableError: it has an operator whose cost can't be predicted.
         """
-        operators = operators_of(optimised_graph(model, self._device))
+        return self.predict_graph(optimised_graph(model, self._device, given))
+
+    def predict_graph(self, graph: OptimisedGraph) -> FilePrediction:
+        """Predict the latency of an optimised graph. Raises NotPredictableError as `predict`."""
+        operators = operators_of(graph)
         known = [operator for operator in operators if operator.kind in self._kinds]
         unknown = [operator for operator in operators if operator.kind not in self._kinds]
         stand_ins = [self._stand_in(operator) for operator in unknown]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.nodes.attribution import Attribution, Origin
 from latency_models.nodes.runtime_profile import KernelCall, RuntimeProfile, call_us, profile_runs
 
@@ -91,6 +93,7 @@ def node_profile(
     device: Device,
     *,
     recognise: Recogniser,
+    given: GivenInputs = NOTHING_GIVEN,
     latency_ms: float | None = None,
     budget_s: float = 1.0,
 ) -> NodeProfile:
@@ -105,6 +108,7 @@ def node_profile(
         model: an ONNX file, or its bytes.
         device: ONNX Runtime on this machine.
         recognise: names the activations in the file.
+        given: sizes and values of the model's inputs; the rest is made up.
         latency_ms: a careful measurement; by default the median of the calls here.
         budget_s: of the runs, without loading.
 
@@ -112,7 +116,8 @@ def node_profile(
         DeviceError: the device isn't ONNX Runtime on this machine.
         InvalidModelError: no loadable model, or one that can't be run.
     """
-    profiled = profile_runs(model, device, budget_s=budget_s)
+    inputs = model_inputs(parse(model), model_label(model), device.batch_size, given)
+    profiled = profile_runs(model, device, inputs=inputs.fed(), budget_s=budget_s)
     call = float(np.median(profiled.plain_us))
     calling = min(call_us(device), 0.9 * call)
     kernel_us, profiler_us = _kernel_us(profiled, call - calling)

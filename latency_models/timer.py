@@ -42,15 +42,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _LENGTH = struct.Struct("<I")
 _LONGEST_HEADER = 1 << 24
 _LONGEST_LINE = 300
-_SEED = 20240229
-_QUIET = 3  # ONNX Runtime's log level: errors only
+SEED = 20240229
+_QUIET = 4  # ONNX Runtime's log level: an error is raised as well, and its text holds names of the file
 _KILL, _PR_SET_PDEATHSIG = 9, 1
 _CPU_FOLDER = "/sys/devices/system/cpu/cpu0"
 _GPU_FOLDER = "/proc/driver/nvidia/gpus"
 _DTYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
     "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8", "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8", "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
 }  # fmt: skip
 # One Identity: tells a provider that can't be used from a model that it can't run.
 _SMALLEST_MODEL = bytes.fromhex(
@@ -251,7 +252,7 @@ def _made_up_feed(declared: Sequence[Any], batch_size: int) -> dict[str, np.ndar
     import numpy as np
 
     shapes = batch_sizes({each.name: each.shape for each in declared}, batch_size)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     return {each.name: made_up_input(each.type, shapes[each.name], rng) for each in declared}
 
 
@@ -456,7 +457,7 @@ class _Server:
         feed = None
         if feeds is not None:
             feed = {
-                name: np.frombuffer(part, np.dtype(kind)).reshape(shape)
+                name: (np.frombuffer(part, np.dtype(kind)) if part else np.empty(0, kind)).reshape(shape)
                 for (name, kind, shape), part in zip(feeds, parts)  # noqa: B905
             }
         session = Session(model, batch_size=batch_size, feed=feed, **self._settings)

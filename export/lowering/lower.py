@@ -149,7 +149,8 @@ def _drop_dead(graph: onnx.GraphProto) -> None:
             needed.update(node.input, names_read_within([node]))
     for index in dead:
         del graph.node[index]
-    _keep(graph.initializer, needed)
+    # Without its default an input would have to be fed, also one that nothing reads.
+    _keep(graph.initializer, needed.union(info.name for info in graph.input))
     made = needed.union(*(node.output for node in graph.node))
     _keep(graph.value_info, made)
 

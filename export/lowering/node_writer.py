@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
+SCALE_NOTE = "hwnas.scale"
+"""Key in a node's `metadata_props` that marks a convolution in place of an elementwise product; it costs no MACs."""
+
+
 class NodeWriter:
     """Collects the new nodes and constants of one activation.
 
@@ -70,7 +74,9 @@ class NodeWriter:
         inputs = [x, self._stored(self._spread(scale).reshape(-1, 1, 1, 1), "scale")]
         if shift is not None:
             inputs.append(self._stored(self._spread(shift), "shift"))
-        return self.node("Conv", *inputs, group=self._channels, kernel_shape=[1, 1])
+        output = self.node("Conv", *inputs, group=self._channels, kernel_shape=[1, 1])
+        self.nodes[-1].metadata_props.add(key=SCALE_NOTE, value="elementwise")
+        return output
 
     def _spread(self, values: Array | float) -> Array:
         array = np.asarray(values, np.float32).reshape(-1)

@@ -17,6 +17,10 @@ from latency_models.devices.device import ONNXRUNTIME
 from latency_models.graph.model_file import model_label
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
     from latency_models.devices.device import Device
 
 _RUNS = 3
@@ -33,8 +37,8 @@ options.inter_op_num_threads = 1
 options.log_severity_level = 3
 providers = [each if isinstance(each, str) else tuple(each) for each in asked["providers"]]
 session = onnxruntime.InferenceSession(asked["model"], options, providers=providers, enable_fallback=0)
-feed = {}
-for declared in session.get_inputs():
+feed = dict(zip(asked["names"], numpy.load(asked["inputs"]).values())) if asked["inputs"] else {}
+for declared in () if feed else session.get_inputs():
     kind = declared.type[len("tensor("):-1]
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     shape = [size if isinstance(size, int) else asked["batch_size"] for size in declared.shape]
@@ -59,10 +63,13 @@ class Footprint:
     model_bytes: int
 
 
-def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable:
+def footprint_of(
+    model: Path | bytes, device: Device, inputs: Mapping[str, np.ndarray] | None = None
+) -> Footprint | Unavailable:
     """The peak resident memory (VmHWM) of a process that loads `model` with ONNX Runtime and runs it a few times.
 
-    The process loads only numpy and ONNX Runtime. It takes about half a second, twice for the first model.
+    `inputs` are input arrays by name; by default they are zeros at the device's batch size. The process loads only
+    numpy and ONNX Runtime. It takes about half a second, twice for the first model.
     """
     if not STATUS_FILE.exists():
         return Unavailable("this system has no /proc, where a process's peak memory stands")
@@ -70,7 +77,7 @@ def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable
         return Unavailable(f"it is on another host ({device.host}), whose processes aren't looked into")
     if device.runtime != ONNXRUNTIME:
         return Unavailable(f"the device runs models with {device.runtime}, which is no deployment's runtime")
-    whole = _peak_bytes(model, device)
+    whole = _peak_bytes(model, device, inputs)
     if isinstance(whole, Unavailable):
         return whole
     empty = _smallest_bytes(device)
@@ -82,7 +89,7 @@ def footprint_of(model: Path | bytes, device: Device) -> Footprint | Unavailable
 @cache
 def _smallest_bytes(device: Device) -> int | Unavailable:
     """The peak memory of a process with the smallest model."""
-    return _peak_bytes(smallest_model(), device)
+    return _peak_bytes(smallest_model(), device, None)
 
 
 @cache
@@ -96,19 +103,25 @@ def smallest_model() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _peak_bytes(model: Path | bytes, device: Device) -> int | Unavailable:
-    label = model_label(model)
-    if isinstance(model, Path):
-        return _asked(model, device, label)
+def _peak_bytes(model: Path | bytes, device: Device, inputs: Mapping[str, np.ndarray] | None) -> int | Unavailable:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model)
-        return _asked(path, device, label)
+        path = model if isinstance(model, Path) else Path(folder) / "model.onnx"
+        if isinstance(model, bytes):
+            path.write_bytes(model)
+        arrays = None
+        if inputs:
+            import numpy as np
+
+            arrays = Path(folder) / "inputs.npz"
+            np.savez(arrays, *inputs.values())
+        return _asked(path, device, model_label(model), arrays, list(inputs or ()))
 
 
-def _asked(path: Path, device: Device, label: str) -> int | Unavailable:
+def _asked(path: Path, device: Device, label: str, inputs: Path | None, names: list[str]) -> int | Unavailable:
     question = {
         "model": str(path.absolute()),
+        "inputs": None if inputs is None else str(inputs),
+        "names": names,
         "threads": device.threads,
         "batch_size": device.batch_size,
         "runs": _RUNS,

@@ -94,7 +94,7 @@ class _Blocks:
         sources = [self._blocked[name] for name in step.inputs]
         channels, first = sources[0].channels, step.inputs[0]
         if step.op_type in {"Add", "Sum", "Mul"}:
-            if len(sources) != len(step.node.input) or any(self._dims[n] != self._dims[first] for n in step.inputs):
+            if len(sources) != _operands(step) or any(self._dims[n] != self._dims[first] for n in step.inputs):
                 return False
             if step.op_type != "Mul" and len(sources) == 2 and self._added_by_convolution(step):
                 return True
@@ -215,6 +215,11 @@ class _Blocks:
     def _channels_fit(self, step: Step) -> bool:
         dims = self._dims[step.inputs[0]]
         return len(dims) == 4 and dims[1] % self._block == 0
+
+
+def _operands(step: Step) -> int:
+    """Operands of a sum or product, constants included; a node that was written out is a product of two values."""
+    return len(step.node.input) if step.node.op_type == step.op_type else 2
 
 
 def _axis(step: Step) -> int | None:

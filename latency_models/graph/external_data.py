@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from latency_models.errors import InvalidModelError
-from latency_models.graph.graph_cost import external_length
 from latency_models.graph.model_file import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}  # bits of types with several in a byte
 LARGEST_BYTES = 2**31 - 1
 """A protobuf, and so an ONNX file, can't be larger."""
 
@@ -34,7 +35,7 @@ def load_with_external_data(
     """
     model = parse(path)
     outside = external_tensors(model)
-    files = frozenset(_checked(path, tensor) for tensor in outside)
+    files = external_files(path, model)
     loaded = [each for each in outside if largest_tensor is None or _byte_range(each)[1] <= largest_tensor]
     if model.ByteSize() + sum(_byte_range(tensor)[1] for tensor in loaded) > LARGEST_BYTES:
         raise InvalidModelError(str(path), "with its weights it is larger than the 2 GB that one ONNX file can be")
@@ -52,6 +53,39 @@ def load_with_external_data(
 def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """All tensors whose data lies in other files: initializers, attributes, those of nested graphs and functions."""
     return [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def external_files(path: Path, model: onnx.ModelProto) -> frozenset[Path]:
+    """The files beside a model's that its weights lie in.
+
+    Raises:
+        InvalidModelError: as `load_with_external_data`.
+    """
+    return frozenset(_checked(path, tensor) for tensor in external_tensors(model))
+
+
+def external_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of other files that a model's weights take; a part that several tensors share counts once.
+
+    Raises:
+        InvalidModelError: where they lie isn't said in numbers.
+    """
+    parts: dict[str, set[tuple[int, int]]] = {}
+    for tensor in external_tensors(model):
+        try:
+            parts.setdefault(dict(_entries(tensor)).get("location", ""), set()).add(_byte_range(tensor))
+        except ValueError as error:
+            raise InvalidModelError("model", f"where {tensor.name!r} lies isn't said ({error})") from error
+    return sum(_covered(sorted(found)) for found in parts.values())
+
+
+def _covered(parts: list[tuple[int, int]]) -> int:
+    """Bytes that sorted, perhaps overlapping parts of a file cover."""
+    total, end = 0, 0
+    for offset, length in parts:
+        total += max(0, offset + length - max(offset, end))
+        end = max(end, offset + length)
+    return total
 
 
 def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
@@ -96,12 +130,24 @@ def _leaves_folder(location: str) -> bool:
 
 
 def _byte_range(tensor: onnx.TensorProto) -> tuple[int, int]:
-    """Offset and length in bytes of a tensor in its file.
+    """Offset and length in bytes of a tensor in its file; the length by shape and type where it isn't recorded.
 
     Raises:
-        ValueError: the recorded ones are no numbers.
+        ValueError: the recorded ones are no numbers of bytes.
     """
-    return int(dict(_entries(tensor)).get("offset", "0")), external_length(tensor)
+    entries = dict(_entries(tensor))
+    offset = int(entries.get("offset", "0"))
+    length = int(entries["length"]) if "length" in entries else math.ceil(math.prod(tensor.dims) * _bits(tensor) / 8)
+    if offset < 0 or length < 0:
+        raise ValueError("less than 0 bytes")
+    return offset, length
+
+
+def _bits(tensor: onnx.TensorProto) -> int:
+    """Bits of one stored element."""
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    packed = _PACKED.get(name)
+    return packed or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _entries(tensor: onnx.TensorProto) -> Iterator[tuple[str, str]]:

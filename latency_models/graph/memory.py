@@ -52,6 +52,7 @@ class _Plan:
         self._uses_left = Counter({name: self._uses[name] for name in graph.inputs})
         self._dead: list[str] = []  # the latest last
         self._last_use: dict[str, int] = {}
+        self._last_value: dict[str, str] = {}
 
     def held_bytes(self) -> list[int]:
         """Bytes held while each step runs, one number a step."""
@@ -71,6 +72,7 @@ class _Plan:
         else:
             taken = self._of_input(step, output) or self._of_the_dead(output) or output
         self._buffer[output] = taken
+        self._last_value[taken] = output
         self._uses_left[taken] += self._uses[output]
 
     def _of_input(self, step: Step, output: str) -> str | None:
@@ -106,6 +108,8 @@ class _Plan:
         """Bytes held at each step: a buffer exists from its first value to the last use of its last value."""
         n_bytes = self._graph.n_bytes
         kept = {self._buffer[name] for name in self._graph.outputs}
+        # What nobody reads is released by no reader: its buffer is free for others, but is held to the end.
+        kept |= {buffer for buffer, name in self._last_value.items() if not self._uses[name]}
         held = sum(n_bytes[name] for name in self._graph.inputs if self._uses[name])
         there = set(self._graph.inputs)
         series = [held]

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 # Initializers up to this size may be shapes, axes or pads, whose values inference reads; larger ones are
 # weights, whose values it never reads and which cost time to copy.
 _READ_BY_INFERENCE = 64
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""Operators with graphs of their own inside."""
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _FIRST_IR_WITHOUT_INITIALIZER_INPUTS = 4
 
 
@@ -27,8 +31,8 @@ _FIRST_IR_WITHOUT_INITIALIZER_INPUTS = 4
 class Shapes:
     """A graph with the shape and the type of its values.
 
-    `dims` and `elem_types` hold all that could be inferred. `constants` are the values that depend on no input: ONNX
-    Runtime computes them once, when the session is made.
+    `dims` and `elem_types` hold all that is known. `constants` are the values that depend on no input: ONNX Runtime
+    computes them once, when the session is made. `values` are the numbers in integer values that a cost depends on.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -37,6 +41,7 @@ class Shapes:
     constants: frozenset[str]
     dims: dict[str, tuple[int, ...]] = field(repr=False)
     elem_types: dict[str, int] = field(repr=False)
+    values: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def live_nodes(self) -> tuple[onnx.NodeProto, ...]:
@@ -49,6 +54,13 @@ class Shapes:
             return self.dims[value]
         except KeyError:
             raise UnknownShapeError(f"the shape of value {value!r} can't be inferred") from None
+
+    def integers(self, value: str) -> tuple[int, ...]:
+        """The numbers in an integer value. Raises UnknownShapeError if they aren't known."""
+        try:
+            return self.values[value]
+        except KeyError:
+            raise UnknownShapeError(f"the numbers in {value!r}, which a cost depends on, aren't known") from None
 
     def elements(self, value: str) -> int:
         """The number of elements of a value."""
@@ -75,7 +87,7 @@ def infer(model: onnx.ModelProto, batch_size: int = 1) -> Shapes:
     if model.functions:
         model = inliner.inline_local_functions(model)
     for node in model.graph.node:
-        if node.op_type in _CONTROL_FLOW:
+        if node.op_type in CONTROL_FLOW:
             raise UnknownShapeError(f"node {node.name!r} is control flow ({node.op_type}): its cost depends on values")
     light, symbol_sizes = _without_weights(model, batch_size)
     try:
@@ -95,7 +107,7 @@ def infer(model: onnx.ModelProto, batch_size: int = 1) -> Shapes:
         nodes=tuple(light.graph.node),
         inputs=tuple(info.name for info in real_inputs(model.graph)),
         outputs=tuple(info.name for info in model.graph.output),
-        constants=_constants(model.graph),
+        constants=constants_of(model),
         dims=dims,
         elem_types=elem_types,
     )
@@ -129,7 +141,7 @@ def declared_shape(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
     if not info.type.tensor_type.HasField("shape"):
         return None
     return [
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
         for dim in info.type.tensor_type.shape.dim
     ]
 
@@ -187,10 +199,18 @@ def _record(
         dims[info.name] = tuple(sizes)
 
 
-def _constants(graph: onnx.GraphProto) -> frozenset[str]:
-    """Names of the values that depend on initializers alone."""
+def constants_of(model: onnx.ModelProto) -> frozenset[str]:
+    """Names of the values that depend on initializers alone.
+
+    From IR version 4 on an initializer that is listed as an input may be replaced by a caller: it isn't constant.
+    """
+    graph = model.graph
     known = {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
+    if model.ir_version >= _FIRST_IR_WITHOUT_INITIALIZER_INPUTS:
+        known -= {info.name for info in graph.input}
     for node in graph.node:
-        if not node.op_type.startswith("Random") and all(not name or name in known for name in node.input):
-            known.update(node.output)
+        if node.op_type in CONTROL_FLOW or node.op_type in _RANDOM:
+            continue
+        if all(not name or name in known for name in node.input):
+            known.update(name for name in node.output if name)
     return frozenset(known)

@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import defs, helper, shape_inference
+from onnx import helper
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.graph.external_data import load_with_external_data
 from latency_models.graph.model_file import model_label, parse
-from latency_models.graph.shapes import Shapes, batch_sizes, declared_shape, infer, one_line, real_inputs
-from latency_models.kernels.shapes import OWN_DOMAINS, own_output_shapes
+from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
+from latency_models.graph.observed_shapes import observe, refusals, tensor_types, written_out
+from latency_models.graph.shapes import CONTROL_FLOW, Shapes, one_line, real_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from latency_models.devices.device import Device
 
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
-_DEFAULT_DOMAINS = ("", "ai.onnx")
-_READ_AS_SHAPES = 1024
+_KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own
 
 
 @dataclass(frozen=True)
@@ -67,138 +66,102 @@ class OptimisedGraph:
     stored_bytes: int
 
 
-def optimised_graph(model: bytes | Path, device: Device) -> OptimisedGraph:
-    """The graph that ONNX Runtime's optimiser makes of `model` on `device`; nothing is run.
+def optimised_graph(model: bytes | Path, device: Device, given: GivenInputs = NOTHING_GIVEN) -> OptimisedGraph:
+    """The graph that ONNX Runtime's optimiser makes of `model` for these inputs, as one run of it on this CPU shows it.
+
+    An If gives way to the branch that it takes.
+
+    Args:
+        model: a file, or its bytes.
+        device: whose number of threads and batch size count.
+        given: sizes and values of the model's inputs; the rest is made up.
 
     Raises:
-        InvalidModelError: no loadable model, or its batch isn't `device.batch_size`, or another dimension is open.
-        UnknownShapeError: the graph branches or loops, or a shape depends on values.
+        InvalidModelError: no loadable model, open sizes that aren't given, or one that can't be run with these inputs.
+        InputError: what is given doesn't fit.
+        UnknownShapeError: the graph loops, so that its cost depends on values.
     """
-    proto = _with_fixed_batch(model, device.batch_size)
-    try:
-        known = infer(proto, device.batch_size)
-    except InvalidModelError as error:
-        raise InvalidModelError(model_label(model), error.reason) from error
-    optimised = _optimised(proto, device, model_label(model))
-    return _Reading(optimised, known).graph()
-
-
-def _with_fixed_batch(model: bytes | Path, batch_size: int) -> onnx.ModelProto:
+    label = model_label(model)
     proto = parse(model) if isinstance(model, bytes) else load_with_external_data(model)[0]
-    inputs = {info.name: info for info in real_inputs(proto.graph)}
-    declared = {name: shape for name, info in inputs.items() if (shape := declared_shape(info)) is not None}
-    for name, fixed in batch_sizes(declared, batch_size, model_label(model)).items():
-        for dim, size in zip(inputs[name].type.tensor_type.shape.dim, fixed, strict=True):
-            dim.dim_value = size
-    for output in proto.graph.output:  # a declared shape may hold another batch
+    inputs = model_inputs(proto, label, device.batch_size, given)
+    feed = inputs.arrays()
+    try:
+        plain = written_out(proto, feed, label=label)
+        observe(plain, feed, label=label)  # what the optimiser makes of a graph that can't be run says nothing
+    except InvalidModelError as error:
+        raise inputs.refused(error) from error
+    looping = next((node for node in plain.graph.node if node.op_type in CONTROL_FLOW), None)
+    if looping is not None:
+        raise UnknownShapeError(
+            f"{label}: node {looping.name!r} is control flow ({looping.op_type}): its cost depends on values"
+        )
+    inputs.written_into(plain)
+    for output in plain.graph.output:  # a declared shape may hold another batch
         if output.type.tensor_type.HasField("shape"):
             output.type.tensor_type.ClearField("shape")
-    del proto.graph.value_info[:]
-    return proto
+    del plain.graph.value_info[:]
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        optimised = _optimised(plain, device, label, Path(folder))
+        known = observe(optimised, feed, label=label, folder=Path(folder))
+        names = [name for node in optimised.graph.node for name in node.output if name]
+        types = tensor_types(optimised, names, Path(folder))
+    return _Reading(optimised, known, types | known.elem_types).graph()
 
 
-def _optimised(proto: onnx.ModelProto, device: Device, label: str) -> onnx.ModelProto:
+def _optimised(proto: onnx.ModelProto, device: Device, label: str, folder: Path) -> onnx.ModelProto:
+    """The optimised graph, without its larger weights, which lie in the folder."""
     import onnxruntime
 
-    refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, *timer.runtime_errors())
     options = timer.session_options(device.threads)
     options.log_severity_level = 4  # it would warn that such a file is bound to this machine
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        path = Path(folder) / "optimised.onnx"
-        options.optimized_model_filepath = str(path)
-        try:
-            onnxruntime.InferenceSession(
-                proto.SerializeToString(),
-                options,
-                providers=timer.providers(device.provider, dict(device.provider_options)),
-            )
-        except refusals as error:
-            raise InvalidModelError(label, f"not a loadable ONNX model: {one_line(error)}") from error
-        return onnx.load_model(path)
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", str(_KEPT_WITH_THE_GRAPH)
+    )
+    try:
+        onnxruntime.InferenceSession(
+            proto.SerializeToString(),
+            options,
+            providers=timer.providers(device.provider, dict(device.provider_options)),
+        )
+    except refusals() as error:
+        raise InvalidModelError(label, f"not a loadable ONNX model: {one_line(error)}") from error
+    optimised = onnx.load_model(folder / "optimised.onnx", load_external_data=False)
+    # A weight that was listed as an input, and that the optimiser needed no longer, has left its input behind.
+    read = {name for node in optimised.graph.node for name in node.input}
+    kept = [info for info in optimised.graph.input if info.name in read]
+    fed = [info for info in kept if info.name in {each.name for each in real_inputs(proto.graph)}]
+    del optimised.graph.input[:]
+    optimised.graph.input.extend(fed)
+    return optimised
 
 
 class _Reading:
-    """Walks the optimised graph and finds the shape of each value."""
+    """Walks the optimised graph and gives each kernel its values."""
 
-    def __init__(self, model: onnx.ModelProto, known: Shapes) -> None:
+    def __init__(self, model: onnx.ModelProto, known: Shapes, types: Mapping[str, int]) -> None:
         self._model = model
         self._known = known
-        self._opsets = {entry.domain: entry.version for entry in model.opset_import}
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._values: dict[str, Value] = {}
+        self._types = types
+        self._stored = {tensor.name for tensor in model.graph.initializer}
 
     def graph(self) -> OptimisedGraph:
-        graph = self._model.graph
-        for tensor in graph.initializer:
-            self._values[tensor.name] = Value(tensor.name, tuple(tensor.dims), tensor.data_type, stored=True)
-        for info in real_inputs(graph):
-            self._values[info.name] = self._input(info)
-        kernels = [self._kernel(node) for node in graph.node]
+        kernels = [self._kernel(node) for node in self._model.graph.node]
         used = {value.name: value for kernel in kernels for value in kernel.inputs if value is not None}
         return OptimisedGraph(tuple(kernels), sum(value.n_bytes for value in used.values() if value.stored))
 
-    def _input(self, info: onnx.ValueInfoProto) -> Value:
-        shape = declared_shape(info)
-        if shape is None or not all(isinstance(size, int) for size in shape):
-            raise UnknownShapeError(f"the shape of input {info.name!r} isn't known")
-        dims = tuple(size for size in shape if isinstance(size, int))
-        return Value(info.name, dims, info.type.tensor_type.elem_type, stored=False)
-
     def _kernel(self, node: onnx.NodeProto) -> Kernel:
-        if node.op_type in _CONTROL_FLOW:
-            raise UnknownShapeError(f"node {node.name!r} is control flow ({node.op_type}): its cost depends on values")
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        inputs = tuple(self._values[name] if name else None for name in node.input)
-        outputs = tuple(self._output(node, name, at, inputs, attributes) for at, name in enumerate(node.output) if name)
-        self._values.update((value.name, value) for value in outputs)
-        return Kernel(node.op_type, node.domain, inputs, outputs, attributes)
+        return Kernel(
+            node.op_type,
+            node.domain,
+            tuple(self._value(name) for name in node.input),
+            tuple(value for name in node.output if (value := self._value(name)) is not None),
+            {each.name: helper.get_attribute_value(each) for each in node.attribute},
+        )
 
-    def _output(
-        self, node: onnx.NodeProto, name: str, at: int, inputs: tuple[Value | None, ...], attributes: dict[str, Any]
-    ) -> Value:
-        known = self._known
-        if name in known.dims and name in known.elem_types:
-            return Value(name, known.dims[name], known.elem_types[name], stored=False)
-        shape = None
-        if node.domain in OWN_DOMAINS:
-            dims = [None if value is None else value.dims for value in inputs]
-            shape = own_output_shapes(node.op_type, dims, attributes)
-        if shape is not None:
-            return Value(name, shape, self._elem_type(node, inputs), stored=False)
-        return self._inferred(node, at)
-
-    def _elem_type(self, node: onnx.NodeProto, inputs: tuple[Value | None, ...]) -> int:
-        """The type of a result of ONNX Runtime's own kernels: the first input's, or float after dequantisation."""
-        first = next(value for value in inputs if value is not None)
-        if node.op_type in {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}:
-            return int(onnx.TensorProto.FLOAT)
-        return first.elem_type
-
-    def _inferred(self, node: onnx.NodeProto, at: int) -> Value:
-        """A node's output with the shape by ONNX's inference for this node."""
-        name = node.output[at]
-        unknown = UnknownShapeError(f"the shape of value {name!r} ({node.op_type}) can't be inferred")
-        domain = "" if node.domain in _DEFAULT_DOMAINS else node.domain
-        if not defs.has(node.op_type, domain):
-            raise unknown
-        schema = defs.get_schema(node.op_type, self._opsets.get(node.domain, defs.onnx_opset_version()), domain)
-        types = {each: _type_of(self._values[each]) for each in node.input if each}
-        data = {
-            each: self._constants[each]
-            for each in node.input
-            if each in self._constants and math.prod(self._constants[each].dims) <= _READ_AS_SHAPES
-        }
-        imports = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
-        try:
-            found = shape_inference.infer_node_outputs(
-                schema, node, types, data, opset_imports=imports, ir_version=self._model.ir_version
-            )[name].tensor_type
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise unknown from error
-        if not found.HasField("shape") or not all(dim.HasField("dim_value") for dim in found.shape.dim):
-            raise unknown
-        return Value(name, tuple(dim.dim_value for dim in found.shape.dim), found.elem_type, stored=False)
-
-
-def _type_of(value: Value) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(value.elem_type, value.dims)
+    def _value(self, name: str) -> Value | None:
+        """A value; None for an omitted one, and for one that is no tensor."""
+        if name not in self._known.dims or not self._types.get(name):
+            return None
+        return Value(name, self._known.dims[name], self._types[name], stored=name in self._stored)

@@ -22,7 +22,9 @@ from latency_models.graph.model_file import check_readable, model_label, parse
 from latency_models.runners.runner import providers, session, session_options, user_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
 
 _KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own, which isn't read
 _LARGEST_CONSTANT = 1 << 16  # bytes of one that an activation may have
@@ -34,13 +36,11 @@ _MOST_RUNS = 1000
 
 @dataclass(frozen=True)
 class KernelCall:
-    """One call of a kernel; `held_bytes` is ONNX Runtime's count of requested memory at its end."""
+    """One call of a kernel."""
 
     name: str
     op_type: str
     duration_us: int
-    held_bytes: int | None
-    held_delta: int | None
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,28 @@ class RuntimeProfile:
 
     Attributes:
         runs: the kernels of each run, in order; those inside a branch or a loop count to its node.
-        first: the first run, in which memory is requested value by value.
         plain_us: times of the calls of a session without the profiler, in alternation with `runs`.
         file: the model's file, without its large external data.
         optimized: the graph as it runs, without its large weights; its nodes are in the kernels' order.
-        input_bytes: the size of each input.
     """
 
     runs: tuple[tuple[KernelCall, ...], ...]
-    first: tuple[KernelCall, ...]
     plain_us: tuple[float, ...]
     file: onnx.ModelProto
     optimized: onnx.ModelProto
-    input_bytes: dict[str, int]
 
 
-def profile_runs(model: bytes | Path, device: Device, *, budget_s: float = 1.0) -> RuntimeProfile:
-    """Run `model` on made-up inputs under ONNX Runtime's profiler for about `budget_s`, at least twice.
+def profile_runs(
+    model: bytes | Path,
+    device: Device,
+    *,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    budget_s: float = 1.0,
+) -> RuntimeProfile:
+    """Run `model` under ONNX Runtime's profiler for about `budget_s`, at least twice.
 
-    All files of the profiler lie in a temporary folder, which is removed.
+    `inputs` are input arrays by name; without them inputs are made up. All files of the profiler lie in a temporary
+    folder, which is removed.
 
     Raises:
         DeviceError: the device isn't ONNX Runtime on this machine.
@@ -78,7 +81,7 @@ def profile_runs(model: bytes | Path, device: Device, *, budget_s: float = 1.0) 
         raise DeviceError(f"device {device.name!r} runs {where}; kernels can be told apart in ONNX Runtime here only")
     check_readable(model)
     with _refusals(model, device), tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
-        plain = session(model, device, None)
+        plain = session(model, device, inputs)
         profiled = _profiled(model, device, Path(folder))
         plain_us = _alternate(plain, profiled, budget_s)
         traced = Path(profiled.end_profiling())
@@ -87,32 +90,9 @@ def profile_runs(model: bytes | Path, device: Device, *, budget_s: float = 1.0) 
         optimized = onnx.load_model(Path(folder) / "optimized.onnx", load_external_data=False)
     return RuntimeProfile(
         runs=runs[2:],
-        first=runs[0],
         plain_us=plain_us,
         file=_read(model),
         optimized=optimized,
-        input_bytes={name: array.nbytes for name, array in plain.feed.items()},
-    )
-
-
-def runtime_peak_bytes(model: bytes | Path, device: Device) -> int | None:
-    """The most bytes of activations at one time by ONNX Runtime's own counter; None if it doesn't count.
-
-    The counter leaves out memory of the caller: an input is added until its last use.
-
-    Raises:
-        DeviceError, InvalidModelError: as `profile_runs`.
-    """
-    found = profile_runs(model, device, budget_s=0.0)
-    if not found.first or any(kernel.held_bytes is None for kernel in found.first):
-        return None
-    before = (found.first[0].held_bytes or 0) - (found.first[0].held_delta or 0)
-    last_read = {name: at for at, node in enumerate(found.optimized.graph.node) for name in node.input}
-    return max(
-        (kernel.held_bytes or 0)
-        - before
-        + sum(size for name, size in found.input_bytes.items() if last_read.get(name, -1) >= at)
-        for at, kernel in enumerate(found.first)
     )
 
 
@@ -214,11 +194,8 @@ def _outermost(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _kernel(event: dict[str, Any]) -> KernelCall:
     args = event["args"]
-    counted = args.get("mem_bytes_requested_in_use")
     return KernelCall(
         name=str(event["name"]).removesuffix(_KERNEL_TIME),
         op_type=str(args.get("op_name", "")),
         duration_us=int(event["dur"]),
-        held_bytes=None if counted is None else int(counted),
-        held_delta=None if counted is None else int(args.get("mem_requested_in_use_delta", 0)),
     )

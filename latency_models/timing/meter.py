@@ -183,16 +183,31 @@ class LatencyMeter(Closing):
                 break
         return self._latency(repetitions, 0, environment, target_half_width)
 
-    def compare(self, a: bytes | Path, b: bytes | Path, *, budget_s: float = 1.0) -> Ratio:
-        """The ratio of `a`'s time to `b`'s, the two timed in alternation.
+    def compare(
+        self,
+        a: bytes | Path,
+        b: bytes | Path,
+        *,
+        budget_s: float = 1.0,
+        inputs: Mapping[str, np.ndarray] | None = None,
+    ) -> Ratio:
+        """The ratio of `a`'s time to `b`'s, the two timed in alternation with the same inputs.
 
         Raises:
             InvalidModelError: no loadable model, or one that can't be run.
         """
-        return self.measure_together([b, a], budget_s=budget_s).ratios[1]
+        return self.measure_together([b, a], budget_s=budget_s, inputs=[inputs, inputs]).ratios[1]
 
-    def measure_together(self, models: Sequence[bytes | Path], *, budget_s: float = 1.0) -> JointLatencies:
+    def measure_together(
+        self,
+        models: Sequence[bytes | Path],
+        *,
+        budget_s: float = 1.0,
+        inputs: Sequence[Mapping[str, np.ndarray] | None] | None = None,
+    ) -> JointLatencies:
         """Time several models in one rotation with the references.
+
+        `inputs` are input arrays by name, one mapping a model; where there are none, inputs are made up.
 
         Each is loaded several times, since a session's speed depends a little on where its memory happens to lie: a
         model differs from itself by that much, and the intervals have to say so.
@@ -204,7 +219,9 @@ class LatencyMeter(Closing):
         for model in models:
             check_readable(model)
         environment = self._clock.environment()
-        repetitions = Repetitions(self._clock, [Subject(model) for model in models], environment, budget_s)
+        arrays = inputs if inputs is not None else [None] * len(models)
+        subjects = [Subject(model, each) for model, each in zip(models, arrays, strict=True)]
+        repetitions = Repetitions(self._clock, subjects, environment, budget_s)
         for at in range(_JOINT_REPETITIONS):
             repetitions.run(1.0 / (_JOINT_REPETITIONS - at))
         ratios = [Ratio(1.0, 1.0, 1.0)]

@@ -111,5 +111,5 @@ def working_set_bytes(model: bytes | Path, batch_size: int) -> int | None:
         shapes = infer(parse(model), batch_size)
         weights = sum(shapes.n_bytes(name) for name in shapes.constants if name in shapes.dims)
         return weights + peak_bytes(shapes)
-    except (CostError, ValueError):
+    except (CostError, ValueError, LookupError, RuntimeError):  # a strange file: no matter here
         return None

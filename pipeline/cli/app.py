@@ -34,12 +34,29 @@ RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=Fa
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config.")
 ]
+Code = Annotated[
+    Path | None,
+    typer.Option(help="The folder of your own modules; by default the working folder.", show_default=False),
+]
+TrustDevice = Annotated[
+    bool, typer.Option("--trust-device", help="Use the run's device as the run describes it, on another host, too.")
+]
 Config = Annotated[Path, typer.Argument(help="A YAML config.", show_default=False)]
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.", show_default=False)]
 DeviceName = Annotated[str, typer.Option(help="See `hwnas list devices`.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of one inference: the device's own, or 1.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images of one inference: the device's own, or 1.")]
-Precision = Annotated[str | None, typer.Option(help="Precision on the device: fp32, or int8, which quantises.")]
+Precision = Annotated[str | None, typer.Option(help="The file's own by default; int8 quantises a float file.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="INPUT=SIZES", help="An input's sizes, where some are open: image=1,3,224,224."),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="INPUT=VALUE", help="An input's value: rate=16000, ids=[[1,2]], x=x.npy; or inputs.npz."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -67,6 +84,7 @@ def search(
         Path | None, typer.Option(help="Where the run goes; runs/<name>-<time> by default.", show_default=False)
     ] = None,
     references: References = False,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Do the whole job: search, train the winner, export, check, pack."""
@@ -78,18 +96,27 @@ def search(
         overrides=overrides or (),
         run_dir=run_dir,
         references=references,
+        code=code,
         reporter=console.TerminalReporter(),
     )
     _show(result.as_dict(), as_json, text.outcome)
 
 
 @app.command()
-def resume(run_dir: RunDir, references: References = False, as_json: Json = False) -> None:
+def resume(
+    run_dir: RunDir,
+    references: References = False,
+    code: Code = None,
+    trust_device: TrustDevice = False,
+    as_json: Json = False,
+) -> None:
     """Go on after a crash or a stop; finished trials are never run again."""
     from pipeline.cli import console, text
     from pipeline.commands import runs
 
-    result = runs.resume(run_dir, references=references, reporter=console.TerminalReporter())
+    result = runs.resume(
+        run_dir, references=references, code=code, trust_device=trust_device, reporter=console.TerminalReporter()
+    )
     _show(result.as_dict(), as_json, text.outcome)
 
 
@@ -100,13 +127,15 @@ def export(
         str | None,
         typer.Option(help="knee, fastest, most-accurate, or a trial's id; as configured.", show_default=False),
     ] = None,
+    code: Code = None,
+    trust_device: TrustDevice = False,
     as_json: Json = False,
 ) -> None:
     """Train one trial to the end if needed, and make a bundle of it."""
     from pipeline.cli import console, text
     from pipeline.commands import runs
 
-    result = runs.export(run_dir, pick=pick, reporter=console.TerminalReporter())
+    result = runs.export(run_dir, pick=pick, code=code, trust_device=trust_device, reporter=console.TerminalReporter())
     _show(result.as_dict(), as_json, text.outcome)
 
 
@@ -154,6 +183,8 @@ def profile(
     threads: Threads = None,
     batch_size: BatchSize = None,
     precision: Precision = None,
+    shapes: Shapes = None,
+    inputs: Inputs = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on the latency.")] = 2.0,
     per_node: Annotated[
         bool, typer.Option("--per-node", help="Where the time goes: by module, activation and operator.")
@@ -170,6 +201,7 @@ def profile(
         threads=threads,
         batch_size=batch_size,
         precision=precision,
+        **_given(shapes, inputs),
         seconds=seconds,
         per_node=per_node,
     )
@@ -185,6 +217,8 @@ def compare(
     threads: Threads = None,
     batch_size: BatchSize = None,
     precision: Precision = None,
+    shapes: Shapes = None,
+    inputs: Inputs = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Time to spend on all latencies together.")] = 4.0,
     as_json: Json = False,
 ) -> None:
@@ -193,7 +227,13 @@ def compare(
     from pipeline.commands import files
 
     rows = files.compare(
-        *models, device=device, threads=threads, batch_size=batch_size, precision=precision, seconds=seconds
+        *models,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        precision=precision,
+        **_given(shapes, inputs),
+        seconds=seconds,
     )
     _show([row.as_dict() for row in rows], as_json, text.comparison)
 
@@ -215,6 +255,7 @@ def calibrate(
         int | None,
         typer.Option(min=0, max=1000, help="Whole networks: 5, or 60 where blocks can't be timed.", show_default=False),
     ] = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Build and save a cost model of a space on a device."""
@@ -228,6 +269,7 @@ def calibrate(
         output=output,
         seconds=seconds,
         nets=nets,
+        code=code,
         reporter=console.TerminalReporter(),
     )
     _show(result.as_dict(), as_json, text.calibration)
@@ -246,17 +288,22 @@ def predict(
     threads: Threads = None,
     batch_size: BatchSize = None,
     precision: Precision = None,
+    shapes: Shapes = None,
+    inputs: Inputs = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about 90 s.")] = False,
+    code: Code = None,
+    trust_device: TrustDevice = False,
     as_json: Json = False,
 ) -> None:
-    """Predict a latency without running anything: of any ONNX file, or of a run's architecture."""
+    """Predict a latency without timing anything: of any ONNX file, or of a run's architecture."""
     from pipeline.cli import console, text
     from pipeline.commands import files, runs
 
     if (model is None) == (run is None) or (run is None) != (architecture is None):
         raise typer.BadParameter("give either MODEL.onnx, or --run RUN_DIR with --architecture ID")
     if run is not None and architecture is not None:
-        _show(runs.predict_trial(run, architecture).as_dict(), as_json, text.prediction)
+        predicted = runs.predict_trial(run, architecture, code=code, trust_device=trust_device)
+        _show(predicted.as_dict(), as_json, text.prediction)
     elif model is not None:
         result = files.predict(
             model,
@@ -264,6 +311,7 @@ def predict(
             threads=threads,
             batch_size=batch_size,
             precision=precision,
+            **_given(shapes, inputs),
             rebuild=rebuild,
             reporter=console.TerminalReporter(),
         )
@@ -277,19 +325,14 @@ def optimize(
     device: DeviceName = "cpu",
     threads: Threads = None,
     batch_size: BatchSize = None,
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--shape", metavar="INPUT=SIZES", help="An input's sizes, where some are open: image=1,3,224,224."
-        ),
-    ] = None,
+    shapes: Shapes = None,
+    inputs: Inputs = None,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Time to spend on timing.")] = 6.0,
     as_json: Json = False,
 ) -> None:
     """Write the cheapest exact form of a model's activations and pooling."""
     from pipeline.cli import console, text
     from pipeline.commands import files
-    from pipeline.optimize.input_sizes import parse_shapes
 
     result = files.optimize(
         model,
@@ -297,7 +340,7 @@ def optimize(
         device=device,
         threads=threads,
         batch_size=batch_size,
-        shapes=parse_shapes(shapes or []),
+        **_given(shapes, inputs),
         seconds=seconds,
         reporter=console.TerminalReporter(),
     )
@@ -312,13 +355,14 @@ def bench(
         Path | None, typer.Option(help="Where results go and are gone on with.", show_default=False)
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Searches at a time: one a core.", show_default=False)] = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Compare strategies on a published table, over seeds: hypervolume and regret."""
     from pipeline.bench.command import bench as run
     from pipeline.cli import console, text
 
-    _show(run(config, overrides or [], output, jobs, console.TerminalReporter()), as_json, text.bench)
+    _show(run(config, overrides or [], output, jobs, console.TerminalReporter(), code), as_json, text.bench)
 
 
 @app.command()

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.results import ComparisonRow, LatencyPrediction, ModelProfile, Optimization, Verification
 from pipeline.errors import HwnasError, UnknownNameError
 from pipeline.trials.reporter import Reporter
+from pipeline.trust import given_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import ArrayLike
+
     from latency_models.devices.device import Device
+    from latency_models.graph.model_inputs import GivenInputs
+
+    Shapes = Mapping[str, Sequence[int]]
+    Values = Mapping[str, ArrayLike]
 
 
 def profile(
@@ -24,6 +32,8 @@ def profile(
     threads: int | None = None,
     batch_size: int | None = None,
     precision: str | None = None,
+    shapes: Shapes | None = None,
+    inputs: Values | None = None,
     seconds: float = 2.0,
     per_node: bool = False,
 ) -> ModelProfile:
@@ -34,7 +44,9 @@ def profile(
         device: a name of `hwnas list devices`.
         threads: of one inference; the device's own, or 1.
         batch_size: images of one inference; the device's own, or 1.
-        precision: fp32 or int8; the device's own, or fp32.
+        precision: fp32 or int8; the file's own by default.
+        shapes: input → all its sizes, where the file leaves some open.
+        inputs: input → its array, or one number that fills it; the others are made up.
         seconds: for the latency; energy takes some more.
         per_node: whether to tell where the time goes, too, by module, activation and operator.
 
@@ -44,23 +56,26 @@ def profile(
     """
     from latency_models.model_profile import profile as measure
 
-    path = Path(model)
+    path, given = Path(model), _given(shapes, inputs)
     found = _device(device, threads, batch_size, precision)
-    content, notes = _as_deployed(path, found)
-    result: dict[str, Any] = measure(content, found, budget_s=seconds, footprint=True).as_dict()
+    content, found, notes = _as_deployed(path, found, precision, given)
+    measured = measure(content, found, given=given, budget_s=seconds, footprint=True)
+    result: dict[str, Any] = measured.as_dict()
     if per_node:
         from export.lowering.recognition import activations_by_output
         from latency_models.node_profile import node_profile
 
         nodes = node_profile(
             content,
-            found,
+            measured.device,
+            given=given,
             recognise=activations_by_output,
             latency_ms=result["latency_ms"],
             budget_s=max(seconds, 1.0),
         )
         result["per_node"] = nodes.as_dict()
-    return ModelProfile.of({**result, "model": str(path), "warnings": [*notes, *result["warnings"]]})
+    warnings = list(dict.fromkeys([*notes, *result["warnings"]]))
+    return ModelProfile.of({**result, "model": str(path), "warnings": warnings})
 
 
 def compare(
@@ -69,6 +84,8 @@ def compare(
     threads: int | None = None,
     batch_size: int | None = None,
     precision: str | None = None,
+    shapes: Shapes | None = None,
+    inputs: Values | None = None,
     seconds: float = 4.0,
 ) -> tuple[ComparisonRow, ...]:
     """Time ONNX files in alternation, and set each against the first.
@@ -79,6 +96,8 @@ def compare(
         threads: as for `profile`.
         batch_size: as for `profile`.
         precision: as for `profile`.
+        shapes: as for `profile`, of every file that has an input of the name.
+        inputs: likewise.
         seconds: for all latencies together.
 
     Raises:
@@ -89,14 +108,15 @@ def compare(
         raise HwnasError(f"compare takes two ONNX files or more, found {len(models)}")
     from latency_models.comparison import compare as measure
 
-    paths = [Path(model) for model in models]
+    paths, given = [Path(model) for model in models], _given(shapes, inputs)
     found = _device(device, threads, batch_size, precision)
-    deployed = [_as_deployed(path, found) for path in paths]
-    rows = measure([content for content, _ in deployed], found, budget_s=seconds)
+    deployed = [_as_deployed(path, found, precision, given, every=False) for path in paths]
+    rows = measure([content for content, _, _ in deployed], found, given=given, budget_s=seconds)
     results = []
-    for row, path, (_, notes) in zip(rows, paths, deployed, strict=True):
+    for row, path, (_, _, notes) in zip(rows, paths, deployed, strict=True):
         result: dict[str, Any] = row.as_dict()
-        results.append(ComparisonRow.of({**result, "model": str(path), "warnings": [*notes, *result["warnings"]]}))
+        warnings = list(dict.fromkeys([*notes, *result["warnings"]]))
+        results.append(ComparisonRow.of({**result, "model": str(path), "warnings": warnings}))
     return tuple(results)
 
 
@@ -107,12 +127,15 @@ def predict(
     threads: int | None = None,
     batch_size: int | None = None,
     precision: str | None = None,
+    shapes: Shapes | None = None,
+    inputs: Values | None = None,
     rebuild: bool = False,
     reporter: Reporter | None = None,
 ) -> LatencyPrediction:
-    """Predict the latency of an ONNX file without running it.
+    """Predict the latency of an ONNX file without timing it.
 
-    Operators are timed once for a device, which takes about 90 s, and kept in the user's data folder.
+    It is run once, for the sizes of its values. Operators are timed once for a device, which takes about 90 s, and kept
+    in the user's data folder.
 
     Args:
         model: an ONNX file.
@@ -120,6 +143,8 @@ def predict(
         threads: as for `profile`.
         batch_size: as for `profile`.
         precision: as for `profile`.
+        shapes: as for `profile`.
+        inputs: as for `profile`.
         rebuild: whether to time the operators again.
         reporter: is told the progress.
 
@@ -128,11 +153,13 @@ def predict(
     """
     from latency_models.file_predictor import PredictorStore
     from latency_models.graph.model_file import check_readable
+    from latency_models.kernels.optimised_graph import optimised_graph
 
-    path, reporter = Path(model), reporter or Reporter()
+    path, reporter, given = Path(model), reporter or Reporter(), _given(shapes, inputs)
     check_readable(path)
     found = _device(device, threads, batch_size, precision)
-    content, notes = _as_deployed(path, found)
+    content, found, notes = _as_deployed(path, found, precision, given)
+    graph = optimised_graph(content, found, given)  # a file that can't be run costs nobody the micro-benchmarks
     store = PredictorStore()
 
     def progress(done: int, of: int) -> None:
@@ -143,9 +170,9 @@ def predict(
 
     with closing(reporter):
         predictor = store.predictor(found, rebuild=rebuild, progress=progress)
-        result: dict[str, Any] = predictor.predict(content).as_dict()
+        result: dict[str, Any] = predictor.predict_graph(graph).as_dict()
     warnings = [*notes, *store.warnings, *result["warnings"]]
-    return LatencyPrediction.of({**result, "file": str(path), "device": found.as_dict(), "warnings": warnings})
+    return LatencyPrediction.of({"device": found.as_dict(), **result, "file": str(path), "warnings": warnings})
 
 
 def optimize(
@@ -155,7 +182,8 @@ def optimize(
     device: str = "cpu",
     threads: int | None = None,
     batch_size: int | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Shapes | None = None,
+    inputs: Values | None = None,
     seconds: float = 6.0,
     reporter: Reporter | None = None,
 ) -> Optimization:
@@ -167,21 +195,22 @@ def optimize(
         device: as for `profile`.
         threads: as for `profile`.
         batch_size: as for `profile`.
-        shapes: input → all its sizes, where the file leaves some open.
+        shapes: as for `profile`.
+        inputs: as for `profile`.
         seconds: for timing.
         reporter: is told the progress.
 
     Raises:
         CostError: no loadable model, or one that the device can't run.
-        HwnasError: the output can't be written there, or the shapes don't fit.
+        HwnasError: the output can't be written there.
     """
     from pipeline.optimize.optimize import optimize as rewrite
 
     found = _device(device, threads, batch_size, "fp32")
-    sizes = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    given = _given(shapes, inputs)
     with closing(reporter or Reporter()) as listener:
         return Optimization.of(
-            rewrite(Path(model), Path(output), found, shapes=sizes, seconds=seconds, reporter=listener)
+            rewrite(Path(model), Path(output), found, given=given, seconds=seconds, reporter=listener)
         )
 
 
@@ -205,8 +234,9 @@ def verify(bundle: str | Path, *, memory_mb: int = 300) -> Verification:
         raise HwnasError(f"there is no bundle directory {path}")
     if not any((path / name).exists() for name in (MANIFEST_FILE, MODEL_FILE)):
         raise HwnasError(f"{path} is no bundle: it has neither {MANIFEST_FILE} nor {MODEL_FILE}")
-    most = most_model_bytes(memory_mb)
-    checks = verify_bundle(path, measure=measure, evaluate=evaluate, most_model_bytes=most)
+    with given_folder("verify", path):
+        most = most_model_bytes(memory_mb)
+        checks = verify_bundle(path, measure=measure, evaluate=evaluate, most_model_bytes=most)
     return Verification.of(
         {
             "ok": all(check.ok is not False for check in checks),
@@ -221,11 +251,48 @@ def _device(name: str, threads: int | None, batch_size: int | None, precision: s
     return resolve_device(name, threads, batch_size, precision)
 
 
-def _as_deployed(model: Path, device: Device) -> tuple[bytes | Path, list[str]]:
-    """Return the file as the device runs it, and notes for readers of its costs."""
+def _given(shapes: Shapes | None, inputs: Values | None) -> GivenInputs:
+    import numpy as np
+
+    from latency_models.graph.model_inputs import GivenInputs
+
+    return GivenInputs(
+        {name: tuple(sizes) for name, sizes in (shapes or {}).items()},
+        {name: np.asarray(value) for name, value in (inputs or {}).items()},
+    )
+
+
+def _as_deployed(
+    model: Path, device: Device, asked: str | None, given: GivenInputs, *, every: bool = True
+) -> tuple[bytes | Path, Device, list[str]]:
+    """Return the file as the device runs it, the device at the file's precision, and notes for readers of its costs.
+
+    Args:
+        model: an ONNX file.
+        device: that runs it.
+        asked: the precision that the user named, if any.
+        given: on inputs.
+        every: whether the file must have every input that something is given for.
+    """
+    from latency_models.graph.element_types import precision_of
+    from latency_models.graph.model_file import parse
+    from latency_models.graph.model_inputs import model_inputs
+    from latency_models.graph.shapes import real_inputs
     from pipeline.costs.precision import INT8, int8_file
 
-    return int8_file(model) if device.precision == INT8 else (model, [])
+    proto = parse(model)
+    own = precision_of(proto)
+    said = given if every else given.only(info.name for info in real_inputs(proto.graph))
+    inputs = model_inputs(proto, model, device.batch_size, said)
+    device = replace(device, batch_size=inputs.batch_size)
+    if own == INT8:
+        if asked not in (None, INT8):
+            raise HwnasError(f"{model} is an INT8 file and can't be run at {asked}; leave --precision out")
+        return model, replace(device, precision=INT8), list(inputs.notes)
+    if device.precision != INT8:
+        return model, device, list(inputs.notes)
+    content, notes = int8_file(model, inputs)
+    return content, device, [*inputs.notes, *notes]
 
 
 def listing(kind: str) -> dict[str, str]:

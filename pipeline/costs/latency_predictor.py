@@ -214,7 +214,7 @@ class FeaturePredictor(LatencyPredictor):
         return [pool[at] for at in representative_subset(chosen, self._groups[:1], count, seed=seed)]
 
     def _vector(self, architecture: Choices, counted: Counted) -> np.ndarray:
-        return np.array([*self._chosen(architecture), *(counted[name] for name in _COUNTED)])
+        return np.array([*self._chosen(architecture), *(counted.get(name, 0.0) for name in _COUNTED)])
 
     def _chosen(self, architecture: Choices) -> list[float]:
         return [float(architecture.get(label) == value) for label, value in self._columns]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from latency_models.graph.model_inputs import ModelInputs
     from pipeline.data import DataSet
 
     Quantizer = Callable[[bytes], bytes]
@@ -35,10 +36,11 @@ def _unchanged(model: bytes) -> bytes:
     return model
 
 
-def int8_file(path: Path) -> tuple[bytes | Path, list[str]]:
+def int8_file(path: Path, inputs: ModelInputs | None = None) -> tuple[bytes | Path, list[str]]:
     """An ONNX file as an INT8 device runs it, with notes for the reader of its costs.
 
-    A quantised file is taken as it is; a float one is quantised with made-up ranges.
+    A quantised file is taken as it is; a float one is quantised with made-up ranges. `inputs` gives the sizes that the
+    file leaves open; they are fixed in the quantised one.
 
     Raises:
         CostError: it is no model.
@@ -47,6 +49,8 @@ def int8_file(path: Path) -> tuple[bytes | Path, list[str]]:
     if is_quantized(parse(path)):
         return path, []
     model, _ = load_with_external_data(path)
+    if inputs is not None and not inputs.only_batch:
+        inputs.written_into(model)
     try:
         content = quantize_like(model.SerializeToString())
     except (ValueError, QuantizationError) as error:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from export.exporter.graph_builder import cost_graph
-from latency_models.graph.static_costs import static_costs
+from latency_models.counted_costs import static_costs
 from pipeline.costs.activation_forms import forms_of
 from pipeline.costs.metrics import counted
 from pipeline.costs.precision import quantizer_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -78,10 +78,14 @@ class Target:
         source = model.SerializeToString()
         return CostGraph(source, self.quantize(source), built_by)
 
-    def counted(self, graph: CostGraph) -> dict[str, float]:
-        """The metrics that need no clock; scales and zero points of a quantised graph are no parameters."""
-        metrics = counted(static_costs(graph.content, self.device))
+    def counted(self, graph: CostGraph, needed: Iterable[str] = ()) -> dict[str, float]:
+        """The metrics that need no clock; scales and zero points of a quantised graph are no parameters.
+
+        Raises:
+            CostError: one of the `needed` metrics can't be known.
+        """
+        costs = static_costs(graph.content, self.device)
         if graph.content is not graph.source:
             plain = static_costs(graph.source, self.device)
-            metrics.update(macs=float(plain.macs), params=float(plain.params))
-        return metrics
+            costs = replace(costs, macs=plain.macs, params=plain.params)
+        return counted(costs, needed)

@@ -137,9 +137,10 @@ class TrialRunner:
 
         Raises:
             ReadingError: the device gave no energy this time.
+            CostError: an objective or a limited metric can't be counted.
         """
         graph = self.target.graph_of(model, self.data.input_shape)
-        costs = self.target.counted(graph)
+        costs = self.target.counted(graph, self.config.metrics())
         details: dict[str, Any] = {"graph": graph.built_by}
         if not self._broken(costs):
             costs["latency_ms"], details["latency"] = self.latencies.before_training(architecture, costs, graph.content)

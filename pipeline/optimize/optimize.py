@@ -21,22 +21,22 @@ from export.lowering.skipped import skipped_nodes
 from latency_models.devices.resolve import resolve_device
 from latency_models.errors import InvalidModelError
 from latency_models.graph.external_data import load_with_external_data
+from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.runners.runner import session
 from latency_models.timer import RefusedError
 from latency_models.timing.meter import LatencyMeter
 from pipeline.errors import HwnasError
 from pipeline.files import check_writable, write_whole
-from pipeline.optimize.input_sizes import input_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from export.lowering.activation_sites import LoweredSite
     from export.lowering.lower import LoweringResult
     from latency_models.devices.device import Device
+    from latency_models.graph.model_inputs import ModelInputs
     from latency_models.timing.statistics import Ratio
-    from pipeline.optimize.input_sizes import InputSizes
     from pipeline.trials.reporter import Reporter
 
 TOLERANCE = 1e-5
@@ -58,7 +58,7 @@ def optimize(
     output: Path,
     device: Device,
     *,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    given: GivenInputs = NOTHING_GIVEN,
     seconds: float,
     reporter: Reporter,
 ) -> dict[str, Any]:
@@ -70,18 +70,18 @@ def optimize(
         model: an ONNX file.
         output: a file, which may exist already; neither the model nor its weights.
         device: that the model is timed on.
-        shapes: input → all its sizes, where some are open; see `pipeline.optimize.input_sizes`.
+        given: sizes and values of the model's inputs; see `latency_models.graph.model_inputs`.
         seconds: of timing.
         reporter: hears the progress.
 
     Raises:
-        HwnasError: the output can't be written there, or the shapes don't fit.
+        HwnasError: the output can't be written there.
         CostError: no model, one with open sizes that aren't given, or one that the device can't run.
     """
     original, weights = load_with_external_data(model)
     _check_place(model, output, weights)
-    sizes = input_sizes(original, model, device.batch_size, shapes or {})
-    trial = _Trial(model, sizes, replace(device, batch_size=sizes.batch_size))
+    inputs = model_inputs(original, model, device.batch_size, given)
+    trial = _Trial(model, inputs, replace(device, batch_size=inputs.batch_size))
     result, content = _optimized(original, trial, seconds, reporter)
     write_whole(output.resolve(), content)
     return {"model": str(model), "output": str(output), **result}
@@ -89,33 +89,23 @@ def optimize(
 
 @dataclass(frozen=True)
 class _Trial:
-    """The input sizes and the device that a file's model is run with."""
+    """The inputs and the device that a file's model is run with."""
 
     path: Path
-    sizes: InputSizes
+    inputs: ModelInputs
     device: Device
 
-    def timed(self, content: bytes) -> bytes:
-        """The model for the timer, with all open sizes but the batch written into it."""
-        if self.sizes.only_batch:
-            return content
-        model = onnx.load_model_from_string(content)
-        self.sizes.written_into(model)
-        fixed: bytes = model.SerializeToString()
-        return fixed
-
     def feed(self, content: bytes) -> dict[str, np.ndarray]:
-        """Made-up inputs with which the model has run.
+        """The inputs, with which the model has run.
 
         Raises:
             InvalidModelError: it can't be run with them.
         """
         cpu = resolve_device("cpu", 1, self.device.batch_size, "fp32")
         try:
-            return session(self.timed(content), cpu, None).feed
+            return session(content, cpu, self.inputs.arrays()).feed
         except RefusedError as refused:
-            hint = f" (sizes were guessed: {'; '.join(self.sizes.notes)})" if self.sizes.notes else ""
-            raise InvalidModelError(str(self.path), refused.reason + hint) from refused
+            raise self.inputs.refused(InvalidModelError(str(self.path), refused.reason)) from refused
 
 
 def _optimized(
@@ -145,8 +135,8 @@ def _optimized(
         "not_looked_at": [asdict(each) for each in unseen],
         "opset": candidate.opset if kept else onnx_file.opset_of(original),
         "device": trial.device.as_dict(),
-        "shapes": {name: list(shape) for name, shape in trial.sizes.shapes.items()},
-        "notes": list(trial.sizes.notes),
+        "shapes": {name: list(shape) for name, shape in trial.inputs.shapes.items()},
+        "notes": list(trial.inputs.notes),
     }
     return result, candidate.content if kept else before
 
@@ -158,7 +148,7 @@ def _best(
 
     def measure(models: Sequence[bytes]) -> list[tuple[float, float]]:
         reporter.stage(f"Timing {len(models)} ways to write its activations")
-        together = meter.measure_together([trial.timed(each) for each in models], budget_s=seconds)
+        together = meter.measure_together(models, budget_s=seconds, inputs=[trial.inputs.fed()] * len(models))
         return [(each.ratio, each.high) for each in together.ratios]
 
     lowered = lower_with_report(source, choose_forms(source, measure))
@@ -193,13 +183,13 @@ def _verdict(
     if not changed:
         return _NOTHING, None, None
     try:
-        difference = _difference(before, candidate.content, feed)
+        difference = _difference(before, candidate.content, _feeds(feed, trial.inputs.values))
     except InvalidFileError as error:
         return f"the new file can't be run: {error.reason}", None, None
     if difference > TOLERANCE:
         return f"its outputs would differ by {difference:.2g} of the largest", None, difference
     reporter.stage("Timing the new file beside the old one")
-    ratio = meter.compare(trial.timed(candidate.content), trial.timed(before), budget_s=seconds)
+    ratio = meter.compare(candidate.content, before, budget_s=seconds, inputs=trial.inputs.fed())
     if ratio.high >= 1.0:
         return (
             f"it wouldn't be faster: {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) of its time",
@@ -209,11 +199,11 @@ def _verdict(
     return None, ratio, difference
 
 
-def _difference(before: bytes, after: bytes, feed: dict[str, np.ndarray]) -> float:
-    """The largest difference of an output on made-up inputs, as a share of the output's largest value."""
+def _difference(before: bytes, after: bytes, feeds: Iterable[dict[str, np.ndarray]]) -> float:
+    """The largest difference of an output on the inputs, as a share of the output's largest value."""
     old, new = onnx_file.open_session(before), onnx_file.open_session(after)
     largest = 0.0
-    for each in _feeds(feed):
+    for each in feeds:
         pairs = zip(old.run(None, each), new.run(None, each), strict=True)
         for expected, actual in pairs:
             if np.asarray(expected).dtype.kind != "f" or not np.size(expected):
@@ -228,14 +218,14 @@ def _difference(before: bytes, after: bytes, feed: dict[str, np.ndarray]) -> flo
     return largest
 
 
-def _feeds(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the inputs that are timed, from 0 to 1, and normal ones with standard deviations 1 and 4."""
+def _feeds(feed: dict[str, np.ndarray], given: Container[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the inputs that are timed, and normal ones with standard deviations 1 and 4 in place of made-up floats."""
     random = np.random.default_rng(0)
     yield feed
     for spread in (1.0, 4.0):
         yield {
             name: (spread * random.standard_normal(array.shape)).astype(array.dtype)
-            if array.dtype.kind == "f"
+            if array.dtype.kind == "f" and name not in given
             else array
             for name, array in feed.items()
         }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from export.exporter.onnx_export import export_model
-from latency_models.graph.static_costs import static_costs
+from latency_models.counted_costs import static_costs
 from latency_models.model_profile import profile
 from pipeline.costs.metrics import measured_metrics
 from pipeline.costs.precision import INT8

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from export import onnx_file
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
+from latency_models.counted_costs import static_costs
 from latency_models.errors import DeviceError
-from latency_models.graph.static_costs import static_costs
 from latency_models.model_profile import profile
 from pipeline.config.device import DeviceOptions, device_on_a_word
 from pipeline.config.file import parse_section

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from latency_models.graph import graph_cost, memory, shapes
+from latency_models.graph import macs, memory, shapes, weights
+from latency_models.graph.external_data import external_bytes
 from latency_models.graph.runtime_graph import BLOCK
 
 FLOAT = TensorProto.FLOAT
@@ -55,8 +56,8 @@ class Counts(NamedTuple):
 
 def count(net: onnx.ModelProto, batch_size: int = 1) -> Counts:
     known = shapes.infer(net, batch_size)
-    size = net.ByteSize() + graph_cost.external_bytes(net)
-    return Counts(graph_cost.macs(known), graph_cost.params(net, known), size, len(net.graph.node))
+    size = net.ByteSize() + external_bytes(net)
+    return Counts(macs.macs(known), weights.params(net, known.dims), size, len(net.graph.node))
 
 
 def peak_activation_bytes(net: onnx.ModelProto, batch_size: int = 1, block: int = BLOCK) -> int:

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from latency_models.devices.device import Device
 from latency_models.errors import DeviceError, InvalidModelError, UnknownShapeError
 from latency_models.file_predictor import FilePredictor, PredictorStore
+from latency_models.graph.model_inputs import GivenInputs
 from latency_models.kernels.operators import NotPredictableError, operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
-from latency_models.kernels.shapes import own_output_shapes
 from latency_models.microbench.benchmarks import FAMILIES, benchmarks, observe
 from latency_models.microbench.graphs import GraphBuilder
 from latency_models.predictors.operator_model import Observation, OperatorModel
@@ -118,25 +118,6 @@ def test_the_batch_multiplies_the_work() -> None:
     assert four.work[0] == 4 * one.work[0]
 
 
-@pytest.mark.parametrize(
-    ("op_type", "inputs", "attributes", "shape"),
-    [
-        ("Conv", [(1, 16, 9, 9), (32, 16, 3, 3)], {"strides": [2, 2], "pads": [1, 1, 1, 1]}, (1, 32, 5, 5)),
-        ("MaxPool", [(1, 16, 6, 6)], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, (1, 16, 3, 3)),
-        ("MaxPool", [(1, 16, 6, 6)], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": b"VALID"}, (1, 16, 2, 2)),
-        ("ReorderOutput", [(1, 32, 4, 5)], {"channels": 24}, (1, 24, 4, 5)),
-        ("ReorderOutput", [(1, 32, 4, 5)], {"channels": 24, "channels_last": 1}, (1, 4, 5, 24)),
-        ("QLinearConcat", [(), (), (1, 3), (), (), (1, 4), (), ()], {"axis": 1}, (1, 7)),
-        ("FusedMatMul", [(2, 3, 4), (2, 5, 4)], {"transB": 1}, (2, 3, 5)),
-        ("NobodyKnows", [(1,)], {}, None),
-    ],
-)
-def test_shapes_of_the_runtimes_own_kernels(
-    op_type: str, inputs: list[tuple[int, ...]], attributes: dict[str, object], shape: tuple[int, ...] | None
-) -> None:
-    assert own_output_shapes(op_type, inputs, attributes) == shape
-
-
 def test_a_net_between_the_observed_ones_is_predicted(predictor: FilePredictor) -> None:
     model = small_net(48, 12, 2)
     found = predictor.predict(model)
@@ -158,7 +139,7 @@ def test_unknown_operators_are_named_and_widen_the_interval(predictor: FilePredi
 
 
 def test_what_cannot_be_predicted_is_refused(predictor: FilePredictor, tmp_path: Path) -> None:
-    with pytest.raises(InvalidModelError, match="not fixed"):
+    with pytest.raises(InvalidModelError, match=r"open sizes.*--shape x=1,4,HEIGHT,8"):
         predictor.predict(unary("Tanh", ["batch", 4, "height", 8]))
     with pytest.raises(InvalidModelError, match="loadable"):
         predictor.predict(b"no model at all")
@@ -168,20 +149,75 @@ def test_what_cannot_be_predicted_is_refused(predictor: FilePredictor, tmp_path:
         predictor.predict(unary("NobodyKnows", [1, 4]))
 
 
-def test_control_flow_is_refused(predictor: FilePredictor) -> None:
-    one = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+def branches(one: str, other: str) -> bytes:
     arms = [
-        helper.make_graph([helper.make_node(op_type, ["x"], ["y"])], op_type, [], [one]) for op_type in ("Abs", "Neg")
+        helper.make_graph(
+            [helper.make_node(op_type, ["x"], [op_type])],
+            op_type,
+            [],
+            [helper.make_tensor_value_info(op_type, TensorProto.FLOAT, [1, 64])],
+        )
+        for op_type in (one, other)
     ]
     node = helper.make_node("If", ["c"], ["y"], then_branch=arms[0], else_branch=arms[1])
     inputs = [
         helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64]),
+    ]
+    graph = helper.make_graph([node], "branches", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    )
+
+
+def test_a_branch_that_is_taken_is_predicted() -> None:
+    for flag, kind in ((True, "Tanh"), (False, "Erf")):
+        graph = optimised_graph(branches("Tanh", "Erf"), CPU, GivenInputs(values={"c": np.asarray(flag)}))
+        assert [kernel.op_type for kernel in graph.kernels] == [kind]
+
+
+def test_a_loop_is_refused(predictor: FilePredictor) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["a"], ["b"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, [1]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["turns", "", "x"], ["y"], body=body)
+    inputs = [
+        helper.make_tensor_value_info("turns", TensorProto.INT64, []),
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
     ]
-    graph = helper.make_graph([node], "branches", inputs, [one])
+    graph = helper.make_graph([loop], "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     with pytest.raises(UnknownShapeError, match="control flow"):
         predictor.predict(bytes(model.SerializeToString()))
+
+
+def test_sizes_at_which_a_file_cannot_be_run_are_refused() -> None:
+    g = builder()
+    model = g.model(g.conv(g.image(1, 3, 4, 4), 8, 3))
+    with pytest.raises(InvalidModelError, match="its batch is fixed at 1"):
+        optimised_graph(model, replace(CPU, batch_size=2))
+    window = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[9])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "length"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    ).SerializeToString()
+    with pytest.raises(InvalidModelError, match=r"run with x=1,1,2.*--shape INPUT=SIZES"):
+        optimised_graph(window, CPU, GivenInputs({"x": (1, 1, 2)}))
 
 
 def test_a_recurrent_layer_is_refused(predictor: FilePredictor) -> None:

@@ -6,22 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from helpers.cost_graphs import model, small_net, value
+from export.quantization.quantize import quantize_like
+from helpers.cost_graphs import model, small_net, value, weight
 from helpers.fake_nvml import StandInNvml
+from latency_models.counted_costs import StaticCosts, static_costs
 from latency_models.counters.energy import EnergyCounter, energy_per_run_mj
 from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import Device
-from latency_models.errors import CostError, InvalidModelError, UnknownShapeError
+from latency_models.errors import CostError, InvalidModelError
+from latency_models.graph.element_types import precision_of
 from latency_models.graph.model_file import parse
-from latency_models.graph.static_costs import StaticCosts, static_costs
+from latency_models.graph.model_inputs import GivenInputs
 from latency_models.model_profile import energy_of, gpu_memory_of, profile
 from latency_models.runners.runner import OnnxRuntimeRunner
 from latency_models.timing.meter import LatencyMeter
 
+FLOAT16 = TensorProto.FLOAT16
 NET = small_net().SerializeToString()
 CONTRACT = {
     "latency_ms", "latency_low_ms", "latency_high_ms", "latency_p50_ms", "latency_p99_ms", "peak_memory_bytes",
@@ -81,7 +86,7 @@ def test_gpu_memory_is_what_the_model_adds_to_a_runtime_that_is_there(monkeypatc
     loaded: list[int] = []
 
     class Holding(OnnxRuntimeRunner):
-        def __init__(self, content: bytes, device: Device) -> None:
+        def __init__(self, content: bytes, device: Device, inputs: object = None) -> None:
             super().__init__(content, Device())
             loaded.append(len(content))
             nvml.hold(len(content))
@@ -106,26 +111,49 @@ def unshaped() -> bytes:
     return model(nodes, [value("x", [1, 8])], [value("y", [])]).SerializeToString()
 
 
-def test_what_cannot_be_inferred_is_null_with_a_reason_and_the_rest_is_there(meter: LatencyMeter) -> None:
+def test_sizes_that_depend_on_values_are_those_of_the_run(meter: LatencyMeter) -> None:
     done = profile(unshaped(), Device(), budget_s=0.02, meter=meter)
-    assert isinstance(done.peak_memory_bytes, Unavailable)
+    assert done.macs == 0
+    assert isinstance(done.peak_memory_bytes, int)
+    assert static_costs(unshaped(), Device()).peak_memory_bytes == done.peak_memory_bytes
+
+
+def test_what_nobody_can_count_is_null_with_a_reason_and_the_rest_is_there(meter: LatencyMeter) -> None:
+    nodes = [helper.make_node("DFT", ["x"], ["y"], axis=1)]
+    net = model(nodes, [value("x", [1, 8, 1])], [value("y", None)]).SerializeToString()
+    done = profile(net, Device(), budget_s=0.02, meter=meter)
     row = done.as_dict()
-    assert row["peak_memory_bytes"] is None
-    assert "'n'" in str(row["peak_memory_bytes_unavailable"])
+    assert (row["macs"], row["macs_unavailable"]) == (None, "the multiply-accumulates of DFT can't be counted")
     assert done.latency.latency_ms > 0
-    assert row["macs"] == 0
-    with pytest.raises(UnknownShapeError):
-        static_costs(unshaped(), Device())
+    assert row["params"] == 0
+    assert static_costs(net, Device()).macs == done.macs
 
 
-def test_control_flow_leaves_the_latency(meter: LatencyMeter) -> None:
-    branch = helper.make_graph([helper.make_node("Neg", ["x"], ["z"])], "b", [], [value("z", [4])])
-    node = helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch)
-    net = model([node], [value("x", [4]), value("flag", [], TensorProto.BOOL)], [value("y", [4])])
-    row = profile(net.SerializeToString(), Device(), budget_s=0.02, meter=meter).as_dict()
-    for name in ("peak_memory_bytes", "macs", "params"):
-        assert row[name] is None
-        assert "control flow" in str(row[f"{name}_unavailable"])
+def test_an_if_takes_the_branch_that_the_values_choose(meter: LatencyMeter) -> None:
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("MatMul", ["x", f"{name}w"], [f"{name}y"])],
+            name,
+            [],
+            [value(f"{name}y", [1, width])],
+            [weight(f"{name}w", 4, width)],
+        )
+        for name, width in (("then", 3), ("else", 50))
+    }
+    node = helper.make_node("If", ["flag"], ["y"], **branches)
+    net = model([node], [value("x", [1, 4]), value("flag", [], TensorProto.BOOL)], [value("y", None)])
+    for flag, width in ((True, 3), (False, 50)):
+        given = GivenInputs(values={"flag": np.asarray(flag)})
+        done = profile(net.SerializeToString(), Device(), given=given, budget_s=0.02, meter=meter)
+        assert done.macs == 4 * width
+        assert done.params == 4 * 53
+
+
+def test_the_precision_is_the_files() -> None:
+    half = model([helper.make_node("Relu", ["x"], ["y"])], [value("x", [1], FLOAT16)], [value("y", [1], FLOAT16)])
+    assert precision_of(half) == "fp16"
+    assert precision_of(small_net()) == "fp32"
+    assert precision_of(onnx.load_model_from_string(quantize_like(NET))) == "int8"
 
 
 def test_size_takes_the_files_beside(tmp_path: Path, meter: LatencyMeter) -> None:
@@ -154,7 +182,7 @@ def test_an_open_dimension_is_said_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "open.onnx"
     net = model([helper.make_node("Relu", ["x"], ["y"])], [value("x", ["N", None])], [value("y", ["N", None])])
     path.write_bytes(net.SerializeToString())
-    with pytest.raises(InvalidModelError, match=r"open\.onnx: dimension 'at axis 1' of input 'x'"):
+    with pytest.raises(InvalidModelError, match=r"open\.onnx: it has open sizes, .*axis 1 of input 'x' \(--shape x="):
         profile(path, Device())
 
 

@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.cost_graphs import count, model, small_net, value, weight
-from latency_models.errors import InvalidModelError, UnknownShapeError
+from latency_models.errors import InvalidModelError, UncountableOperatorError, UnknownShapeError
+from latency_models.graph.convolutions import SCALE_NOTE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +40,8 @@ def test_macs_scale_with_the_batch_and_params_do_not() -> None:
             helper.make_node("Conv", ["x", "w"], ["y"], group=6, strides=[2, 2], pads=[1, 1, 1, 1]),
             [weight("w", 6, 1, 3, 3)], [1, 6, 8, 8], [1, 6, 4, 4], 16 * 6 * 9,
         ),
-        # a scale for each channel is no product of matrices; a 1×1 convolution of one channel into six is one
-        (helper.make_node("Conv", ["x", "w"], ["y"], group=6), [weight("w", 6, 1, 1)], [1, 6, 8], [1, 6, 8], 0),
+        # a scale for each channel that is a convolution counts as one
+        (helper.make_node("Conv", ["x", "w"], ["y"], group=6), [weight("w", 6, 1, 1)], [1, 6, 8], [1, 6, 8], 6 * 8),
         (helper.make_node("Conv", ["x", "w"], ["y"]), [weight("w", 6, 1, 1, 1)], [1, 1, 8, 8], [1, 6, 8, 8], 6 * 64),
         # every one of 3·4·4 inputs meets 5 filters of 2×2
         (
@@ -65,6 +66,13 @@ def test_macs_by_hand(
     node: onnx.NodeProto, weights: list[onnx.TensorProto], x: list[int], y: list[int], macs: int
 ) -> None:
     assert count(model([node], [value("x", x)], [value("y", y)], weights)).macs == macs
+
+
+def test_a_scale_that_hwnas_wrote_for_an_activation_is_elementwise() -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=6)
+    node.metadata_props.add(key=SCALE_NOTE, value="elementwise")
+    net = model([node], [value("x", [1, 6, 8])], [value("y", [1, 6, 8])], [weight("w", 6, 1, 1)])
+    assert count(net).macs == 0
 
 
 def test_integer_convolution_counts_as_many_products() -> None:
@@ -108,14 +116,17 @@ def test_a_fixed_batch_refuses_another() -> None:
         count(small_net(batch=4), batch_size=2)
 
 
-def test_an_op_of_unknown_shape_is_said() -> None:
+def test_an_operator_that_nobody_can_count_is_named() -> None:
     nodes = [helper.make_node("Mystery", ["x"], ["m"], domain="nowhere"), helper.make_node("Conv", ["m", "w"], ["y"])]
     net = model(nodes, [value("x", [1, 3, 8, 8])], [value("y", [1, 4, 6, 6])], [weight("w", 4, 3, 3, 3)])
-    # The output's declared shape is all that a convolution needs.
-    assert count(net).macs == 36 * 4 * 27
-    del net.graph.output[0].type.tensor_type.shape.dim[:]
-    net.graph.output[0].type.tensor_type.ClearField("shape")
-    with pytest.raises(UnknownShapeError, match="'y'"):
+    with pytest.raises(UncountableOperatorError, match=r"nowhere\.Mystery can't be counted"):
+        count(net)
+
+
+def test_an_op_of_unknown_shape_is_said() -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["n"]), helper.make_node("MatMul", ["n", "w"], ["y"])]
+    net = model(nodes, [value("x", [1, 8])], [value("y", None)], [weight("w", 8, 3)])
+    with pytest.raises(UnknownShapeError, match="'n'"):
         count(net)
 
 

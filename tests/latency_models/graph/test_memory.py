@@ -8,9 +8,10 @@ import pytest
 from onnx import helper
 
 from helpers.cost_graphs import model, peak_activation_bytes, small_net, value, weight
+from latency_models.counters.activation_memory import counted_peak_bytes
 from latency_models.devices.device import Device
 from latency_models.errors import UnknownShapeError
-from latency_models.nodes.runtime_profile import profile_runs, runtime_peak_bytes
+from latency_models.nodes.runtime_profile import profile_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,21 +170,21 @@ TOLERANCE = 0.01
 @pytest.mark.parametrize("channels", [8, 16, 20, 24])
 def test_agrees_with_what_onnx_runtime_asks_for(channels: int, expansion: int) -> None:
     net = residual_net(channels=channels, side=32, expansion=expansion)
-    counted = runtime_peak_bytes(net.SerializeToString(), Device())
+    counted = counted_peak_bytes(net.SerializeToString(), Device())
     assert peak_activation_bytes(net, block=runtime_block()) == pytest.approx(counted, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_agrees_for_every_activation(activation: str) -> None:
     net = residual_net(channels=24, side=16, expansion=4, activation=activation)
-    counted = runtime_peak_bytes(net.SerializeToString(), Device())
+    counted = counted_peak_bytes(net.SerializeToString(), Device())
     assert peak_activation_bytes(net, block=runtime_block()) == pytest.approx(counted, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["mnist_cntk", "mlperf_tiny_dscnn_kws", "mlperf_tiny_resnet8_cifar10"])
 def test_agrees_for_published_files(onnx_models: Path, name: str) -> None:
     path = onnx_models / f"{name}.onnx"
-    counted = runtime_peak_bytes(path, Device())
+    counted = counted_peak_bytes(path, Device())
     assert peak_activation_bytes(onnx.load_model(path), block=runtime_block()) == pytest.approx(counted, rel=TOLERANCE)
 
 

@@ -44,10 +44,10 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def compare(self, a: bytes, b: bytes, *, budget_s: float) -> Ratio:
+    def compare(self, a: bytes, b: bytes, *, budget_s: float, inputs: object) -> Ratio:
         return self.ratio
 
-    def measure_together(self, models: Sequence[bytes], *, budget_s: float) -> SimpleNamespace:
+    def measure_together(self, models: Sequence[bytes], *, budget_s: float, inputs: object) -> SimpleNamespace:
         ratios = [1.0, *self.variants, *(1.5,) * len(models)][: len(models)]
         return SimpleNamespace(ratios=[Ratio(each, each, each) for each in ratios])
 

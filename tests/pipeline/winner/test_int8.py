@@ -17,8 +17,8 @@ from export.exporter.graph_builder import quick_graph
 from export.quantization.quantize import is_quantized, quantize_int8, quantize_like
 from export.quantization.ranges import METHODS
 from helpers.cli import Finished, check_message, command, records, search_once, small_config
+from latency_models.counted_costs import static_costs
 from latency_models.devices.device import Device
-from latency_models.graph.static_costs import static_costs
 from pipeline.config.file import parse_config
 from pipeline.costs.precision import calibration_images, quantizer_for
 from pipeline.data import load_data

@@ -1,4 +1,4 @@
-"""The sizes that `hwnas optimize` runs a model with: the file's, the user's, or a guess that is told."""
+"""The inputs that a model is run with: the file's sizes, the user's sizes and values, or a guess that is told."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,8 @@ from torch import nn
 
 from export.exporter.graph_builder import plain_graph
 from helpers.cli import check_message
-from latency_models.errors import InvalidModelError
-from pipeline.errors import HwnasError
-from pipeline.optimize.input_sizes import InputSizes, input_sizes, parse_shapes
+from latency_models.errors import InputError, InvalidModelError
+from latency_models.graph.model_inputs import GivenInputs, ModelInputs, model_inputs, parse_shapes, parse_values
 
 Shape = Sequence[int | str | None] | None
 FILE = Path("net.onnx")
@@ -29,8 +28,8 @@ def model_of(shapes: dict[str, Shape], kind: int = TensorProto.FLOAT) -> onnx.Mo
     return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs))
 
 
-def found(shapes: dict[str, Shape], batch_size: int = 1, *given: str, kind: int = TensorProto.FLOAT) -> InputSizes:
-    return input_sizes(model_of(shapes, kind), FILE, batch_size, parse_shapes(given))
+def found(shapes: dict[str, Shape], batch_size: int = 1, *given: str, kind: int = TensorProto.FLOAT) -> ModelInputs:
+    return model_inputs(model_of(shapes, kind), FILE, batch_size, GivenInputs(parse_shapes(given)))
 
 
 class TestSizes:
@@ -95,30 +94,30 @@ class TestGiven:
 
     def test_an_input_without_a_shape(self):
         model = model_of({"x": None})
-        sizes = input_sizes(model, FILE, 1, {"x": (1, 3)})
+        sizes = model_inputs(model, FILE, 1, GivenInputs({"x": (1, 3)}))
         sizes.written_into(model)
         assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3]
 
     @pytest.mark.parametrize("given", ["x=1,3,64", "x=1,4,64,64", "x=1,3,64,32,1", "y=2,5", "y=1"])
     def test_what_does_not_fit(self, given):
-        with pytest.raises(HwnasError, match=r"--shape .* doesn't fit net.onnx, which has (n,3,s,s|n,n) there"):
+        with pytest.raises(InputError, match=r"--shape .* doesn't fit net.onnx, which has (n,3,s,s|n,n) there"):
             found({"x": ["n", 3, "s", "s"], "y": ["n", "n"]}, 1, given)
 
     def test_an_input_that_is_not_there(self):
-        with pytest.raises(HwnasError, match=r"unknown input of net.onnx 'imagf'; did you mean 'image'\?"):
+        with pytest.raises(InputError, match=r"unknown input of net.onnx 'imagf'; did you mean 'image'\?"):
             found({"image": ["n", 3]}, 1, "imagf=1,3")
 
-    @pytest.mark.parametrize("text", ["1,3,224,224", "x=", "x=1,a", "=1,2", "x=0,3", "x=1;3", "x=-1"])
+    @pytest.mark.parametrize("text", ["1,3,224,224", "x=1,a", "=1,2", "x=1,,3", "x=1;3", "x=-1", "x=²"])
     def test_another_form(self, text):
-        with pytest.raises(HwnasError, match="must be INPUT=SIZES"):
+        with pytest.raises(InputError, match="must be INPUT=SIZES"):
             parse_shapes([text])
 
     def test_twice(self):
-        with pytest.raises(HwnasError, match="'x' twice"):
+        with pytest.raises(InputError, match="'x' twice"):
             parse_shapes(["x=1,2", "x=1,3"])
 
     def test_another_batch_than_asked_for(self):
-        with pytest.raises(HwnasError, match="a batch of 2, the batch size is 4"):
+        with pytest.raises(InputError, match="a batch of 2, the batch size is 4"):
             found({"x": ["n", 3]}, 4, "x=2,3")
 
     @pytest.mark.parametrize("given", [(), ("x=1,3",)])
@@ -128,6 +127,76 @@ class TestGiven:
 
     def test_a_fixed_batch_that_is_meant(self):
         assert found({"x": [4, 3]}, 4).shapes == {"x": (4, 3)}
+
+    def test_a_size_of_nothing_is_a_size(self):
+        assert found({"past": ["n", "length", 16]}, 1, "past=1,0,16").shapes == {"past": (1, 0, 16)}
+        assert found({"past": [1, 0, 16]}).shapes == {"past": (1, 0, 16)}
+        assert found({"past": [1, 0, 16]}).arrays()["past"].shape == (1, 0, 16)
+        assert parse_shapes(["rate="]) == {"rate": ()}
+
+
+class TestValues:
+    @staticmethod
+    def given(*texts: str, kind: int = TensorProto.INT64, **shapes: Shape) -> dict[str, np.ndarray]:
+        return model_inputs(model_of(shapes, kind), FILE, 1, GivenInputs(values=parse_values(texts))).arrays()
+
+    def test_a_number_fills_its_input(self):
+        assert self.given("rate=16000", rate=[])["rate"] == 16000
+        assert self.given("mask=1", mask=[2, 3])["mask"].tolist() == [[1, 1, 1], [1, 1, 1]]
+        assert self.given("flag=true", kind=TensorProto.BOOL, flag=[])["flag"].dtype == np.bool_
+
+    def test_a_list_gives_the_sizes_too(self):
+        assert self.given("ids=[[5, 6, 7]]", ids=["n", "length"])["ids"].tolist() == [[5, 6, 7]]
+
+    def test_files(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
+        np.savez(tmp_path / "all.npz", x=np.zeros((1, 4)), y=np.full((1, 2), 3))
+        alone = self.given(f"x={tmp_path / 'x.npy'}", kind=TensorProto.FLOAT, x=["n", 4])
+        assert alone["x"].tolist() == [[1, 1, 1, 1]]
+        both = self.given(str(tmp_path / "all.npz"), kind=TensorProto.FLOAT, x=["n", 4], y=["n", 2])
+        assert (both["x"].dtype, both["y"].tolist()) == (np.float32, [[3, 3]])
+
+    def test_the_rest_is_made_up_as_a_timer_makes_it(self):
+        assert self.given(x=["n", 4])["x"].tolist() == [[0, 0, 0, 0]]
+        floats = self.given(kind=TensorProto.FLOAT, x=["n", 4])["x"]
+        assert 0 <= floats.min() < floats.max() < 1
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("rate", "must be INPUT=VALUE"),
+            ("=3", "must be INPUT=VALUE"),
+            ("rate=fast", "is no number, and no list of numbers"),
+            ("rate=[[1],[2,3]]", "no list of numbers"),
+            ('rate="a"', "isn't made of numbers alone"),
+            ("rate=nowhere.npy", "nowhere.npy can't be read"),
+            ("nowhere.npz", "must be INPUT=VALUE"),
+            ("rate=1.5", "don't fit the input's type, int64"),
+            ("rate=[1,2]", r"doesn't fit net.onnx, which has a single number there"),
+            ("rats=1", r"unknown input of net.onnx 'rats'; did you mean 'rate'\?"),
+        ],
+    )
+    def test_a_mistake_is_told(self, text, said):
+        with pytest.raises(InputError, match=said):
+            self.given(text, rate=[])
+
+    def test_a_pickle_is_not_read(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.array([object()]), allow_pickle=True)
+        with pytest.raises(InputError, match="can't be read"):
+            parse_values([f"x={tmp_path / 'x.npy'}"])
+
+    def test_twice(self):
+        with pytest.raises(InputError, match="'x' twice"):
+            parse_values(["x=1", "x=2"])
+
+    def test_sizes_and_a_value_that_differ(self):
+        given = GivenInputs({"x": (1, 3)}, {"x": np.zeros((1, 4))})
+        with pytest.raises(InputError, match=r"--input x has the sizes \(1, 4\), --shape says \(1, 3\)"):
+            model_inputs(model_of({"x": ["n", "m"]}), FILE, 1, given)
+
+    def test_an_input_of_text_says_how_to_give_it(self):
+        with pytest.raises(InputError, match="input 'x': no inputs can be made up"):
+            self.given(kind=TensorProto.STRING, x=[1])
 
 
 def saved(path: Path, *sizes: str | int) -> Path:
@@ -177,7 +246,7 @@ class TestTheCommand:
         [
             (("batch", "c", "h", "w"), (), "--shape input=1,C,H,W"),
             ((1, 3, 8, 8), ("--batch-size", "8"), "its batch is fixed at 1"),
-            (("batch", "c", 8, 8), ("--shape", "input=1,5,8,8"), "the model can't be run"),
+            (("batch", "c", 8, 8), ("--shape", "input=1,5,8,8"), "--shape INPUT=SIZES"),
         ],
         ids=["open", "batch", "wrong"],
     )
