@@ -163,7 +163,7 @@ def _steps(node: _Node) -> int:
 
 
 def _quantized_lstm(node: _Node) -> int:
-    """As `_recurrent`, with transposed weights: (directions, I, 4·H)."""
+    """Products as in `_recurrent`; the weights are transposed, (directions, I, 4·H)."""
     directions, _, gates = node.dims(1)
     state = int(node.attributes["hidden_size"])
     return _steps(node) * directions * gates * (node.dims(0)[-1] + state)

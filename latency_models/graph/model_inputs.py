@@ -31,7 +31,7 @@ _IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, Tens
 
 @dataclass(frozen=True)
 class GivenInputs:
-    """What somebody says of a model's inputs.
+    """Sizes and values that a user gives for a model's inputs.
 
     Attributes:
         shapes: input → all its sizes; 0 is a size.
@@ -45,7 +45,7 @@ class GivenInputs:
         return bool(self.shapes or self.values)
 
     def only(self, names: Iterable[str]) -> GivenInputs:
-        """What is said of these inputs."""
+        """Keep the sizes and values of the named inputs."""
         wanted = frozenset(names)
         return GivenInputs(
             {name: sizes for name, sizes in self.shapes.items() if name in wanted},

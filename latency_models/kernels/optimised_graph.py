@@ -95,7 +95,6 @@ def optimised_graph(model: bytes | Path, device: Device, given: GivenInputs = NO
         raise UnknownShapeError(
             f"{label}: node {looping.name!r} is control flow ({looping.op_type}): its cost depends on values"
         )
-    inputs.written_into(plain)
     for output in plain.graph.output:  # a declared shape may hold another batch
         if output.type.tensor_type.HasField("shape"):
             output.type.tensor_type.ClearField("shape")
@@ -161,7 +160,7 @@ class _Reading:
         )
 
     def _value(self, name: str) -> Value | None:
-        """A value; None for an omitted one, and for one that is no tensor."""
+        """Look up a value; None for an omitted one, and for one that is no tensor."""
         if name not in self._known.dims or not self._types.get(name):
             return None
         return Value(name, self._known.dims[name], self._types[name], stored=name in self._stored)
