@@ -13,8 +13,9 @@ from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.engines.direct import DirectEngine
 from pipeline.evaluators.lookup import Lookup, read_table
-from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine, SimplifiedModelSpace
+from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine
 from pipeline.spaces.base import Architecture, SearchSpace, architecture_id
+from pipeline.spaces.light_space import LightModelSpace
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import KnownCosts, Problem
 from pipeline.trials.budget import Budget
@@ -70,7 +71,7 @@ def strategy_on(
     """A config's strategy, ready to search the space on an engine until the budget ends."""
     problem = Problem(space, config.seed, tuple(config.objectives), config.limits, known)
     strategy = strategy_of(config.strategy, problem)
-    model_space = SimplifiedModelSpace.from_model(space.model_space())
+    model_space = LightModelSpace.from_model(space.model_space())
     return lambda engine: strategy(model_space, engine)
 
 

@@ -8,6 +8,7 @@ import nni  # noqa: E402  - only now: see pipeline.shims
 from nni.algorithms.hpo.tpe_tuner import Record as TpeRecord  # noqa: E402
 from nni.algorithms.hpo.tpe_tuner import TpeArguments, create_liar, suggest_parameter  # noqa: E402
 from nni.common.hpo_utils import format_search_space  # noqa: E402
+from nni.mutable import Categorical  # noqa: E402
 from nni.nas.evaluator import Evaluator  # noqa: E402
 from nni.nas.execution import ExecutionEngine  # noqa: E402
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent  # noqa: E402
@@ -32,6 +33,7 @@ from nni.nas.strategy.base import Strategy  # noqa: E402
 choice = nni.choice
 
 __all__ = [
+    "Categorical",
     "Evaluator",
     "ExecutableModelSpace",
     "ExecutionEngine",

@@ -13,8 +13,8 @@ from pipeline.data import load_data
 from pipeline.errors import ConfigError, EvaluatorError, config_errors_at
 from pipeline.evaluators.stopping_rules import stopping_of
 from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
-from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
+from pipeline.spaces.light_space import LightModelSpace
 from pipeline.spaces.make import make_space
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
@@ -64,6 +64,19 @@ def load_inputs(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
     if resolved.precision == INT8 and not getattr(evaluator, "trains", True):
         problem = "knows accuracies without training, so not those of quantised networks; valid: one that trains"
         raise ConfigError(source, [f"evaluator: {config.evaluator.name} {problem}, or device.precision fp32"])
+    return load_data_and_space(config, source)
+
+
+def load_data_and_space(config: RunConfig, source: str) -> tuple[DataSet, SearchSpace]:
+    """Load a config's data and space alone.
+
+    Args:
+        config: of a run, or of one that is to begin.
+        source: the place that errors name.
+
+    Raises:
+        HwnasError: the data or the space can't be used.
+    """
     with config_errors_at(source, "data"):
         data = load_data(config.data)
     with config_errors_at(source, "space"):
@@ -102,10 +115,11 @@ def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: Search
     engine = make("engine", config.engine.name, ENGINES, config, space, journal, budget, reporter, run.log)
     try:
         if budget.exhausted() is None:
-            strategy(SimplifiedModelSpace.from_model(space.model_space()), engine)
+            strategy(LightModelSpace.from_model(space.model_space()), engine)
             engine.finish()
     finally:
         engine.shutdown()
+    journal.check_present()
     reason = budget.exhausted() or "the strategy has no more candidates"
     reporter.search_ended(reason)
     return reason

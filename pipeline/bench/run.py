@@ -17,9 +17,9 @@ from pipeline.engines.direct import DirectEngine
 from pipeline.errors import ConfigError, config_errors_at
 from pipeline.evaluators.lookup import Lookup, PublishedTable, TableError, read_table
 from pipeline.evaluators.published_scores import PublishedScores
-from pipeline.nni_types import SimplifiedModelSpace
 from pipeline.registry import load, make
 from pipeline.spaces.base import ArchitectureError
+from pipeline.spaces.light_space import LightModelSpace
 from pipeline.strategies.make import strategy_of
 from pipeline.strategies.problem import Problem
 from pipeline.tables import SPACES, STRATEGIES
@@ -142,7 +142,7 @@ class Workbench:
 
     @cached_property
     def _model_space(self) -> ExecutableModelSpace:
-        return SimplifiedModelSpace.from_model(self.space.model_space())
+        return LightModelSpace.from_model(self.space.model_space())
 
     def _read(self) -> PublishedTable:
         options = self.config.table

@@ -88,8 +88,13 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
                 " or a file of the run that a strategy reads (cost_model.json, zero_cost.jsonl) isn't what it was"
             )
 
-    def _run(self, identity: str, architecture: Architecture) -> TrialRecord:
+    def _announce(self, identity: str) -> None:
+        """Say that a trial begins, unless there is no journal any more for what it will tell."""
+        self._journal.check_present()
         self._reporter.trial_started(len(self._known), identity)
+
+    def _run(self, identity: str, architecture: Architecture) -> TrialRecord:
+        self._announce(identity)
         started, began = datetime.now(UTC), time.monotonic()
         result = self._judge(architecture)
         return self._recorded(identity, architecture, result, started, time.monotonic() - began)

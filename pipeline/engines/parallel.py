@@ -107,7 +107,7 @@ class ParallelEngine(JournaledEngine):
                 self._in_flight[identity] = _Flight([model], self._submitted, self._given)
                 self._submitted += 1
                 if identity not in self._known:
-                    self._reporter.trial_started(len(self._known), identity)
+                    self._announce(identity)
                     self._start(architecture)
 
     def idle_worker_available(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Set
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,8 @@ from pipeline.nni_types import ExecutableModelSpace, ExecutionEngine, FinalMetri
 from pipeline.spaces.base import architecture_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.problem import Problem
     from pipeline.trials.journal import TrialRecord
@@ -50,9 +54,9 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
             generator: the only source of randomness; made anew for each proposal, from the seed and its index.
         """
 
-    def tried(self) -> set[str]:
-        """Ids of all architectures that have a result or are pending."""
-        return self._heard | {architecture_id(each) for each in self.pending}
+    def tried(self) -> Set[str]:
+        """Ids of all architectures that have a result or are pending, as they are now."""
+        return _Either(self._heard, {architecture_id(each) for each in self.pending})
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         engine.register_model_event_callback(ModelEventType.FinalMetric, self._final_metric)
@@ -84,3 +88,19 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
 
     def learn(self, record: TrialRecord) -> None:
         """Update the strategy's own state by one new result; by default there is none."""
+
+
+class _Either(Set[str]):
+    """What is in one of two sets that have nothing in common; of a long history no copy is made."""
+
+    def __init__(self, first: Set[str], second: Set[str]) -> None:
+        self._first, self._second = first, second
+
+    def __contains__(self, each: object) -> bool:
+        return each in self._first or each in self._second
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._first, self._second)
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)

@@ -127,6 +127,7 @@ class BundleBuilder:
         model = int8.model if deployed == INT8_FILE and int8.model is not None else content
         image, facts = image_model(config.export.image_model, deployed, model, self._data, self._target.meter)
         manifest |= card_facts(config, self._data, test, deployed, model) | facts
+        self._run.check_present()  # a bundle's folder is made with all above it
         write_bundle(
             self._run.bundle,
             model=content,

@@ -1,15 +1,18 @@
 """Damaged files of a run, of a bundle, of a model: found out, named, and never used."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from export.bundle.manifest import file_record, manifest_sha256
 from helpers.cli import Finished, check_message, records
 
 
@@ -46,6 +49,10 @@ JOURNAL_DAMAGE = {
     "unknown status": _sql("UPDATE trials SET status = 'great' WHERE number = 2"),
     "lost objectives": _sql("UPDATE trials SET objectives = '{}'"),
     "objectives that are no mapping": _sql("UPDATE trials SET objectives = '[1]'"),
+    "a choice that is null": _sql("UPDATE trials SET architecture = '{\"depth\": null}' WHERE number = 1"),
+    "an id that is a path": _sql("UPDATE trials SET id = '../../elsewhere' WHERE number = 1"),
+    "a start that is a number": _sql("UPDATE trials SET started = 5 WHERE number = 1"),
+    "a lost trial": _sql("DELETE FROM trials WHERE number = 1"),
     "another version": _sql("UPDATE meta SET value = '99' WHERE key = 'schema_version'"),
 }
 
@@ -58,12 +65,21 @@ def test_a_damaged_journal(hwnas: Any, run_copy: Path, damage: str, name: str) -
     check_message(hwnas(name, run_copy), 3, str(journal))
 
 
+def _exchange(path: Path, first: int, second: int) -> None:
+    """Exchange the numbers of two trials: each row alone is as it should be."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for old, new in ((first, -1), (second, first), (-1, second)):
+        connection.execute("UPDATE trials SET number = ? WHERE number = ?", (new, old))
+    connection.close()
+
+
 def test_a_journal_that_doesnt_follow_from_the_config(hwnas: Any, run_copy: Path) -> None:
-    _sql("UPDATE trials SET id = 'feedfeedfeed' WHERE number = 0")(run_copy / "journal.sqlite")
+    first = records(run_copy)[1].id
+    _exchange(run_copy / "journal.sqlite", 0, 1)
     values = yaml.safe_load((run_copy / "config.yaml").read_text(encoding="utf-8"))
     values["budget"]["trials"] = 7
     (run_copy / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    check_message(hwnas("resume", run_copy), 3, "feedfeedfeed", "doesn't follow from config and seed")
+    check_message(hwnas("resume", run_copy), 3, first, "doesn't follow from config and seed")
 
 
 class TestPicks:
@@ -216,8 +232,10 @@ class TestVerify:
         assert expected in self.failed(hwnas("verify", bundle, "--json"))
 
     def test_an_edited_manifest(self, hwnas: Any, bundle: Path) -> None:
-        self.rewrite(bundle, metrics=lambda metrics: {**metrics, "accuracy_test": 0.999})
-        assert {"manifest_sha256", "accuracy"} <= self.failed(hwnas("verify", bundle, "--json"))
+        self.rewrite(bundle, sign=False, metrics=lambda metrics: {**metrics, "accuracy_test": 0.999})
+        assert self.failed(hwnas("verify", bundle, "--json")) == {"manifest_sha256"}
+        self.rewrite(bundle)
+        assert "accuracy" in self.failed(hwnas("verify", bundle, "--json"))
 
     def test_a_limit_that_the_model_breaks(self, hwnas: Any, bundle: Path) -> None:
         self.rewrite(bundle, limits=lambda _: {"macs": 1000, "size_mb": 1e-6})
@@ -225,7 +243,9 @@ class TestVerify:
 
     def test_a_swapped_model(self, hwnas: Any, bundle: Path, finished: Finished) -> None:
         (bundle / "model.onnx").write_bytes(untrained_model(finished.run))
-        assert {"files", "parity"} <= self.failed(hwnas("verify", bundle, "--json"))
+        assert self.failed(hwnas("verify", bundle, "--json")) == {"files"}
+        self.rewrite(bundle)
+        assert "parity" in self.failed(hwnas("verify", bundle, "--json"))
 
     @pytest.mark.parametrize(
         "key",
@@ -267,10 +287,34 @@ class TestVerify:
         assert "FAILED" in result.stdout
         assert "samples.npz is missing" in result.stdout
 
+    def test_archives_that_unpack_to_more_and_special_files(self, hwnas: Any, bundle: Path) -> None:
+        samples = {name: np.zeros((40_000, *shape), kind) for name, shape, kind in (
+            ("inputs", (1, 8, 8), np.float32), ("outputs", (10,), np.float32), ("images", (8, 8, 1), np.uint8))}  # fmt: skip
+        np.savez_compressed(bundle / "samples.npz", **samples)
+        self.rewrite(bundle)
+        result = hwnas("verify", bundle, "--json")
+        assert self.failed(result) == {"parity"}
+        assert "times its size" in result.stdout
+        (bundle / "samples.npz").unlink()
+        os.mkfifo(bundle / "samples.npz")
+        assert self.failed(hwnas("verify", bundle, "--json")) == {"files"}
+
+    def test_a_model_that_needs_more_memory(self, hwnas: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pipeline.winner.verify.most_model_bytes", lambda memory_mb: 1000)
+        result = hwnas("verify", bundle, "--memory-mb", 400)
+        assert result.code == 0
+        assert "`hwnas verify --memory-mb` allows more" in " ".join(result.stdout.split())
+        assert "the model was not loaded" in result.stdout
+
     @staticmethod
-    def rewrite(bundle: Path, **changes: Callable[[Any], Any]) -> None:
+    def rewrite(bundle: Path, *, sign: bool = True, **changes: Callable[[Any], Any]) -> None:
+        """Change fields of the manifest; signed, all hashes are renewed, as whoever forges a bundle would."""
         path = bundle / "manifest.json"
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if sign:
+            manifest["files"] = {name: file_record(bundle / name) for name in manifest["files"]}
         for key, change in changes.items():
             manifest[key] = change(manifest[key])
+        if sign:
+            manifest["manifest_sha256"] = manifest_sha256(manifest)
         path.write_text(json.dumps(manifest), encoding="utf-8")
