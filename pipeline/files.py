@@ -99,14 +99,30 @@ def _open_own(path: Path, flags: int) -> int:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
             raise OSError(errno.EINVAL, f"is {kind_of(path.lstat().st_mode)}, not a file", str(path)) from error
         raise
-    seen = os.fstat(descriptor)
-    if stat.S_ISREG(seen.st_mode) and seen.st_nlink <= 1:
-        return descriptor
-    os.close(descriptor)
-    fault = f"is {kind_of(seen.st_mode)}, not a file"
-    if stat.S_ISREG(seen.st_mode):
+    try:
+        _check_own(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_own(path: Path) -> None:
+    """Check that a file that is to be written in its place is a plain one, and has this name alone.
+
+    Raises:
+        OSError: it isn't, or isn't there.
+    """
+    _check_unsealed(path)
+    _check_own(path.lstat(), path)
+
+
+def _check_own(seen: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, f"is {kind_of(seen.st_mode)}, not a file", str(path))
+    if seen.st_nlink > 1:
         fault = "has another name elsewhere (a hard link), where it would be changed as well; put a copy in its place"
-    raise OSError(errno.EINVAL, fault, str(path))
+        raise OSError(errno.EINVAL, fault, str(path))
 
 
 @contextmanager

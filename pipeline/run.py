@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import shlex
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from latency_models.files import read_file
 from pipeline.config.file import dump_config, load_config
-from pipeline.errors import RunDirectoryError
-from pipeline.files import UNFINISHED, write_whole
+from pipeline.errors import JournalError, RunDirectoryError, RunGoneError
+from pipeline.files import UNFINISHED, check_own, check_plain, open_to_append, write_whole
+from pipeline.storage import identity
 from pipeline.trials.journal import Journal
 
 if TYPE_CHECKING:
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they change neither proposals nor results."""
 
+_FOLDERS = ("bundle", "checkpoints", "references")
+_FILES = (
+    *(".lock", "activations.json", "config.yaml", "cost_model.json", "references.json", "report.html", "search.log"),
+    *("journal.sqlite", "journal.sqlite-journal", "journal.sqlite-shm", "journal.sqlite-wal", "zero_cost.jsonl"),
+)
 _COST_MODEL = "cost_model.json"
 """The run's own copy of the cost model's file that its config names, or that existed when it began."""
 
@@ -40,6 +48,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path, self.config = path, config
+        self._identity = identity(path)
         self.journal_path = path / "journal.sqlite"
         self.checkpoints = path / "checkpoints"
         self.bundle = path / "bundle"
@@ -64,7 +73,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if config.cost_model.endswith(".json"):
-                write_whole(_own_cost_model(path), Path(config.cost_model).read_bytes())
+                write_whole(_own_cost_model(path), read_file(Path(config.cost_model)))
                 whole = _with_own_cost_model(path, whole)
             write_whole(path / "config.yaml", dump_config(whole).encode())
         except OSError as error:
@@ -81,8 +90,9 @@ class RunDirectory:
         """
         if not path.is_dir():
             raise RunDirectoryError(f"there is no run directory {path}")
-        if not (path / "config.yaml").is_file():
+        if not (path / "config.yaml").exists():
             raise RunDirectoryError(f"{path} is no run directory: it has no config.yaml")
+        _check_parts(path)
         config = load_config(path / "config.yaml")
         if Path(config.cost_model).name == _COST_MODEL and _own_cost_model(path).is_file():
             config = _with_own_cost_model(path, config)  # the run may have been moved
@@ -98,6 +108,11 @@ class RunDirectory:
         if not self.journal_path.exists() and not read_only:
             facts = {"config": self.digest(), "hwnas": version("hwnas")}
             Journal.create(self.journal_path, facts, [*self.config.objectives, "latency_ms"]).close()
+        if not read_only:
+            try:
+                check_own(self.journal_path)
+            except OSError as error:
+                raise JournalError(f"{self.journal_path} {error.strerror or error}") from error
         journal = (Journal.open_for_reading if read_only else Journal.open)(self.journal_path)
         if journal.meta().get("config") != self.digest():
             journal.close()
@@ -106,6 +121,20 @@ class RunDirectory:
                 " and data.root may change"
             )
         return journal
+
+    def check_present(self) -> None:
+        """Check that the directory is where it was opened: a part of it must not come into being anew.
+
+        Raises:
+            RunGoneError: it was deleted, moved or replaced.
+        """
+        now = identity(self.path)
+        if now is None or now != self._identity:
+            what = "isn't there any more: it was deleted or moved" if now is None else "was replaced by another one"
+            raise RunGoneError(
+                f"{self.path}: the run's folder {what} while it was used; nothing was written since. Where it was"
+                " moved to, go on with: hwnas resume FOLDER"
+            )
 
     def digest(self) -> str:
         """A hash of the part of the config that decides proposals and results."""
@@ -125,7 +154,7 @@ class RunDirectory:
     @contextmanager
     def log_chatter(self) -> Iterator[None]:
         """Send what libraries log and warn to search.log instead of the terminal, as long as the context lasts."""
-        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler = _LogFile(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
@@ -140,6 +169,29 @@ class RunDirectory:
                 root.handlers[:] = handlers
                 root.setLevel(level)
                 handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose lines may be lost where they can't be written: what matters then is what the command itself says."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), encoding=self.encoding)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or lose it; logging's own answer to a full disk is a traceback on stderr."""
+        with suppress(OSError):
+            self.acquire()
+            try:
+                if self.stream is not None:  # None once it is closed
+                    self.stream.write(self.format(record) + self.terminator)
+                    self.stream.flush()
+            finally:
+                self.release()
+
+    def close(self) -> None:
+        """Close the file, with whatever of it could be written."""
+        with suppress(OSError):
+            super().close()
 
 
 def _log_warning(
@@ -157,6 +209,23 @@ def _log_warning(
 def default_path(name: str) -> Path:
     """The path runs/<name>-<date>-<time>."""
     return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def _check_parts(path: Path) -> None:
+    """Check that all that is read or written of a run lies in its folder: a link may lead anywhere, a pipe may hang.
+
+    Raises:
+        RunDirectoryError: a part of it is neither a file nor a folder, or can't be looked at.
+    """
+    try:
+        for name in (*_FILES, *_FOLDERS):
+            check_plain(path / name)
+        for name in _FOLDERS:
+            if (path / name).is_dir():
+                for part in (path / name).iterdir():
+                    check_plain(part)
+    except OSError as error:
+        raise RunDirectoryError(f"{error.filename} {error.strerror or error}") from error
 
 
 def _own_cost_model(path: Path) -> Path:

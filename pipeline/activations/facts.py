@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 - of a public signature
 
 from pydantic import TypeAdapter, ValidationError
 
+from latency_models.files import read_file
 from pipeline.errors import HwnasError
 from pipeline.files import write_whole
 
@@ -235,7 +236,7 @@ def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts
     """
     path = run / FILE
     try:
-        facts = _ADAPTER.validate_json(path.read_bytes())
+        facts = _ADAPTER.validate_json(read_file(path))
     except FileNotFoundError:
         raise ActivationFileError(f"there is no {FILE}; `hwnas export` makes it together with a bundle") from None
     except (OSError, ValidationError) as error:

@@ -17,6 +17,7 @@ from pipeline.errors import Interrupted
 from pipeline.files import locked
 from pipeline.run import default_path
 from pipeline.trials.reporter import duration
+from pipeline.trust import given_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def bench(
-    config_path: Path, overrides: list[str], output: Path | None, jobs: int | None, reporter: Reporter
+    config_path: Path,
+    overrides: list[str],
+    output: Path | None,
+    jobs: int | None,
+    reporter: Reporter,
+    code: Path | None = None,
 ) -> dict[str, Any]:
     """Run every strategy of a benchmark's config on each device with each seed, and write the page.
 
@@ -38,6 +44,7 @@ def bench(
         output: a directory, by default a new one; finished searches that it holds are used again.
         jobs: searches at a time, by default one a core; they change no result.
         reporter: shows progress.
+        code: the folder of the user's own modules, by default the working folder.
 
     Returns:
         The document of `--json`.
@@ -46,20 +53,22 @@ def bench(
         HwnasError: the config, the table or the directory can't be used, or a search failed.
         Interrupted: the user asked to stop.
     """
-    config = load_bench(config_path, overrides)
-    workbench = Workbench(config, str(config_path))
-    workbench.check()
-    path = output or default_path(f"{config.name}-bench")
-    kept = KeptResults(path, config)
-    with locked(kept.path), closing(reporter):
-        reporter.stage(f"Results: {path}")
-        try:
-            tasks, at_a_time = tasks_of(config), jobs or usable_cores()
-            results = run_searches(workbench, str(config_path), tasks, kept, at_a_time, reporter)
-            return _write(workbench, results, path)
-        except KeyboardInterrupt:
-            changes = [word for text in overrides for word in ("--set", text)]
-            raise Interrupted("bench", str(config_path), *changes, "--output", str(path)) from None
+    with given_config("bench", config_path, code):
+        config = load_bench(config_path, overrides)
+        workbench = Workbench(config, str(config_path))
+        workbench.check()
+        path = output or default_path(f"{config.name}-bench")
+        kept = KeptResults(path, config)
+        with locked(kept.path), closing(reporter):
+            reporter.stage(f"Results: {path}")
+            try:
+                tasks, at_a_time = tasks_of(config), jobs or usable_cores()
+                results = run_searches(workbench, str(config_path), tasks, kept, at_a_time, reporter)
+                return _write(workbench, results, path)
+            except KeyboardInterrupt:
+                changes = [word for text in overrides for word in ("--set", text)]
+                own = () if code is None else ("--code", str(code))
+                raise Interrupted("bench", str(config_path), *changes, *own, "--output", str(path)) from None
 
 
 def tasks_of(config: BenchConfig) -> list[Task]:

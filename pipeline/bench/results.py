@@ -11,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency_models.files import read_file
 from pipeline.bench.run import Result, Task
 from pipeline.errors import RunDirectoryError
+from pipeline.files import check_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.bench.config import BenchConfig
 
 RESULTS = "results.jsonl"
+_MOST_BYTES = 10**9
 PAGE = "bench.html"
 
 
@@ -49,7 +52,7 @@ class KeptResults:
     def read(self, tasks: Sequence[Task]) -> dict[Task, Result]:
         """Results of those searches that are finished; a line that a kill cut off is ignored."""
         found: dict[str, Result] = {}
-        for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_file(self._file, _MOST_BYTES).decode("utf-8", errors="replace").splitlines():
             try:
                 values = json.loads(line)
                 found[values["digest"]] = _result(values)
@@ -62,6 +65,7 @@ class KeptResults:
         """Append a result; it is on disk when this returns."""
         task_fields = {"strategy": self._config.labels()[task.strategy], "device": task.device, "seed": task.seed}
         line = json.dumps({"digest": self._digest(task), **task_fields, **asdict(result)})
+        check_own(self._file)
         with self._file.open("r+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ import yaml
 
 from pipeline.commands.results import LatencyPrediction, Run, SearchResult, Trial
 from pipeline.config.file import load_config
-from pipeline.errors import HwnasError, Interrupted
+from pipeline.errors import HwnasError, Interrupted, RunGoneError, StorageError
 from pipeline.files import locked
 from pipeline.run import RunDirectory, default_path
+from pipeline.storage import refusal
 from pipeline.thread_settings import with_calm_threads
 from pipeline.trials.reporter import Reporter
+from pipeline.trust import check_device, given_config, given_folder, words_that_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +38,7 @@ def search(
     overrides: Overrides = (),
     run_dir: str | Path | None = None,
     references: bool = False,
+    code: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> SearchResult:
     """Do the whole job: search from a config, train the winner to the end, export, check and pack it.
@@ -44,6 +48,7 @@ def search(
         overrides: keys of the config that are changed: `{"budget.trials": 10}`, or texts like `budget.trials=10`.
         run_dir: where the run goes; `runs/<name>-<time>` by default.
         references: whether published networks are trained the same way, to set the winner against.
+        code: the folder of your own modules that the config names, by default the working folder.
         reporter: is told the progress.
 
     Raises:
@@ -55,41 +60,67 @@ def search(
     from pipeline.search import check_costs, load_inputs
 
     path = Path(config)
-    read = load_config(path, _as_texts(overrides))
-    inputs = load_inputs(read, str(path))  # mistakes are found before a directory is made
-    check_costs(read, *inputs, str(path))
-    if references:
-        check_names(read)
-    run = RunDirectory.create(Path(run_dir) if run_dir is not None else default_path(read.name), read)
-    return _search_and_finish(run, inputs, reporter or Reporter(), references)
+    with given_config("search", path, _folder(code)) as of_run:
+        read = load_config(path, _as_texts(overrides))
+        check_device("search", read.device, trusted=not of_run)
+        inputs = load_inputs(read, str(path))  # mistakes are found before a directory is made
+        check_costs(read, *inputs, str(path))
+        if references:
+            check_names(read)
+        run = RunDirectory.create(Path(run_dir) if run_dir is not None else default_path(read.name), read)
+        return _search_and_finish(run, inputs, reporter or Reporter(), references)
 
 
 @with_calm_threads
-def resume(run_dir: str | Path, *, references: bool = False, reporter: Reporter | None = None) -> SearchResult:
+def resume(
+    run_dir: str | Path,
+    *,
+    references: bool = False,
+    code: str | Path | None = None,
+    trust_device: bool = False,
+    reporter: Reporter | None = None,
+) -> SearchResult:
     """Go on with a run wherever it stopped; a finished one is left as it is, but for references that are asked for.
+
+    Args:
+        run_dir: a run directory.
+        references: as for `search`.
+        code: as for `search`; nothing is imported from the run's own folder.
+        trust_device: whether the run's device is used as the run describes it, also where that is another host.
+        reporter: is told the progress.
 
     Raises:
         RunDirectoryError: there is no run at this place, or it is in use.
         HwnasError: as for `search`.
     """
-    return _search_and_finish(RunDirectory.open(Path(run_dir)), None, reporter or Reporter(), references)
+    with _given("resume", run_dir, code, trust_device) as run:
+        return _search_and_finish(run, None, reporter or Reporter(), references)
 
 
 @with_calm_threads
-def export(run_dir: str | Path, *, pick: str | None = None, reporter: Reporter | None = None) -> SearchResult:
+def export(
+    run_dir: str | Path,
+    *,
+    pick: str | None = None,
+    code: str | Path | None = None,
+    trust_device: bool = False,
+    reporter: Reporter | None = None,
+) -> SearchResult:
     """Make a bundle of one of the run's trials, without searching any further.
 
     Args:
         run_dir: a run directory.
         pick: knee, fastest, most-accurate, or a trial's id; as configured by default.
+        code: as for `resume`.
+        trust_device: as for `resume`.
         reporter: is told the progress.
 
     Raises:
         RunDirectoryError: there is no run at this place, or it is in use.
         UnknownTrialError, NothingFeasibleError: there is no such trial, or none that keeps the limits.
     """
-    run, reporter = RunDirectory.open(Path(run_dir)), reporter or Reporter()
-    with _held(run, reporter):
+    reporter = reporter or Reporter()
+    with _given("export", run_dir, code, trust_device) as run, _held(run, reporter):
         data, space = _inputs_of(run)
         records = _records(run)
         result = _finish(run, data, space, records, run.config.final.pick if pick is None else pick, reporter)
@@ -105,8 +136,8 @@ def load_run(run_dir: str | Path) -> Run:
     """
     from pipeline.winner.pick import front_of
 
-    run = RunDirectory.open(Path(run_dir))
-    records = _records(run, read_only=True)
+    with _given("trials", run_dir) as run:
+        records = _records(run, read_only=True)
     front = {record.id for record in front_of(records, run.config.objectives)}
     return Run(
         path=run.path,
@@ -115,6 +146,21 @@ def load_run(run_dir: str | Path) -> Run:
         bundle_dir=run.bundle if run.bundle.is_dir() else None,
         report=run.report if run.report.is_file() else None,
     )
+
+
+@contextmanager
+def _given(
+    command: str, run_dir: str | Path, code: str | Path | None = None, trust_device: bool = False
+) -> Iterator[RunDirectory]:
+    """Open a run, which may be a stranger's, for a command that does no more with it than it may."""
+    with given_folder(command, Path(run_dir), _folder(code)):
+        run = RunDirectory.open(Path(run_dir))
+        check_device(command, run.config.device, trust_device)
+        yield run
+
+
+def _folder(code: str | Path | None) -> Path | None:
+    return None if code is None else Path(code).absolute()
 
 
 def _as_texts(overrides: Overrides) -> list[str]:
@@ -167,6 +213,7 @@ def _finish(
     try:
         manifest = BundleBuilder(run, data, space, reporter).finish(records, pick)
     finally:
+        run.check_present()
         write_report(run, records)
     return _result(run, manifest)
 
@@ -219,12 +266,29 @@ def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]
 @contextmanager
 def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
     """Lock the run, send libraries' chatter to its log, and turn an interruption into the command that goes on."""
-    with locked(run.path), closing(reporter), run.log_chatter():
-        reporter.stage(f"Run directory: {run.path}")
-        try:
+    try:
+        with locked(run.path), closing(reporter), run.log_chatter():
+            reporter.stage(f"Run directory: {run.path}")
             yield
-        except KeyboardInterrupt:
-            raise Interrupted("resume", str(run.path)) from None
+            run.check_present()
+    except KeyboardInterrupt:
+        raise Interrupted(*words_that_go_on(run.path, run.config.device)) from None
+    except RunGoneError:
+        raise
+    except Exception as error:
+        run.check_present()  # where the folder is gone, that is the reason, whatever failed first
+        if words := refusal(error):
+            raise StorageError(_unwritten(run, words, error)) from error
+        raise
+
+
+def _unwritten(run: RunDirectory, words: str, error: Exception) -> str:
+    """Say what couldn't be written, and how the run goes on."""
+    said = str(error).strip().partition("\n")[0]
+    return (
+        f"{run.path}: {words} ({said}). Finished trials are in the journal. When there is room again, go on with:"
+        f" {shlex.join(('hwnas', *words_that_go_on(run.path, run.config.device)))}"
+    )
 
 
 def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
@@ -243,12 +307,16 @@ def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
 
 
 @with_calm_threads
-def predict_trial(run_dir: str | Path, architecture: str) -> LatencyPrediction:
+def predict_trial(
+    run_dir: str | Path, architecture: str, *, code: str | Path | None = None, trust_device: bool = False
+) -> LatencyPrediction:
     """Predict the latency of one of a run's architectures from all that the run knows.
 
     Args:
         run_dir: a run directory.
         architecture: a trial's id.
+        code: as for `resume`.
+        trust_device: as for `resume`.
 
     Raises:
         HwnasError: no such trial, or too little is known.
@@ -256,18 +324,22 @@ def predict_trial(run_dir: str | Path, architecture: str) -> LatencyPrediction:
     from latency_models.timing.meter import LatencyMeter
     from pipeline.config.device import device_of
     from pipeline.costs.latency_source import LatencySource, history_of
-    from pipeline.errors import nearest
+    from pipeline.errors import config_errors_at, nearest
+    from pipeline.search import load_data_and_space
 
-    run = RunDirectory.open(Path(run_dir))
-    data, space = _inputs_of(run)
-    records = {record.id: record for record in _records(run, read_only=True)}
-    if architecture not in records:
-        raise HwnasError(f"{run.path}: there is no trial {architecture!r}{nearest(architecture, records)}")
-    record = records[architecture]
-    with LatencyMeter(device_of(run.config.device)) as meter:
-        source = LatencySource(run.config, data, space, meter)
-    source.restore(history_of(records.values()))
-    found, model = source.prediction(record.architecture, record.objectives)
+    with _given("predict --run", run_dir, code, trust_device) as run:
+        source = str(run.path / "config.yaml")
+        records = {record.id: record for record in _records(run, read_only=True)}
+        if architecture not in records:
+            raise HwnasError(f"{run.path}: there is no trial {architecture!r}{nearest(architecture, records)}")
+        record = records[architecture]
+        data, space = load_data_and_space(run.config, source)
+        with config_errors_at(source, "device"):
+            device = device_of(run.config.device)
+        with LatencyMeter(device) as meter:
+            latencies = LatencySource(run.config, data, space, meter)
+        latencies.restore(history_of(records.values()))
+        found, model = latencies.prediction(record.architecture, record.objectives)
     latency = record.details.get("latency", {})
     return LatencyPrediction.of(
         {
@@ -285,9 +357,9 @@ def report(run_dir: str | Path) -> Path:
     """Write the run's HTML page again, and return its place."""
     from pipeline.report.page import write_report
 
-    run = RunDirectory.open(Path(run_dir))
-    write_report(run, _records(run, read_only=True))
-    return run.report
+    with _given("report", run_dir) as run:
+        write_report(run, _records(run, read_only=True))
+        return run.report
 
 
 @with_calm_threads
@@ -299,6 +371,7 @@ def calibrate(
     output: str | Path | None = None,
     seconds: float | None = None,
     nets: int | None = None,
+    code: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Calibration:
     """Build and save the cost model of a config's space on its device, or on another one.
@@ -310,6 +383,7 @@ def calibrate(
         output: a .json file; by default it lies where searches find it.
         seconds: for the blocks; 60, or 180 at INT8, by default.
         nets: number of whole networks that are timed; 5, or 60 where blocks can't be timed, by default.
+        code: as for `search`.
         reporter: is told the progress.
 
     Raises:
@@ -321,9 +395,10 @@ def calibrate(
     path, reporter, texts = Path(config), reporter or Reporter(), _as_texts(overrides)
     if device is not None:
         texts.append(f"device.name={device}")
-    # The file that the config names may be the one that is to be made.
-    read = load_config(path, texts).model_copy(update={"cost_model": "auto"})
-    with closing(reporter):
+    with given_config("calibrate", path, _folder(code)) as of_run, closing(reporter):
+        # The file that the config names may be the one that is to be made.
+        read = load_config(path, texts).model_copy(update={"cost_model": "auto"})
+        check_device("calibrate", read.device, trusted=not of_run)
         data, space = load_inputs(read, str(path))
         reporter.stage(f"Building a cost model of the space {read.space.name} on the device {read.device.name}")
         place = Path(output) if output is not None else None

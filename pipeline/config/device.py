@@ -71,18 +71,37 @@ def device_on_a_word(options: DeviceOptions) -> Device:
     Raises:
         DeviceError: it isn't, there is no such device, or this machine can't give what is asked for.
     """
-    if options.host is not None or options.provider_options:
-        own = users_devices().get(options.name)
-        if (
-            own is None
-            or own.device_fields() != options.device_fields()
-            or own.runtime_and_provider() != options.runtime_and_provider()
-        ):
-            place = files()[1]
-            raise DeviceError(f"device {options.name!r} isn't used on a file's word; define it alike in {place} first")
-    elif options.name not in DEVICES and not options.defined:
+    check_on_a_word(options)
+    if options.name not in DEVICES and not options.defined:
         raise DeviceError(unknown_name("device", options.name, DEVICES))
     return device_of(options)
+
+
+def check_on_a_word(options: DeviceOptions, way_out: str = "") -> None:
+    """Check that a device of an untrusted file runs nothing that the file chooses.
+
+    Args:
+        options: the device.
+        way_out: what else the user can do, beside defining it.
+
+    Raises:
+        DeviceError: it is on another host, or has options for a provider, and isn't defined alike in the user's own
+            file of devices.
+    """
+    if options.host is None and not options.provider_options:
+        return
+    own = users_devices().get(options.name)
+    if (
+        own is None
+        or own.device_fields() != options.device_fields()
+        or own.runtime_and_provider() != options.runtime_and_provider()
+    ):
+        described = ", ".join(f"{key} {value!r}" for key, value in options.defined.items())
+        raise DeviceError(
+            f"device {options.name!r} isn't used on a file's word; define it alike in {files()[1]} first"
+            + (f", or, {way_out}" if way_out else "")
+            + f" ({described})"
+        )
 
 
 def defined(section: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latency_models.files import read_file
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _array(path: Path) -> npt.NDArray[np.uint8]:
 
     An unpacked file has no published MD5, but its header gives its length.
     """
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    content = gzip.decompress(read_file(path)) if path.suffix == ".gz" else read_file(path)
     rank = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     header = 4 + 4 * rank
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from latency_models.files import read_file
 from pipeline.errors import HwnasError, nearest
 from pipeline.trials.objectives import excess
 from pipeline.trials.result import TrialResult
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from pipeline.config.evaluator import TableEvaluatorOptions
     from pipeline.spaces.base import Architecture, SearchSpace, Value
+
+
+_MOST_BYTES = 2 * 10**9
 
 
 class TableError(HwnasError):
@@ -82,7 +86,7 @@ def read_table(path: Path, key: str, columns: Mapping[str, str]) -> PublishedTab
 
 def _content(path: Path) -> str:
     try:
-        packed = path.read_bytes()
+        packed = read_file(path, _MOST_BYTES)
         return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
     except FileNotFoundError:
         others = [str(other) for other in path.parent.glob("*.csv*")] if path.parent.is_dir() else []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from latency_models.files import read_file
 from pipeline.errors import ReferencesError
 from pipeline.files import write_whole
 
@@ -109,7 +110,7 @@ def read(run: RunDirectory) -> References | None:
     """
     path = path_of(run)
     try:
-        return References.model_validate_json(path.read_bytes())
+        return References.model_validate_json(read_file(path))
     except FileNotFoundError:
         return None
     except (ValidationError, OSError) as error:

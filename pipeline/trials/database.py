@@ -58,6 +58,7 @@ def opening(path: Path, *, must_exist: bool = True) -> Iterator[None]:
     """Turn what goes wrong while a journal is opened or created into an error that says what it is."""
     if must_exist and not path.is_file():
         raise JournalError(f"{path}: there is no journal")
+    _check_beside(path)
     try:
         yield
     except OSError as error:
@@ -70,6 +71,22 @@ def opening(path: Path, *, must_exist: bool = True) -> Iterator[None]:
         # A file that can't be opened or is locked is no damage; a table that isn't there is.
         refused = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
         raise JournalError(f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}") from error
+
+
+def _check_beside(path: Path) -> None:
+    """Refuse a rollback journal beside a database: SQLite would do what it says, and delete a file that it names.
+
+    None is ever left here: a journal has a write-ahead log from the moment when it is there.
+
+    Raises:
+        JournalError: there is one.
+    """
+    rollback = path.with_name(path.name + "-journal")
+    if rollback.is_symlink() or (rollback.exists() and rollback.stat().st_size > 0):
+        raise JournalError(
+            f"{rollback}: hwnas leaves no such file beside a journal, and SQLite would change files as it says; "
+            "delete it to use the journal without it"
+        )
 
 
 def check_database(connection: sqlite3.Connection, path: Path) -> None:
@@ -111,10 +128,12 @@ class transaction:  # noqa: N801 - reads as a statement
         self._connection.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:  # a full disk makes SQLite itself roll back
-            self._connection.execute("ROLLBACK")
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:  # a full disk may make SQLite roll back by itself
+                self._connection.execute("ROLLBACK")
 
 
 class Place:

@@ -90,6 +90,7 @@ class Journal:
             unfinished.unlink(missing_ok=True)
             connection = sqlite3.connect(unfinished, isolation_level=None)
             try:
+                connection.execute("PRAGMA journal_mode=WAL")  # for good: no rollback journal ever lies beside it
                 lay_out(connection, meta, objectives)
             finally:
                 connection.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
+from latency_models.files import kind_of
 from pipeline.errors import CheckpointError
 from pipeline.files import replacing
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+_MOST_HEADER_BYTES = 10**7
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def load_into(path: Path, model: nn.Module, architecture: str) -> Checkpoint:
     Raises:
         CheckpointError: the file is damaged or belongs to another architecture.
     """
+    _check_size(path, model)
     facts = read_facts(path)
     if facts.architecture != architecture:
         raise CheckpointError(
@@ -89,3 +94,22 @@ def load_into(path: Path, model: nn.Module, architecture: str) -> Checkpoint:
             f"{path} doesn't fit architecture {architecture}: {first}; delete it to train again"
         ) from error
     return facts
+
+
+def _check_size(path: Path, model: nn.Module) -> None:
+    """Check that a file can hold the weights of a network, before anything of it is read.
+
+    Raises:
+        CheckpointError: it is no file, or far larger than the weights.
+    """
+    most = sum(value.numel() * value.element_size() for value in model.state_dict().values()) + _MOST_HEADER_BYTES
+    try:
+        seen = path.lstat()
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(seen.st_mode):
+        raise CheckpointError(f"{path} is {kind_of(seen.st_mode)}, not a file; delete it to train again")
+    if seen.st_size > most:
+        raise CheckpointError(
+            f"{path} has {seen.st_size} bytes, more than weights of this network take; delete it to train again"
+        )

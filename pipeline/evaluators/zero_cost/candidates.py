@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from latency_models.files import read_file
 from pipeline.config.evaluator import SCORE_NAMES
 from pipeline.errors import UnknownNameError
 from pipeline.evaluators.training import one_torch_thread
 from pipeline.evaluators.zero_cost.scores import minibatch, score_of
+from pipeline.files import open_to_append
 from pipeline.spaces.base import architecture_id, trial_seed
 
 if TYPE_CHECKING:
@@ -82,8 +84,8 @@ class NetworkScores:
 
     def _keep(self, identity: str) -> None:
         if self._kept is not None:
-            with self._kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([identity, *self._known[identity]]) + "\n")
+            with open_to_append(self._kept) as file:
+                file.write(f"{json.dumps([identity, *self._known[identity]])}\n".encode())
 
     def _scored(self, identity: str, architecture: Architecture) -> list[float]:
         with torch.random.fork_rng(devices=[]):
@@ -106,7 +108,7 @@ class NetworkScores:
 def _read(path: Path, count: int) -> dict[str, list[float]]:
     """Kept scores by architecture; a line that a kill cut off is ignored."""
     kept: dict[str, list[float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in read_file(path).decode("utf-8").splitlines() if path.is_file() else ():
         try:
             identity, *scores = json.loads(line)
             kept[str(identity)] = [float(score) for score in scores]
