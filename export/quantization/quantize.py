@@ -25,9 +25,11 @@ from export.quantization.ranges import MIN_MAX, Statistics, batch_of, made_up
 from export.runtime_forms import with_exact_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy.typing as npt
+
+    from export.quantization.qdq_plan import Plan, Range
 
 __all__ = ["QuantizationError", "Quantizer", "float_reasons", "is_quantized", "quantize_int8", "quantize_like"]
 
@@ -38,7 +40,7 @@ _UNFOLDED = frozenset({"BatchNormalization", "Constant", "ConstantOfShape", "Ide
 REASONS_KEY = "hwnas.int8.float_reasons"
 """Metadata of a quantised model: JSON, value → the reason why its node stays float."""
 _CHECKED_INPUTS = 4
-_CHECKED_VALUES = 1 << 25  # of the inputs; the values inside are some times as many
+_CHECKED_VALUES = _CHECKED_INPUTS * 3 * 64 * 64  # of larger inputs fewer: each has as many places to differ
 _NO_SIGNAL = 1.0
 """Error of the outputs as a share of their own size from which on they say nothing about the float model's."""
 _ERRORS: tuple[type[Exception], ...] = (InvalidFileError, *onnx_file.RUN_ERRORS)
@@ -71,7 +73,9 @@ class Quantizer:
         self.activations = mixed_precision.activations_of(self._source)
         """Values made by activations that cost an integer operator of their own."""
 
-    def quantize(self, method: str = MIN_MAX, float_nodes: Collection[str] = ()) -> onnx.ModelProto:
+    def quantize(
+        self, method: str = MIN_MAX, float_nodes: Collection[str] = (), *, checked: bool = True
+    ) -> onnx.ModelProto:
         """Return the model with QuantizeLinear/DequantizeLinear pairs; its input and output stay float.
 
         A node whose integer kernel gives something else than the graph says stays float, here and in all later calls;
@@ -80,6 +84,8 @@ class Quantizer:
         Args:
             method: of `export.quantization.ranges.METHODS`.
             float_nodes: values whose nodes stay float.
+            checked: whether the file is run to check it, as every file has to be before it is used; without, what
+                earlier checks of this model found stays float.
 
         Raises:
             QuantizationError: a value in `float_nodes` is none of the model's, nothing is left to quantise, the model
@@ -89,15 +95,25 @@ class Quantizer:
         """
         self._require_known(float_nodes)
         self._statistics.require_method(method)
-        plan, model = trusted_model(
-            self._source,
-            float_nodes,
-            self._distrust,
-            lambda each: self._statistics.ranges(each.unknown(), method),
-            self._feeds(self._source),
-        )
-        self._require_signal(model, method)
+        ranges = self._ranges(method)
+        if checked:
+            plan, model = trusted_model(self._source, float_nodes, self._distrust, ranges, self._feeds(self._source))
+            self._require_signal(model, method)
+        else:
+            plan = planned(self._source, float_nodes, self._distrust)
+            model = qdq.write(plan, ranges(plan))
         return _noted(model, plan.kept)
+
+    def check_kernels(self) -> None:
+        """Find what has to stay float for its integer kernel; later calls of `quantize` know it.
+
+        Raises:
+            QuantizationError: see `quantize`.
+        """
+        trusted_model(self._source, (), self._distrust, self._ranges(MIN_MAX), self._feeds(self._source))
+
+    def _ranges(self, method: str) -> Callable[[Plan], dict[str, Range]]:
+        return lambda plan: self._statistics.ranges(plan.unknown(), method)
 
     def _feeds(self, model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
         return {model.graph.input[0].name: self._probes}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from export.checks import accuracy
-from export.quantization.quantize import QuantizationError, is_quantized, quantize_like
+from export.quantization.quantize import QuantizationError, float_reasons, is_quantized, quantize_like
 from latency_models.graph.external_data import load_with_external_data
 from latency_models.graph.model_file import parse
 from pipeline.errors import HwnasError
@@ -52,12 +53,13 @@ def int8_file(path: Path, inputs: ModelInputs | None = None) -> tuple[bytes | Pa
     if inputs is not None and not inputs.only_batch:
         inputs.written_into(model)
     try:
-        content = quantize_like(model.SerializeToString())
+        content = quantize_like(model.SerializeToString(), feeds=inputs.arrays() if inputs is not None else None)
     except (ValueError, QuantizationError) as error:
         raise HwnasError(f"{path}: {error}; --precision fp32 measures it as it is") from error
     return content, [
         f"{path.name} is a float model: these are the costs of its INT8 form, with made-up ranges, which cost the "
-        "same as calibrated ones"
+        "same as calibrated ones",
+        *(f"stays float: {reason}" for reason in dict.fromkeys(float_reasons(onnx.load_from_string(content)).values())),
     ]
 
 

@@ -8,7 +8,7 @@ the most noise to the outputs are left in float, more and more of them.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ import numpy as np
 from export import onnx_file
 from export.checks import accuracy
 from export.quantization.mixed_precision import FloatGroup
-from export.quantization.quantize import QuantizationError, Quantizer
+from export.quantization.quantize import QuantizationError, Quantizer, float_reasons
 from export.quantization.ranges import METHODS, MIN_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     import onnx
@@ -99,12 +99,14 @@ class Int8Outcome:
         chosen: its attempt, judged on all validation images.
         tried: all attempts, in order.
         seconds: duration of the search.
+        float_reasons: value → the reason why its node stays float, where its integer kernel is wrong.
     """
 
     model: bytes
     chosen: Int8Attempt
     tried: tuple[Int8Attempt, ...]
     seconds: float
+    float_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The part of the manifest's section `int8` that the search knows."""
@@ -112,6 +114,7 @@ class Int8Outcome:
             "plan": self.chosen.plan,
             "method": self.chosen.method,
             "float_values": sorted(self.chosen.float_nodes),
+            "float_reasons": dict(self.float_reasons),
             "tried": [each.as_dict() for each in self.tried],
             "search_seconds": round(self.seconds, 1),
         }
@@ -156,6 +159,7 @@ class Int8Search:
             QuantizationError: no method gives a file.
         """
         began = time.monotonic()
+        self._quantizer.check_kernels()
         fastest = self._fastest()
         best = self._best_method(fastest)
         if best.loss <= self._max_loss:
@@ -163,11 +167,16 @@ class Int8Search:
         if best.loss > self._max_loss and not _hopeless(fastest):
             best = self._with_sensitive_float(best, began + _SEARCH_AT_MOST_S)
         best = self._on_all_images(best)
-        return Int8Outcome(self._file(best), best, tuple(self._tried), time.monotonic() - began)
+        model = self._quantizer.quantize(best.method or MIN_MAX, best.float_nodes)
+        content, reasons = bytes(model.SerializeToString()), float_reasons(model)
+        if content != self._file(best):  # the last check left more in float
+            best = self._judged(best, content, best.images)
+        return Int8Outcome(content, best, tuple(self._tried), time.monotonic() - began, reasons)
 
     def _file(self, attempt: Int8Attempt) -> bytes:
+        """An attempt's file, with what the checks have left in float so far."""
         method = attempt.method or MIN_MAX
-        return bytes(self._quantizer.quantize(method, attempt.float_nodes).SerializeToString())
+        return bytes(self._quantizer.quantize(method, attempt.float_nodes, checked=False).SerializeToString())
 
     def _fastest(self) -> Int8Attempt:
         """The fastest plan; nodes stay float only where that is faster beyond doubt."""
