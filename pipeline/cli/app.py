@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -57,6 +58,9 @@ Inputs = Annotated[
         "--input", metavar="INPUT=VALUE", help="An input's value: rate=16000, ids=[[1,2]], x=x.npy; or inputs.npz."
     ),
 ]
+
+
+_PIECES_AT_ONCE = 100
 
 
 def _version(wanted: bool) -> None:
@@ -146,16 +150,16 @@ def trials(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
 ) -> None:
     """Show the journal as a table."""
-    from pipeline.cli import text
-    from pipeline.commands import runs
+    from pipeline.cli import trial_text
+    from pipeline.commands.trials import trial_reader
 
-    rows = [trial.as_dict() for trial in runs.load_run(run_dir).trials]
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json exclude each other")
-    if as_csv:
-        _print(text.trials_csv(rows), end="")
-    else:
-        _show(rows, as_json, text.trials)
+    view = trial_text.as_csv if as_csv else trial_text.as_json if as_json else trial_text.as_table
+    with trial_reader(run_dir) as reader:
+        pieces = view(reader)
+        while piece := "".join(islice(pieces, _PIECES_AT_ONCE)):  # a hundred thousand trials are long
+            _print(piece, end="")
 
 
 @app.command()

@@ -25,7 +25,7 @@ _SPACES = "Zs"
 
 def clean(text: str) -> str:
     """The text with the numbers of letters that aren't shown in their place; spaces, tabs and ends of lines stay."""
-    if text.isascii() and text.replace("\n", "").isprintable():
+    if text.isascii() and text.replace("\r\n", "").replace("\n", "").isprintable():
         return text
     return "\r\n".join(_cleaned(part) for part in _ENDS.split(text))
 

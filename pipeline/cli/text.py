@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.report.text import number, remark
-from pipeline.trials.result import is_stopped, scored_by
+from pipeline.report.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,53 +61,15 @@ def _references(result: dict[str, Any]) -> str:
     return f"{_render(table)}{result['references_verdict']}\n"
 
 
-def trials(rows: Sequence[dict[str, Any]]) -> str:
-    """A table of the trials, in the order of the trials."""
-    table = _table("id", "status", "accuracy", *_COSTS[:5], "front", "s", "remark")
-    for row in rows:
-        values = row["objectives"]
-        shown = [number(values[name]) if name in values else "" for name in ("accuracy", *_COSTS[:5])]
-        if row["details"].get("latency", {}).get("source") == "predicted":
-            shown[1] = f"~{shown[1]}"
-        table.add_row(
-            row["id"],
-            row["status"],
-            *shown,
-            "*" if row["on_front"] else "",
-            f"{row['seconds']:.1f}",
-            remark(row),
-        )
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "infeasible", "failed")}
-    remarks = "; ~ predicted, not measured" if any("~" in str(cell) for cell in table.columns[3].cells) else ""
-    stopped = sum(is_stopped(row["details"]) for row in rows)
-    remarks += f"; of them {stopped} stopped early" if stopped else ""
-    scores = dict.fromkeys(name for row in rows if (name := scored_by(row["details"])))
-    remarks += f"; in place of an accuracy: a score from 0 to 1 by {', '.join(scores)}" if scores else ""
-    return _render(table) + ", ".join(f"{count} {status}" for status, count in counts.items()) + remarks
-
-
-def trials_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The trials as comma-separated values; one column a metric, one a choice."""
-    metrics = list(dict.fromkeys(name for row in rows for name in row["objectives"]))
-    labels = sorted({label for row in rows for label in row["architecture"]})
-    out = io.StringIO()
-    writer = csv.writer(out)
-    fixed = ["id", "status", "on_front", "started", "seconds", "error"]
-    writer.writerow([*fixed, "stopped_after", *metrics, *labels])
-    for row in rows:
-        values = [*(row[key] for key in fixed), row["details"].get("stopped_after")]
-        values += [row["objectives"].get(name) for name in metrics]
-        writer.writerow(values + [row["architecture"].get(label) for label in labels])
-    return out.getvalue()
-
-
 def checks(result: dict[str, Any]) -> str:
     """A table with one line a check, and the verdict."""
     marks = {True: "ok", False: "FAILED", None: "–"}
     table = _table("check", "", "detail")
     for check in result["checks"]:
         table.add_row(check["name"], marks[check["ok"]], check["detail"])
-    return _render(table) + ("all checks passed" if result["ok"] else "the bundle is not what it says")
+    loaded = all(check["ok"] is not None for check in result["checks"] if check["name"] == "model")
+    passed = "all checks passed" if loaded else "the files are the recorded ones; the model was not loaded"
+    return _render(table) + (passed if result["ok"] else "the bundle is not what it says")
 
 
 def profile(result: dict[str, Any]) -> str:

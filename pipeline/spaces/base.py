@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import HwnasError, nearest
@@ -231,8 +231,15 @@ class SearchSpace(ABC):
 
 def architecture_id(architecture: Mapping[str, Value]) -> str:
     """A short, stable id of an architecture: the first 12 digits of the SHA-256 of its JSON."""
-    text = json.dumps(dict(architecture), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    labels = sorted(architecture)
+    text = ",".join(map(_as_json, labels, map(architecture.__getitem__, labels)))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1 << 14, typed=True)  # typed: 1, 1.0 and True are equal, but not the same in JSON
+def _as_json(label: str, value: Value) -> str:
+    """A choice as it stands in JSON; the same few are asked for again and again."""
+    return f"{json.dumps(label)}:{json.dumps(value)}"
 
 
 def _value(choice: Choice, sample: Mapping[str, Any]) -> Value:

@@ -45,7 +45,7 @@ Finite = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[float, Field(a
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
-Value = Annotated[str, Field(max_length=1000)] | bool | Finite
+Value = Annotated[Annotated[str, Field(max_length=1000)] | bool | Finite, Field(union_mode="left_to_right")]
 _OPEN = ConfigDict(strict=True, extra="allow")
 
 
@@ -88,7 +88,7 @@ class _Details(TypedDict):
 class _Row(TypedDict):
     number: Count
     id: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
-    architecture: Json[dict[Label, Value]]
+    architecture: Json[dict[str, Value]]
     status: Status
     score: Finite
     objectives: Json[dict[Label, Finite]]

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli import app, console, text
+from pipeline.cli import app, console
 from pipeline.cli.terminal import clean, clean_line
+from pipeline.cli.trial_text import TrialTable
 from pipeline.errors import HwnasError
+from pipeline.trials.journal import TrialRecord
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\u202eb\x9b31m\u2066c\u200bd\u2028e\udcfff\x00"
 SHOWN = r"a\x1b]0;title\x07\x1b[2J\u202eb\x9b31m\u2066c\u200bd\u2028e\udcfff\x00"
@@ -28,9 +30,10 @@ def test_what_is_harmless_stays(plain: str) -> None:
 
 
 def test_a_table_shows_brackets_and_letters_as_they_are() -> None:
-    failed = {"objectives": {}, "details": {}, "status": "failed", "on_front": False, "seconds": 1.0}
-    rows: list[dict[str, Any]] = [{**failed, "id": HOSTILE[:40], "error": "[red]a[/red] [/b] :smile: \x1b[31m"}]
-    assert "[red]a[/red] [/b] :smile: " in text.trials(rows)
+    error = "[red]a[/red] [/b] :smile: \x1b[31m"
+    table = TrialTable(["accuracy", "latency_ms"])
+    table.add(TrialRecord(0, HOSTILE[:40], {}, "failed", -2.0, {}, "", 1.0, 1.0, error))
+    assert "[red]a[/red] [/b] :smile: " in "".join(table.pieces())
 
 
 @pytest.mark.parametrize("error", [HwnasError(HOSTILE), OSError(2, HOSTILE, HOSTILE), ValueError(HOSTILE)])

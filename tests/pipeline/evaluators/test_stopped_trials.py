@@ -11,9 +11,10 @@ import yaml
 
 from helpers.cli import SMALL, check_message, merged, small_config
 from helpers.driven import drive, flat, record_of
-from pipeline.cli import text
 from pipeline.cli.console import TerminalReporter
+from pipeline.cli.trial_text import as_table
 from pipeline.commands import runs as commands
+from pipeline.commands.trials import trial_reader
 from pipeline.config.evaluator import StoppingOptions
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
@@ -189,8 +190,10 @@ def test_engines_decide_by_all_trials_before(
     rows = [trial.as_dict() for trial in commands.load_run(run.path).trials]
     assert {row["id"]: row["details"] for row in rows}[stopped[0].id] == stopped[0].details
     mark = f"stopped after {stopped[0].details['stopped_after']} of 4 epochs"
-    assert mark in text.trials(rows)
-    assert f"; of them {len(stopped)} stopped early" in text.trials(rows)
+    with trial_reader(run.path) as reader:
+        shown = "".join(as_table(reader))
+    assert mark in shown
+    assert f"; of them {len(stopped)} stopped early" in shown
     assert mark in commands.report(run.path).read_text(encoding="utf-8")
     assert mark in capfd.readouterr().err
 
