@@ -139,6 +139,17 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def array_of(tensor: onnx.TensorProto) -> npt.NDArray[Any] | None:
+    """A stored tensor's values; None where it doesn't hold as many as it says, or in a form that nothing reads.
+
+    ONNX Runtime looks at no weight that no node reads, so a model that runs may have such tensors.
+    """
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError):
+        return None
+
+
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield the graph and every graph nested in its nodes' attributes."""
     yield graph

@@ -146,6 +146,8 @@ def _kernel_us(profiled: RuntimeProfile, expected: float) -> tuple[np.ndarray, f
     """Times of the kernels in µs, with the sum `expected`, and the profiler's own time taken off each."""
     times = np.sort([[kernel.duration_us for kernel in run] for run in profiled.runs], axis=0).astype(float)
     middle = times[len(times) // 4 : max(len(times) // 4 + 1, len(times) - len(times) // 4)].mean(axis=0)
+    if not len(middle):  # a file that only hands out what is stored or given runs no kernel
+        return middle, 0.0
     excess = float(np.clip((middle.sum() - expected) / len(middle), 0.0, middle.min()))
     net = middle - excess
     return net * (expected / net.sum()) if net.sum() > 0 else np.full_like(net, expected / len(net)), excess

@@ -257,15 +257,19 @@ def _made_up_feed(declared: Sequence[Any], batch_size: int) -> dict[str, np.ndar
 
 
 def made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """An array for an input of ONNX Runtime's type `kind`. Raises RefusedError for an unknown type."""
+    """An array for an input of ONNX Runtime's type `kind`. RefusedError for a type or sizes that can't be had."""
     import numpy as np
 
     if kind not in _DTYPES:
         raise RefusedError("model", f"no inputs can be made up for type {kind}; valid: {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[kind])
-    if dtype.kind == "f":
-        return rng.random(shape, dtype=np.float32).astype(dtype, copy=False)
-    return np.zeros(shape, dtype)
+    try:
+        if dtype.kind == "f":
+            return rng.random(shape, dtype=np.float32).astype(dtype, copy=False)
+        return np.zeros(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        sizes = ",".join(map(str, shape))
+        raise RefusedError("model", f"an input of the sizes {sizes} doesn't fit in memory") from error
 
 
 def batch_sizes(declared: Mapping[str, Sequence[int | str | None]], batch_size: int) -> dict[str, tuple[int, ...]]:

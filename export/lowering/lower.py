@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.lowering.activation_sites import lower_activations
 from export.lowering.initializers import gather_constants, initializers_of
-from export.onnx_file import DEFAULT_DOMAINS, attributes_of, copied, names_read_within
+from export.onnx_file import CHECKER_ERRORS, DEFAULT_DOMAINS, attributes_of, copied, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +127,8 @@ def _image_values(model: onnx.ModelProto) -> set[str]:
     """Names of the main graph's floating-point values of known rank 4."""
     known = _ranked(model.graph)
     if any(node.op_type == "ReduceMean" and node.input[0] not in known for node in model.graph.node):
-        known = known | _ranked(onnx.shape_inference.infer_shapes(model).graph)
+        with suppress(*CHECKER_ERRORS):  # over 2 GB, or declared sizes that contradict each other, which may still run
+            known = known | _ranked(onnx.shape_inference.infer_shapes(model).graph)
     return {name for name, (rank, kind) in known.items() if rank == 4 and kind in _POOLED_TYPES}
 
 

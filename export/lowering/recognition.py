@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 from export.lowering import families
 from export.lowering.initializers import gather_constants, initializers_of
 from export.lowering.regions import regions
-from export.onnx_file import attributes_of
+from export.onnx_file import array_of, attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,7 @@ def _torch_class(node: onnx.NodeProto) -> str:
     notes = {entry.key: entry.value for entry in node.metadata_props}
     try:
         classes = ast.literal_eval(notes.get("pkg.torch.onnx.class_hierarchy", "[]"))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # anybody may have written it
         return ""
     if not classes:
         classes = [level.partition(": ")[2] for level in notes.get("namespace", "").split("/")]
@@ -147,8 +147,9 @@ def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     gather_constants(copy)
     for tensor in copy.graph.initializer:
-        if tensor.data_type in _HALVES and tensor.data_location != TensorProto.EXTERNAL:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+        half = tensor.data_type in _HALVES and tensor.data_location != TensorProto.EXTERNAL
+        if half and (array := array_of(tensor)) is not None:
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
     stored = initializers_of(copy.graph)
     sources, gone = dict[str, str](), list[int]()
     for at, node in enumerate(copy.graph.node):
@@ -173,7 +174,10 @@ def _converted(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> 
     tensors = [stored.get(name) for name in node.input if name]
     if any(t is None or t.data_location == TensorProto.EXTERNAL or math.prod(t.dims) > _LARGEST for t in tensors):
         return None
-    values, *rest = (numpy_helper.to_array(tensor).astype(np.float32) for tensor in tensors if tensor is not None)
+    arrays = [array for tensor in tensors if tensor is not None and (array := array_of(tensor)) is not None]
+    if len(arrays) != len(tensors):
+        return None
+    values, *rest = (array.astype(np.float32) for array in arrays)
     if node.op_type == "DequantizeLinear":
         axis = attributes_of(node).get("axis", 1) if rest[0].size > 1 else -1
         if rest[0].ndim > 1:  # a scale for each block

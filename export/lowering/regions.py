@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from export.lowering.elementwise import COMPARISONS, OPERATORS, evaluate
 from export.lowering.initializers import initializers_of
-from export.onnx_file import DEFAULT_DOMAINS, attributes_of, names_read_within
+from export.onnx_file import DEFAULT_DOMAINS, array_of, attributes_of, names_read_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,9 +194,10 @@ def _channel_axis(nodes: tuple[onnx.NodeProto, ...], constants: dict[str, Array]
 def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
     """The graph's small stored floating-point arrays, by name."""
     return {
-        name: numpy_helper.to_array(tensor)
+        name: array
         for name, tensor in initializers_of(graph).items()
         if tensor.data_type in _FLOATS
         and tensor.data_location != TensorProto.EXTERNAL
         and math.prod(tensor.dims) <= _LARGEST
+        and (array := array_of(tensor)) is not None
     }

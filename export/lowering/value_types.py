@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from export.lowering.elementwise import OPERATORS
-from export.onnx_file import DEFAULT_DOMAINS
+from export.onnx_file import CHECKER_ERRORS, DEFAULT_DOMAINS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class ValueTypes:
     def _inferred(self) -> dict[str, _TypeAndShape]:
         try:
             return _declared(onnx.shape_inference.infer_shapes(self._model).graph)
-        except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradicts itself
+        except CHECKER_ERRORS:  # over 2 GB, or contradicts itself
             return {}
 
     def _maps(self) -> dict[str, int]:

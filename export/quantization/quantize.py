@@ -228,7 +228,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     if (onnx_file.opset_of(model) or 0) < _OPSET:
         try:
             model = onnx.version_converter.convert_version(model, _OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        except onnx_file.CHECKER_ERRORS as error:
             raise QuantizationError(f"it can't be brought to opset {_OPSET}: {error}") from error
     model = with_exact_forms(model)
     if any(node.op_type in _UNFOLDED for node in model.graph.node):

@@ -164,7 +164,7 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
     try:
         raised = onnx.version_converter.convert_version(model, _GELU_OPSET)
         onnx_file.check_model(raised.SerializeToString())
-    except (RuntimeError, ValueError, onnx.checker.ValidationError, InvalidFileError):
+    except (*onnx_file.CHECKER_ERRORS, InvalidFileError):
         return None
     return raised
 

@@ -85,6 +85,13 @@ def test_inputs_are_made_up_from_the_declaration() -> None:
     assert np.array_equal(session(net, batch_size=3).feed["table"], feed["table"])
 
 
+@pytest.mark.parametrize("shape", [(1, 2**42), (2**20, 2**20, 2**20), (2**63 - 1,)])
+@pytest.mark.parametrize("kind", ["tensor(float)", "tensor(int64)"])
+def test_inputs_that_fit_in_no_memory_are_refused(kind: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(timer.RefusedError, match="doesn't fit in memory"):
+        timer.made_up_input(kind, shape, np.random.default_rng(0))
+
+
 def test_given_inputs_are_fed() -> None:
     image = np.ones((2, 3, 8, 8), np.float32)
     assert session(NET, feed={"x": image}).feed["x"] is image

@@ -255,7 +255,12 @@ class TestVerify:
     @pytest.mark.parametrize("value", [None, [1], "x", {"name": 5}], ids=["null", "list", "text", "mapping"])
     def test_a_manifest_with_any_value(self, hwnas: Any, bundle: Path, key: str, value: Any) -> None:
         self.rewrite(bundle, **{key: lambda _: value})
-        assert self.failed(hwnas("verify", bundle, "--json"))
+        result = hwnas("verify", bundle, "--json")
+        assert "Traceback" not in result.stderr
+        if isinstance(value, dict) and key in ("architecture", "data"):  # any mapping may stand there
+            assert result.code == 0
+        else:
+            assert self.failed(result)
 
     def test_a_bundle_for_a_device_that_isnt_here(self, hwnas: Any, bundle: Path) -> None:
         """What can be checked without the device is checked; a limit that can't be judged is skipped with a reason."""
@@ -288,8 +293,11 @@ class TestVerify:
         assert "samples.npz is missing" in result.stdout
 
     def test_archives_that_unpack_to_more_and_special_files(self, hwnas: Any, bundle: Path) -> None:
-        samples = {name: np.zeros((40_000, *shape), kind) for name, shape, kind in (
-            ("inputs", (1, 8, 8), np.float32), ("outputs", (10,), np.float32), ("images", (8, 8, 1), np.uint8))}  # fmt: skip
+        shapes = {"inputs": (1, 8, 8), "outputs": (10,), "images": (8, 8, 1)}
+        kinds = {"images": np.uint8}
+        samples: dict[str, Any] = {
+            name: np.zeros((60_000, *shape), kinds.get(name, np.float32)) for name, shape in shapes.items()
+        }
         np.savez_compressed(bundle / "samples.npz", **samples)
         self.rewrite(bundle)
         result = hwnas("verify", bundle, "--json")

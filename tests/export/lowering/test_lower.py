@@ -214,3 +214,22 @@ def test_a_slope_shared_with_another_node_is_kept_for_it():
 def test_lower_takes_a_model(given, called):
     with pytest.raises(TypeError, match=rf"lower takes an onnx.ModelProto, as onnx.load\(path\) .* not a {called}"):
         lowering.lower(given)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        TensorProto(name="w", dims=[4], data_type=1, segment=TensorProto.Segment(begin=0, end=2), float_data=[1, 2]),
+        TensorProto(name="w", dims=[4], data_type=1, raw_data=b"1234"),
+        TensorProto(name="w", dims=[-3], data_type=1, raw_data=b"1234"),
+        TensorProto(name="w", dims=[2], data_type=1),  # not the output's declared size: no shape can be inferred
+    ],
+    ids=["in segments", "too short", "of a negative size", "empty"],
+)
+def test_weights_in_any_form_are_left_as_they_are(weight: TensorProto) -> None:
+    model = mean_graph()
+    model.graph.initializer.append(weight)
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4]))
+    lowered = lowering.lower(model)
+    assert histogram(lowered)["Relu"] == 1
+    assert next(each for each in lowered.graph.initializer if each.name == "w") == weight
