@@ -109,7 +109,7 @@ def external(bundle: Path, location: str, place: Callable[[Path, bytes], None]) 
     (bundle / MODEL).write_bytes(model.SerializeToString())
     sign(bundle)
     place(bundle, content)
-    rewrite(bundle, lambda manifest: manifest["files"].update({where: file_record(bundle / where)}))
+    rewrite(bundle, lambda manifest: manifest["files"].update({where: file_record((bundle / where).resolve())}))
 
 
 def inside(bundle: Path, content: bytes) -> None:
@@ -194,14 +194,14 @@ CASES = (
     Case("limits that it breaks, signed", "limit macs", "at most 1000", rewrite, (
         lambda manifest: manifest.update(limits={"macs": 1000, "size_mb": 1e-6}),)),
     Case("stamped with opset 19, signed", "opset", "the model has 19, the manifest 20", remade, (MODEL, stamp, 19)),
-    Case("external data lost", "external_data", "weights.bin is missing", lost),
-    Case("external data at ../, signed", "external_data", "points outside", external, ("../weights.bin", outside)),
-    Case("external data at /, signed", "external_data", "points outside", external, ("{parent}/weights.bin", outside)),
-    Case("external data by a link, signed", "external_data", "link to outside", external, ("weights.bin", linked)),
+    Case("external data lost", "files", "weights.bin is missing", lost),
+    Case("external data at ../, signed", "files", "points outside", external, ("../weights.bin", outside)),
+    Case("external data at /, signed", "files", "points outside", external, ("{parent}/weights.bin", outside)),
+    Case("external data by a link, signed", "files", "link to outside", external, ("weights.bin", linked)),
     Case("a custom operator, signed", "operators", "com.stranger:Mystery", remade, (MODEL, custom_operator)),
     Case("a runtime's own operator, signed", "operators", "com.microsoft:QuickGelu", remade, (
         MODEL, microsoft_operator)),
-    Case("model cut short", "model", "", cut, (MODEL,)),
+    Case("model cut short", "files", f"{MODEL} was changed", cut, (MODEL,)),
     Case("model missing", "files", f"{MODEL} is missing", gone, (MODEL,)),
     Case("another net of the same shape, signed", "parity", "largest difference", remade, (
         MODEL, other_weights, np.float32, drawn)),

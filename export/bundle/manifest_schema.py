@@ -118,6 +118,9 @@ class Metrics(_Part):
     reference_ms: float | None = Field(default=None, description="their time, measured in alternation with the file")
     n_samples: int | None = Field(default=None, description="calls that were timed")
     warnings: list[str] = Field(default=[], description="why the latency is to be doubted")
+    precision: str | None = Field(default=None, description="of the file: fp32 or int8")
+    shapes: dict[str, list[int]] = Field(default={}, description="input → sizes that it was measured with")
+    peak_memory_source: str | None = Field(default=None, description="who counted the peak")
     peak_memory_bytes: int | None = Field(default=None, description="most that activations take at one time")
     size_bytes: int | None = Field(default=None, description="of the file")
     macs: int | None = Field(default=None, description="multiply-accumulates of a batch")
@@ -141,6 +144,7 @@ class Int8(_Part):
     method: str | None = Field(default=None, description="of calibration")
     plan: str | None = Field(default=None, description="which nodes stay in float, in words")
     float_values: list[str] = Field(default=[], description="values that stay in float")
+    float_reasons: dict[str, str] = Field(default={}, description="value → why it stays in float")
     tried: list[dict[str, Any]] = Field(default=[], description="plans and methods tried, each with its figures")
     search_seconds: float | None = Field(default=None, description="that trying them took")
 

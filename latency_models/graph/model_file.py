@@ -11,6 +11,7 @@ from latency_models.errors import InvalidModelError
 from latency_models.graph.shapes import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -31,7 +32,31 @@ def parse(model: Path | bytes) -> onnx.ModelProto:
         raise InvalidModelError(label, f"not a loadable ONNX model, or a truncated one: {one_line(error)}") from error
     if not proto.graph.output:
         raise InvalidModelError(label, "not a loadable ONNX model: it holds no graph with an output")
+    if (circle := _circle(proto)) is not None:
+        raise InvalidModelError(label, f"not a loadable ONNX model: its function {circle!r} calls itself")
     return proto
+
+
+def _circle(proto: onnx.ModelProto) -> str | None:
+    """The name of a function of the model that calls itself, through others maybe; None where none does."""
+    names = {(function.domain, function.name) for function in proto.functions}
+    calls = {
+        (function.domain, function.name): {(node.domain, node.op_type) for node in _nodes(function.node)} & names
+        for function in proto.functions
+    }
+    while free := [name for name, called in calls.items() if not called & calls.keys()]:
+        for name in free:  # functions that call only those taken out before are in no circle
+            del calls[name]
+    return next((name for _, name in sorted(calls)), None)
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes, and those of all graphs nested in them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _nodes(graph.node)
 
 
 def model_label(model: bytes | Path) -> str:
