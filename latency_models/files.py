@@ -33,16 +33,21 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     Raises:
         OSError: it can't be read, is no file (but a pipe, a device or a folder), or is larger than it may be.
     """
+    _check_kind(path.stat(), path)  # opening alone does things to some devices
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)  # a pipe isn't waited for
     with os.fdopen(descriptor, "rb") as file:
         seen = os.fstat(descriptor)
-        if stat.S_ISDIR(seen.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(seen.st_mode):
-            raise OSError(errno.EINVAL, f"is {kind_of(seen.st_mode)}, not a file", str(path))
+        _check_kind(seen, path)
         if seen.st_size <= most_bytes and len(content := file.read(most_bytes + 1)) <= most_bytes:
             return content
     raise OSError(errno.EFBIG, f"is too large: more than {most_bytes / 1e6:g} MB", str(path))
+
+
+def _check_kind(seen: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(seen.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.EINVAL, f"is {kind_of(seen.st_mode)}, not a file", str(path))
 
 
 def write_whole(path: Path, content: str) -> None:

@@ -54,8 +54,11 @@ RIGHTS: Mapping[str, Rights] = {
     "calibrate": _BEGINS_ANEW,
     "bench": _BEGINS_ANEW,
 }
-"""By command; the last three get a config, which is the user's own unless it lies in a run."""
+"""By command; those of `_TAKE_A_CONFIG` get a config, which is the user's own unless it lies in a run."""
 
+_TAKE_A_CONFIG = ("search", "calibrate", "bench")
+_RUNS_OWN = "if this run is your own, --trust-device uses it as the run describes it"
+_CONFIGS_OWN = "if this config is your own, copy it out of the run's folder"
 _JOURNAL = "journal.sqlite"
 
 
@@ -108,7 +111,7 @@ def check_device(command: str, options: DeviceOptions, trusted: bool) -> None:
             own file of devices knows it.
     """
     if RIGHTS[command].uses_device and not trusted:
-        check_on_a_word(options, "if this run is your own, --trust-device uses it as the run describes it")
+        check_on_a_word(options, _CONFIGS_OWN if command in _TAKE_A_CONFIG else _RUNS_OWN)
 
 
 def words_that_go_on(run: Path, options: DeviceOptions) -> tuple[str, ...]:

@@ -132,7 +132,6 @@ def _write(
     directory.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
     try:
-        staged.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
         for name, model in models.items():
             (staged / name).write_bytes(model)
         with (staged / SAMPLES_FILE).open("wb") as file:
@@ -149,6 +148,7 @@ def _write(
         content[HASH_FIELD] = manifest_sha256(content)
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (staged / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        _open_to_readers(staged)
         for path in (*staged.iterdir(), staged):
             sync(path)
         _put_in_place(staged, directory)
@@ -156,6 +156,12 @@ def _write(
         shutil.rmtree(staged, ignore_errors=True)
         raise
     return directory
+
+
+def _open_to_readers(staged: Path) -> None:
+    """Let whoever may read the files read their folder: until now it was closed to everybody else."""
+    readers = (staged / MANIFEST_FILE).stat().st_mode & 0o444
+    staged.chmod(0o700 | readers | readers >> 2)
 
 
 def _put_in_place(staged: Path, directory: Path) -> None:

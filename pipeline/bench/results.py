@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from latency_models.files import read_file
 from pipeline.bench.run import Result, Task
 from pipeline.errors import RunDirectoryError
-from pipeline.files import check_own
+from pipeline.files import check_own, open_to_append
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ class KeptResults:
             raise RunDirectoryError(f"{path} exists and holds no results of a benchmark")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._file.touch()
+            open_to_append(self._file).close()
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error
         self._deciding = _deciding(config)

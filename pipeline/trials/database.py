@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SCHEMA_VERSION = 1
 _LARGEST_VALUE = 16_000_000
 """Bytes of a text in a journal: far above anything that is written, and far below what would fill the memory."""
+_LARGEST_FILE = 4 * 10**9
+"""Bytes, of some million trials."""
 _TABLES = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "trials": """CREATE TABLE trials (
@@ -58,29 +60,33 @@ def opening(path: Path, *, must_exist: bool = True) -> Iterator[None]:
     """Turn what goes wrong while a journal is opened or created into an error that says what it is."""
     if must_exist and not path.is_file():
         raise JournalError(f"{path}: there is no journal")
-    _check_beside(path)
+    _check_files(path)
     try:
         yield
     except OSError as error:
         if words := refusal(error):
-            raise StorageError(f"{error.filename2 or error.filename or path}: {words}") from error
+            raise StorageError(f"{error.filename2 or error.filename or path}: {words}", words) from error
         raise JournalError(f"{path}: the journal can not be used: {error.strerror or error}") from error
     except sqlite3.Error as error:
         if words := refusal(error):
-            raise StorageError(f"{path}: {words}") from error
+            raise StorageError(f"{path}: {words}", words) from error
         # A file that can't be opened or is locked is no damage; a table that isn't there is.
         refused = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
         raise JournalError(f"{path}: the journal {'can not be used' if refused else 'is damaged'}: {error}") from error
 
 
-def _check_beside(path: Path) -> None:
-    """Refuse a rollback journal beside a database: SQLite would do what it says, and delete a file that it names.
+def _check_files(path: Path) -> None:
+    """Refuse files that would fill disk or memory, and a rollback journal beside a database.
 
-    None is ever left here: a journal has a write-ahead log from the moment when it is there.
+    SQLite would do what that says, and delete a file that it names. None is ever left here: a journal has a
+    write-ahead log from the moment when it is there.
 
     Raises:
-        JournalError: there is one.
+        JournalError: there is one, or one of the files is huge.
     """
+    for each in (path, path.with_name(path.name + "-wal")):
+        if each.is_file() and each.stat().st_size > _LARGEST_FILE:
+            raise JournalError(f"{each}: it has {each.stat().st_size:,} bytes, more than a journal ever has")
     rollback = path.with_name(path.name + "-journal")
     if rollback.is_symlink() or (rollback.exists() and rollback.stat().st_size > 0):
         raise JournalError(

@@ -216,7 +216,7 @@ class TestTheDeviceOfARun:
 
     @pytest.mark.parametrize("name", ["search", "calibrate"])
     def test_a_config_in_a_run_is_the_runs(self, hwnas: Command, given: Path, mark: Path, name: str) -> None:
-        check_message(hwnas(name, given / "config.yaml"), 2, "'board' isn't used on a file's word")
+        check_message(hwnas(name, given / "config.yaml"), 2, "'board' isn't used on a file's word", "copy it out")
         assert not mark.exists()
         shutil.copyfile(given / "config.yaml", "own.yaml")
         done = hwnas(name, "own.yaml")
@@ -311,12 +311,21 @@ def test_special_files_hang_nothing(
     check_message(hwnas(*asked), 2, "zero_cost.jsonl", "is a socket")
 
 
-@pytest.mark.parametrize("part", ["config.yaml", "references.json"])
-def test_huge_files_fill_no_memory(hwnas: Command, run_copy: Path, part: str) -> None:
+HUGE = {
+    "config.yaml": (2, "is too large"),
+    "references.json": (3, "is too large"),
+    "journal.sqlite": (3, "more than a journal ever has"),
+    "journal.sqlite-wal": (3, "more than a journal ever has"),
+}
+
+
+@pytest.mark.parametrize("part", list(HUGE))
+def test_huge_files_fill_neither_memory_nor_disk(hwnas: Command, run_copy: Path, part: str) -> None:
     with (run_copy / part).open("ab") as file:
         file.truncate(10**12)
-    check = {"config.yaml": 2, "references.json": 3}[part]
-    check_message(hwnas("resume", run_copy), check, part, "is too large")
+    code, said = HUGE[part]
+    for name in ("resume", "trials") if part != "references.json" else ("resume",):
+        check_message(hwnas(name, run_copy), code, part, said)
 
 
 def test_weights_that_are_larger_than_their_network(hwnas: Command, run_copy: Path) -> None:

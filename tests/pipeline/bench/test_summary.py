@@ -12,6 +12,7 @@ from pipeline.bench.config import load_bench
 from pipeline.bench.results import KeptResults
 from pipeline.bench.run import Result, Task
 from pipeline.bench.summary import Summary
+from pipeline.errors import RunDirectoryError
 
 
 def test_differences_are_those_of_a_paired_test(tmp_path: Path) -> None:
@@ -71,3 +72,16 @@ def test_what_a_strategy_takes_from_the_config_decides(tmp_path: Path) -> None:
     accurate = load_bench(tmp_path / "bench.yaml", ["final.pick=most-accurate"])
     assert KeptResults(tmp_path / "out", config).read(tasks).keys() == set(tasks)
     assert KeptResults(tmp_path / "out", accurate).read(tasks).keys() == {tasks[1]}
+
+
+def test_results_are_not_written_through_a_link(tmp_path: Path) -> None:
+    config = load_bench(bench_config(tmp_path), [])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("precious\n", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    for make in (Path.symlink_to, Path.hardlink_to):
+        make(tmp_path / "out" / "results.jsonl", elsewhere)
+        with pytest.raises(RunDirectoryError, match=r"is a link|a hard link"):
+            KeptResults(tmp_path / "out", config)
+        (tmp_path / "out" / "results.jsonl").unlink()
+    assert elsewhere.read_text(encoding="utf-8") == "precious\n"
