@@ -7,6 +7,7 @@ are timed when they are first needed and kept, by the environment's fingerprint,
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from latency_models.devices.environment import capture
 from latency_models.errors import DeviceError
 from latency_models.files import write_whole
 from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs
-from latency_models.kernels.operators import operators_of
+from latency_models.kernels.operators import NotPredictableError, operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
 from latency_models.microbench.benchmarks import observe
 from latency_models.predictors.operator_kernel import Hyper
@@ -29,19 +30,20 @@ from latency_models.strict_json import mistakes, read_json
 from latency_models.timer import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from latency_models.devices.device import Device
     from latency_models.kernels.optimised_graph import OptimisedGraph
     from latency_models.predictors.operator_model import Observation
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file, of the operators of kernels, and of the micro-benchmarks: a change of any needs a new number."""
 # Deviations of kernels from their lines; the width of intervals doesn't depend on them, but on held-out residuals.
 _HYPER = Hyper(kind=0.001, shape=0.01, own=0.003, reach=1.0, misfit=0.06)
 _STAND_IN_FACTOR = 3.0  # an unknown operator may take so many times more or less than its stand-in
 _STAND_INS = ("Mul", "Relu")
+_MOST_AMOUNTS = 4  # of an operator that moves or changes numbers; products and recurrent layers have more
 _LEAST_MS = 1e-4
 _MOST_BYTES = 16 * 10**6
 
@@ -92,7 +94,7 @@ class FilePredictor:
     def __init__(self, device: Device, model: OperatorModel) -> None:
         self._device = device
         self._model = model
-        self._kinds = {operator.kind for each in model.observations for operator in each.operators}
+        self._kinds = {operator.kind: _form(operator) for each in model.observations for operator in each.operators}
         self.measurements = len(model.observations)
 
     def predict(self, model: bytes | Path, given: GivenInputs = NOTHING_GIVEN) -> FilePrediction:
@@ -109,28 +111,50 @@ class FilePredictor:
     def predict_graph(self, graph: OptimisedGraph) -> FilePrediction:
         """Predict the latency of an optimised graph. Raises NotPredictableError as `predict`."""
         operators = operators_of(graph)
-        known = [operator for operator in operators if operator.kind in self._kinds]
-        unknown = [operator for operator in operators if operator.kind not in self._kinds]
-        stand_ins = [self._stand_in(operator) for operator in unknown]
-        found = self._model.predict([*known, *stand_ins])
-        guessed_ms = sum(max(self._model.operator_ms(operator), 0.0) for operator in stand_ins)
-        low_ms = found.low_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR)
+        stand_ins = {each: self._stand_in(each) for each in operators if each.kind not in self._kinds}
+        found = self._model.predict([stand_ins.get(each, each) for each in operators])
+        guessed_ms = sum(max(self._model.operator_ms(stand_ins[each]), 0.0) for each in operators if each in stand_ins)
+        low_ms = max(found.low_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR), _LEAST_MS)
+        high_ms = found.high_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0)
+        if not all(map(math.isfinite, (found.latency_ms, low_ms, high_ms))):
+            raise NotPredictableError("its amounts of work are beyond what can be predicted; `hwnas profile` times it")
         return FilePrediction(
             latency_ms=found.latency_ms,
-            low_ms=min(max(low_ms, _LEAST_MS), found.latency_ms),
-            high_ms=found.high_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0),
+            low_ms=min(low_ms, found.latency_ms),
+            high_ms=high_ms,
             measurements=self.measurements,
-            unknown=tuple(dict.fromkeys(operator.kind for operator in unknown)),
+            unknown=tuple(dict.fromkeys(each.kind for each in stand_ins)),
         )
 
     def _stand_in(self, operator: Operator) -> Operator:
-        """An operator of a timed kind and the same amounts: the float kernel for an integer one, or a plain product."""
-        for prefix in ("int8 ", "plain "):
-            if operator.kind.startswith(prefix) and operator.kind.removeprefix(prefix) in self._kinds:
-                return replace(operator, kind=operator.kind.removeprefix(prefix))
+        """An operator of a timed kind and the same amounts: the kernel for float32 numbers, or a plain product.
+
+        Raises:
+            NotPredictableError: nothing like it was timed.
+        """
+        for kind in _simpler(operator.kind):
+            if self._kinds.get(kind) == _form(operator):
+                return replace(operator, kind=kind)
+        if len(operator.work) > _MOST_AMOUNTS:
+            raise NotPredictableError(
+                f"nothing like operator {operator.kind} was timed here, so that its cost can't be predicted; "
+                "`hwnas profile` times it"
+            )
         million = operator.work[0] if operator.work else 0.0
         kind = next((name for name in _STAND_INS if name in self._kinds), _STAND_INS[0])
         return Operator(kind, (max(1.0, 1e6 * million),), (million, 0.0))
+
+
+def _form(operator: Operator) -> tuple[int, int]:
+    """The numbers of sizes and amounts, which are the same for all operators of a kind."""
+    return len(operator.sizes), len(operator.work)
+
+
+def _simpler(kind: str) -> Iterator[str]:
+    """The kind without its first word, which is the type of its numbers or a layout, then without the next."""
+    while " " in kind:
+        _, _, kind = kind.partition(" ")
+        yield kind
 
 
 class PredictorStore:

@@ -95,6 +95,7 @@ def optimised_graph(model: bytes | Path, device: Device, given: GivenInputs = NO
         raise UnknownShapeError(
             f"{label}: node {looping.name!r} is control flow ({looping.op_type}): its cost depends on values"
         )
+    # Open sizes stay open: the session that is predicted computes them at each run, and fuses less for it.
     for output in plain.graph.output:  # a declared shape may hold another batch
         if output.type.tensor_type.HasField("shape"):
             output.type.tensor_type.ClearField("shape")

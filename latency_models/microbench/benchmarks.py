@@ -7,13 +7,14 @@ their time; each link has weights of its own, so that they are read from as far 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latency_models.kernels.operators import operators_of
 from latency_models.kernels.optimised_graph import optimised_graph
-from latency_models.microbench import convolutions, others
+from latency_models.microbench import convolutions, number_types, others, sequences, transformers, whole_networks
 from latency_models.predictors.operator_model import Observation
 from latency_models.timing.meter import LatencyMeter
 from latency_models.timing.statistics import NORMAL_95
@@ -28,13 +29,13 @@ Family = Callable[[np.random.Generator], bytes]
 
 FAMILIES: tuple[tuple[Family, int], ...] = (
     (convolutions.convolutions, 80),
-    (convolutions.pointwise, 80),
-    (convolutions.separable, 70),
+    (convolutions.pointwise, 65),
+    (convolutions.separable, 60),
     (convolutions.first, 30),
     (convolutions.few_channels, 20),
     (convolutions.excitation, 25),
-    (convolutions.activations, 50),
-    (others.elementwise, 60),
+    (convolutions.activations, 45),
+    (others.elementwise, 50),
     (convolutions.residual, 25),
     (convolutions.branches, 25),
     (convolutions.dense, 15),
@@ -44,15 +45,34 @@ FAMILIES: tuple[tuple[Family, int], ...] = (
     (convolutions.open_convolutions, 45),
     (others.heads, 15),
     (others.layouts, 15),
-    (others.vectors, 25),
-    (others.matrices, 25),
+    (transformers.vectors, 40),
+    (transformers.rows, 40),
+    (transformers.batched, 25),
+    (transformers.attention, 40),
+    (transformers.windows, 25),
+    (transformers.normalised, 20),
+    (sequences.recurrent, 40),
+    (sequences.unrolled, 5),
+    (sequences.texts, 25),
+    (sequences.signals, 20),
+    (number_types.doubles, 32),
+    (number_types.halves, 15),
+    (number_types.whole_numbers, 25),
+    (number_types.eight_bit_products, 25),
+    (number_types.bookkeeping, 8),
+    (whole_networks.image_networks, 40),
+    (whole_networks.token_networks, 12),
     (others.pools, 30),
     (others.others, 45),
+    (others.rarer, 40),
     (convolutions.eight_bits, 40),
     (convolutions.heavy, 20),
-    (others.tiny, 10),
+    (others.tiny, 40),
 )
 """Each family with the number of graphs to draw from it."""
+
+WHOLE: frozenset[Family] = frozenset({whole_networks.image_networks, whole_networks.token_networks})
+"""Families of whole networks: what these take beyond the sum of their parts is learnt from them."""
 
 SEED = 1
 _BUDGET_S = 0.05
@@ -60,11 +80,19 @@ _LEAST_NOISE = 0.005
 _INTERVAL_SDS = 2 * NORMAL_95
 
 
-def benchmarks(families: Sequence[tuple[Family, int]] = FAMILIES, seed: int = SEED) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class MicroBenchmark:
+    """One network to time; `whole` says that it is a whole one, no part."""
+
+    model: bytes
+    whole: bool
+
+
+def benchmarks(families: Sequence[tuple[Family, int]] = FAMILIES, seed: int = SEED) -> Iterator[MicroBenchmark]:
     """Draw the networks, the same for a seed; families alternate, so that each is spread over the time of the run."""
     turns = [((at + 0.5) / count, family, at) for family, count in families for at in range(count)]
     for _, family, at in sorted(turns, key=lambda turn: (turn[0], turn[1].__name__)):
-        yield family(np.random.default_rng([seed, at]))
+        yield MicroBenchmark(family(np.random.default_rng([seed, at])), family in WHOLE)
 
 
 def observe(
@@ -89,12 +117,12 @@ def observe(
     found = []
     own = meter if meter is not None else LatencyMeter(device)
     try:
-        for done, model in enumerate(benchmarks(families)):
+        for done, each in enumerate(benchmarks(families)):
             progress(done, count)
-            operators = tuple(operators_of(optimised_graph(model, device)))
-            latency = own.measure(model, budget_s=_BUDGET_S)
+            operators = tuple(operators_of(optimised_graph(each.model, device)))
+            latency = own.measure(each.model, budget_s=_BUDGET_S)
             noise = (latency.high_ms - latency.low_ms) / _INTERVAL_SDS / latency.latency_ms
-            found.append(Observation(operators, latency.latency_ms, max(_LEAST_NOISE, noise)))
+            found.append(Observation(operators, latency.latency_ms, max(_LEAST_NOISE, noise), each.whole))
         progress(count, count)
     finally:
         if meter is None:

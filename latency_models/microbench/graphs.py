@@ -15,12 +15,16 @@ _IR_VERSION = 10
 _SCALE = 0.05
 
 
+_RANDOM = 1 << 16
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """A value of the graph and its shape."""
+    """A value of the graph, its shape and the type of its elements."""
 
     name: str
     dims: tuple[int, ...]
+    elem_type: int = TensorProto.FLOAT
 
 
 @dataclass
@@ -28,20 +32,27 @@ class GraphBuilder:
     """Collects the nodes of a graph; every method adds some and returns their result.
 
     `open_weights` lists the weights among the inputs, as old files do. ONNX Runtime neither folds such weights nor
-    changes their layout, because a caller may replace them.
+    changes their layout, because a caller may replace them. `numbers` is the type of inputs and weights. `apart` keeps
+    the biases of `linear` in nodes of their own, as they stay in files whose batch is open.
     """
 
     rng: np.random.Generator
     open_weights: bool = False
+    numbers: type[np.floating[Any]] = np.float32
+    apart: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     stored: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
     def image(self, *dims: int) -> Tensor:
-        """A float input."""
+        """An input of floats."""
+        return self.input(helper.np_dtype_to_tensor_dtype(np.dtype(self.numbers)), *dims)
+
+    def input(self, elem_type: int, *dims: int) -> Tensor:
+        """An input of any type."""
         name = f"x{len(self.inputs)}"
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
-        return Tensor(name, dims)
+        self.inputs.append(helper.make_tensor_value_info(name, elem_type, dims))
+        return Tensor(name, dims, elem_type)
 
     def constant(self, array: np.ndarray) -> str:
         """Store an array; returns its name."""
@@ -50,15 +61,42 @@ class GraphBuilder:
         return name
 
     def weights(self, *dims: int, scale: float = 1.0) -> str:
-        """Store random floats; returns their name."""
-        return self.constant((self.rng.standard_normal(dims, dtype=np.float32) * np.float32(scale)).astype(np.float32))
+        """Store random floats; returns their name. Many of them repeat, which no kernel notices."""
+        count = math.prod(dims)
+        drawn = self.rng.standard_normal(min(count, _RANDOM), dtype=np.float32) * np.float32(scale)
+        return self.constant(np.resize(drawn, count).reshape(dims).astype(self.numbers))
 
-    def add(self, op_type: str, inputs: list[Tensor | str], dims: tuple[int, ...], **attributes: Any) -> Tensor:
-        """Add a node with one result."""
+    def add(
+        self,
+        op_type: str,
+        inputs: list[Tensor | str],
+        dims: tuple[int, ...],
+        *,
+        elem_type: int | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> Tensor:
+        """Add a node with one result, by default of the first input's type."""
+        return self.add_several(op_type, inputs, [dims], elem_type=elem_type, domain=domain, **attributes)[0]
+
+    def add_several(
+        self,
+        op_type: str,
+        inputs: list[Tensor | str],
+        results: list[tuple[int, ...]],
+        *,
+        elem_type: int | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[Tensor]:
+        """Add a node with a result for each of the shapes."""
         name = f"v{len(self.nodes)}"
         names = [each.name if isinstance(each, Tensor) else each for each in inputs]
-        self.nodes.append(helper.make_node(op_type, names, [name], name=name, **attributes))
-        return Tensor(name, dims)
+        outputs = [name, *(f"{name}.{at}" for at in range(1, len(results)))]
+        self.nodes.append(helper.make_node(op_type, names, outputs, name=name, domain=domain, **attributes))
+        if elem_type is None:
+            elem_type = next((each.elem_type for each in inputs if isinstance(each, Tensor)), TensorProto.FLOAT)
+        return [Tensor(each, dims, elem_type) for each, dims in zip(outputs, results, strict=True)]
 
     def conv(
         self, x: Tensor, after: int, kernel: int | tuple[int, int] = 1, stride: int = 1, groups: int = 1
@@ -84,14 +122,32 @@ class GraphBuilder:
             group=groups,
         )
 
+    def conv1d(self, x: Tensor, after: int, kernel: int, stride: int = 1, groups: int = 1) -> Tensor:
+        """A padded convolution along one axis, with a bias."""
+        before = x.dims[1] // groups
+        weight = self.weights(after, before, kernel, scale=math.sqrt(2.0 / (before * kernel)))
+        left = (kernel - 1) // 2
+        dims = (x.dims[0], after, (x.dims[2] - 1) // stride + 1)
+        return self.add(
+            "Conv",
+            [x, weight, self.weights(after, scale=0.1)],
+            dims,
+            kernel_shape=[kernel],
+            strides=[stride],
+            pads=[left, kernel - 1 - left],
+            group=groups,
+        )
+
     def activation(self, x: Tensor, name: str) -> Tensor:
         """One of ONNX's unary operators, or `silu`, `relu6`, `prelu`; "" is none."""
         if not name:
             return x
         if name == "silu":
             return self.add("Mul", [x, self.add("Sigmoid", [x], x.dims)], x.dims)
+        if name == "gelu-tanh":
+            return self.add("Gelu", [x], x.dims, approximate="tanh")
         if name == "relu6":
-            low, high = (self.constant(np.array(bound, np.float32)) for bound in (0.0, 6.0))
+            low, high = (self.constant(np.array(bound, self.numbers)) for bound in (0.0, 6.0))
             return self.add("Clip", [x, low, high], x.dims)
         if name == "prelu":
             slopes = self.constant(np.full((x.dims[1], *[1] * (len(x.dims) - 2)), 0.25, np.float32))
@@ -99,7 +155,7 @@ class GraphBuilder:
         return self.add(name, [x], x.dims)
 
     def binary(self, op_type: str, x: Tensor, other: Tensor | str) -> Tensor:
-        """An operator of two operands, the second of which may be broadcast."""
+        """An operator of two operands, the second of which may be repeated along dimensions of the first."""
         return self.add(op_type, [x, other], x.dims)
 
     def pool(self, x: Tensor, kind: str, kernel: int, stride: int) -> Tensor:
@@ -133,9 +189,8 @@ class GraphBuilder:
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Two halves of the channels."""
         half = (x.dims[0], x.dims[1] // 2, *x.dims[2:])
-        names = [f"v{len(self.nodes)}a", f"v{len(self.nodes)}b"]
-        self.nodes.append(helper.make_node("Split", [x.name], names, axis=1, num_outputs=2))
-        return Tensor(names[0], half), Tensor(names[1], half)
+        first, second = self.add_several("Split", [x], [half, half], axis=1, num_outputs=2)
+        return first, second
 
     def reshape(self, x: Tensor, *dims: int) -> Tensor:
         """The same elements in another shape."""
@@ -169,6 +224,52 @@ class GraphBuilder:
             return self.add("MatMul", [x, weight], (*x.dims[:-1], other))
         return self.add("MatMul", [x, other], (*x.dims[:-1], other.dims[-1]))
 
+    def transposed_matmul(self, x: Tensor, other: Tensor) -> Tensor:
+        """The product with the last two dimensions of another value swapped."""
+        order = [*range(len(other.dims) - 2), len(other.dims) - 1, len(other.dims) - 2]
+        return self.matmul(x, self.transpose(other, *order))
+
+    def number(self, value: float) -> str:
+        """Store one number of the weights' type."""
+        return self.constant(np.array(value, self.numbers))
+
+    def norm(self, x: Tensor) -> Tensor:
+        """A normalisation of each row, with its own scale and shift."""
+        width = x.dims[-1]
+        return self.add(
+            "LayerNormalization", [x, self.weights(width, scale=0.1), self.weights(width, scale=0.1)], x.dims, axis=-1
+        )
+
+    def linear(self, x: Tensor, after: int) -> Tensor:
+        """A fully connected layer of each row."""
+        ones = (1,) * (len(x.dims) - 1) if self.apart else ()
+        return self.binary("Add", self.matmul(x, after), self.weights(*ones, after, scale=0.1))
+
+    def gated_linear(self, x: Tensor, after: int, act: str) -> Tensor:
+        """A fully connected layer of each row and an activation, which may take the bias with it."""
+        fused = {"Gelu": "BiasGelu", "gelu-tanh": "FastGelu"}
+        if not self.apart or act not in fused:
+            return self.activation(self.linear(x, after), act)
+        y = self.matmul(x, after)
+        return self.add(fused[act], [y, self.weights(after, scale=0.1)], y.dims, domain="com.microsoft")
+
+    def cast(self, x: Tensor, elem_type: int) -> Tensor:
+        """The same numbers in another type."""
+        return self.add("Cast", [x], x.dims, elem_type=elem_type, to=elem_type)
+
+    def slice(self, x: Tensor, axis: int, start: int, end: int) -> Tensor:
+        """Part of a value along one axis."""
+        dims = list(x.dims)
+        dims[axis] = end - start
+        bounds = [self.constant(np.array([value], np.int64)) for value in (start, end, axis)]
+        return self.add("Slice", [x, *bounds], tuple(dims))
+
+    def reduce(self, op_type: str, x: Tensor, axes: list[int], *, keep: bool = True) -> Tensor:
+        """A mean, sum, … along some dimensions."""
+        axes = [axis % len(x.dims) for axis in axes]
+        dims = tuple(1 if at in axes else size for at, size in enumerate(x.dims) if keep or at not in axes)
+        return self.add(op_type, [x, self.constant(np.array(axes, np.int64))], dims, keepdims=int(keep))
+
     def classifier(self, x: Tensor, classes: int) -> Tensor:
         """Mean over the positions and a fully connected layer."""
         return self.gemm(self.reshape(self.global_pool(x), x.dims[0], x.dims[1]), classes)
@@ -180,8 +281,8 @@ class GraphBuilder:
         """
         factor = self.constant(np.array(_SCALE, np.float32))
         zero = self.constant(np.array(128 if signed else 0, np.uint8))
-        integers = self.add("QuantizeLinear", [x, factor, zero], x.dims)
-        return self.add("DequantizeLinear", [integers, factor, zero], x.dims)
+        integers = self.add("QuantizeLinear", [x, factor, zero], x.dims, elem_type=TensorProto.UINT8)
+        return self.add("DequantizeLinear", [integers, factor, zero], x.dims, elem_type=TensorProto.FLOAT)
 
     def quantised_conv(self, x: Tensor, after: int, kernel: int = 1, groups: int = 1) -> Tensor:
         """A convolution of a `quantised` value, with signed 8-bit weights and a scale for each channel."""
@@ -196,13 +297,22 @@ class GraphBuilder:
         bias = self.add("DequantizeLinear", [self.constant(biases), bias_scale, bias_zeros], (after,), axis=0)
         return self._conv(x, [weight, bias], (after, kernel, kernel), 1, groups)
 
+    def quantised_weights(self, before: int, after: int) -> Tensor:
+        """Signed 8-bit weights (before, after) with a scale for all of them, dequantised."""
+        integers = self.rng.integers(-127, 128, (before, after)).astype(np.int8)
+        factor = self.constant(np.array(math.sqrt(1.0 / before) / 73.0, np.float32))
+        zero = self.constant(np.array(0, np.int8))
+        stored = self.constant(integers)
+        return self.add("DequantizeLinear", [stored, factor, zero], (before, after), elem_type=TensorProto.FLOAT)
+
     def model(self, *results: Tensor) -> bytes:
         """The serialised graph."""
-        outputs = [helper.make_tensor_value_info(each.name, TensorProto.FLOAT, each.dims) for each in results]
+        outputs = [helper.make_tensor_value_info(each.name, each.elem_type, each.dims) for each in results]
         inputs = list(self.inputs)
         if self.open_weights:
             inputs += [helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in self.stored]
         graph = helper.make_graph(self.nodes, "micro", inputs, outputs, self.stored)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets)
         model.ir_version = _IR_VERSION
         return bytes(model.SerializeToString())

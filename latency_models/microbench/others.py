@@ -10,6 +10,8 @@ from latency_models.microbench.graphs import GraphBuilder, Tensor
 from latency_models.microbench.sizes import UNARY, channels, choice, log_int, map_size
 
 _BINARY = ("Add", "Mul", "Sub", "Div", "Max")
+_FUNCTIONS = ("Reciprocal", "Log", "Floor", "Sin", "Cos", "Ceil", "Round", "Sign", "Sqrt")
+_RARE_REDUCTIONS = ("ReduceL2", "ReduceL1", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")
 
 
@@ -48,35 +50,6 @@ def layouts(rng: np.random.Generator) -> bytes:
     y = g.activation(g.transpose(x, 0, 3, 1, 2), "Tanh")
     y = g.activation(g.transpose(y, 0, 2, 3, 1), "Relu")
     return g.model(g.activation(g.transpose(y, 0, 3, 1, 2), "Tanh"))
-
-
-def vectors(rng: np.random.Generator) -> bytes:
-    """Fully connected layers of one image."""
-    before, after = log_int(rng, 16, 4096), log_int(rng, 10, 4096)
-    while before * after > 6e6:
-        before = log_int(rng, 16, 4096)
-    g = GraphBuilder(rng)
-    x = g.image(1, before)
-    for at in range(2 if before * after > 2e6 else 4):
-        x = g.activation(g.gemm(x, before if at % 2 else after), "Relu")
-    return g.model(x)
-
-
-def matrices(rng: np.random.Generator) -> bytes:
-    """Attention blocks, with products of sequences with weights and with each other, softmax, normalisation."""
-    tokens, width = log_int(rng, 8, 400), channels(rng, 16, 512)
-    parts = int(rng.choice([1, 2, 4, 8]))
-    g = GraphBuilder(rng)
-    x = g.image(1, tokens, width)
-    ones, zeros = g.weights(width, scale=0.1), g.weights(width, scale=0.1)
-    x = g.add("LayerNormalization", [x, ones, zeros], x.dims, axis=-1)
-    several = g.reshape(g.matmul(x, width), 1, tokens, parts, width // parts)
-    q, k = g.transpose(several, 0, 2, 1, 3), g.transpose(several, 0, 2, 3, 1)
-    scores = g.matmul(q, k)
-    scores = g.add("Softmax", [scores], scores.dims, axis=-1)
-    mixed = g.reshape(g.transpose(g.matmul(scores, q), 0, 2, 1, 3), 1, tokens, width)
-    inner = g.activation(g.matmul(mixed, 2 * width), choice(rng, ("Gelu", "Relu")))
-    return g.model(g.binary("Add", g.matmul(inner, width), mixed))
 
 
 def pools(rng: np.random.Generator) -> bytes:
@@ -130,11 +103,58 @@ def others(rng: np.random.Generator) -> bytes:
     return g.model(g.activation(x, "Relu"))
 
 
-def tiny(rng: np.random.Generator) -> bytes:
-    """Tiny networks, for the least time of a call and of each kernel."""
-    width, side = int(rng.choice([4, 8, 16])), int(rng.choice([1, 2, 3]))
+def rarer(rng: np.random.Generator) -> bytes:
+    """Rarer operators once more: copies in other shapes, reductions, functions of one number, look-ups."""
+    width, side = map_size(rng, 4, 256, 2e5)
     g = GraphBuilder(rng)
-    x: Tensor = g.image(1, width, side, side)
-    for _ in range(int(rng.choice([1, 2, 4, 8]))):
-        x = g.activation(x, choice(rng, ("Relu", "Tanh")))
-    return g.model(g.reshape(x, 1, width * side * side))
+    x = g.image(1, width, side, side)
+    kind = choice(rng, ("function", "function", "reduction", "expand", "tile", "space", "trilu", "look-up", "across"))
+    for _ in range(2):
+        x = g.activation(x, "Tanh")
+        if kind == "function":
+            x = g.activation(g.activation(x, "Abs"), choice(rng, _FUNCTIONS))
+        elif kind == "reduction":
+            y = g.reduce(choice(rng, _RARE_REDUCTIONS), x, [-1] if rng.random() < 0.7 else [1])
+            x = g.binary("Div", x, g.activation(y, "Exp"))
+        elif kind in ("expand", "tile"):
+            one = g.slice(x, 2, 0, 1)
+            sizes = (1, 1, x.dims[2], 1)
+            repeated = g.constant(np.array(sizes if kind == "tile" else x.dims, np.int64))
+            x = g.binary("Mul", x, g.add(kind.capitalize(), [one, repeated], x.dims))
+        elif kind == "space" and x.dims[1] % 4 == 0:
+            x = g.add("DepthToSpace", [x], (1, x.dims[1] // 4, 2 * x.dims[2], 2 * x.dims[3]), blocksize=2)
+            before = (1, 4 * x.dims[1], x.dims[2] // 2, x.dims[3] // 2)
+            x = g.add("SpaceToDepth", [g.activation(x, "Relu")], before, blocksize=2)
+        elif kind == "trilu":
+            x = g.add("Trilu", [x], x.dims, upper=int(rng.random() < 0.5))
+        elif kind == "look-up":
+            rows = g.constant(rng.permutation(x.dims[2]).astype(np.int64))
+            x = g.add("Gather", [x, rows], x.dims, axis=2)
+        elif kind == "across":
+            x = g.add("Softmax", [x], x.dims, axis=1)
+    return g.model(g.activation(x, "Relu"))
+
+
+def tiny(rng: np.random.Generator) -> bytes:
+    """Networks of a few microseconds: for the least time of a call and of each kernel."""
+    width, side = int(rng.choice([3, 4, 8, 16, 32])), int(rng.choice([1, 2, 3, 5, 8]))
+    kind = choice(rng, ("activations", "layers", "layers", "convolutions", "convolutions", "mixed"))
+    g = GraphBuilder(rng)
+    if kind == "layers":
+        x = g.image(1, width)
+        for _ in range(int(rng.choice([1, 1, 2, 3]))):
+            x = g.activation(g.gemm(x, log_int(rng, 2, 128)), choice(rng, ("Relu", "Relu", "Tanh", "")))
+        return g.model(g.add("Softmax", [x], x.dims, axis=-1) if rng.random() < 0.4 else x)
+    x = g.image(1, width, side, side)
+    for _ in range(int(rng.choice([1, 1, 2, 4, 8] if kind == "activations" else [1, 1, 2, 3]))):
+        if kind != "activations":
+            x = g.conv(x, int(rng.choice([4, 8, 16, 32])), int(rng.choice([1, 3])))
+        x = g.activation(x, choice(rng, ("Relu", "Relu", "Tanh", "Sigmoid") if kind != "convolutions" else ("Relu",)))
+        if kind == "mixed":
+            x = g.pool(x, "MaxPool", 2, 2) if x.dims[2] > 1 else g.binary("Add", x, x)
+    if kind == "activations":
+        return g.model(g.reshape(x, 1, width * side * side))
+    if rng.random() < 0.5:
+        return g.model(g.classifier(x, 10))
+    flat = g.reshape(x, 1, x.dims[1] * x.dims[2] * x.dims[3])
+    return g.model(g.gemm(flat, 10) if rng.random() < 0.7 else flat)
