@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +127,13 @@ def _is_integer(value: object) -> bool:
 
 
 def _finite(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        raise PreprocessingError(f"preprocessing.{name} holds a number beyond any finite float") from None
+    if not math.isfinite(number):
         raise PreprocessingError(f"preprocessing.{name} holds {value!r}, not a finite number")
-    return float(value)
+    return number
 
 
 def _resize(images: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:

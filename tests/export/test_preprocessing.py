@@ -46,6 +46,8 @@ def test_the_record_survives_json():
         ({"std": [1.0, 0.0, 1.0]}, "above 0"),
         ({"scale": -1.0}, "above 0"),
         ({"scale": float("nan")}, "finite"),
+        ({"scale": 10**400}, "finite"),
+        ({"mean": [0, 10**30, 0], "std": [1, 10**9999, 1]}, "finite"),
         ({"mean": "abc"}, "list"),
         ({"mean": [0.1, "0.2", 0.3]}, "finite"),
         ({"layout": "NHWC"}, "NCHW"),
