@@ -162,6 +162,21 @@ def defined_devices() -> dict[str, DefinedDevice]:
     return {**_devices_in(here), **_devices_in(users)}
 
 
+def described_devices() -> dict[str, str]:
+    """A line on each device of both files for people; it says which ones are the working folder's.
+
+    Raises:
+        DeviceError: a file that can't be read, or a mistake in one.
+    """
+    here, users = files()
+    lines = {}
+    for name, device in _devices_in(here).items():
+        key = device.what_it_chooses()
+        unused = "" if key is None else f", not used: its {key} choose what is run or read"
+        lines[name] = f"{device.description} ({here} in the working folder{unused})"
+    return {**lines, **{name: device.description for name, device in _devices_in(users).items()}}
+
+
 def users_devices() -> dict[str, DefinedDevice]:
     """The devices of the user's config folder alone, since a working folder may hold a stranger's files.
 

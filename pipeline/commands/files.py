@@ -305,11 +305,12 @@ def listing(kind: str) -> dict[str, str]:
         raise UnknownNameError("list", kind, LISTED)
     module, _, attribute = LISTED[kind].partition(":")
     table = getattr(importlib.import_module(module), attribute)
+    lines = {name: str(row.description) for name, row in table.items()}
     if kind == "devices":
-        from latency_models.devices.device_file import defined_devices
+        from latency_models.devices.device_file import described_devices
 
-        table = {**table, **defined_devices()}
-    return {name: row.description for name, row in table.items()}
+        lines |= described_devices()
+    return lines
 
 
 LISTED = {

@@ -8,6 +8,7 @@ from latency_models.devices.device_file import (
     DefinedDevice,
     defined_device,
     defined_devices,
+    described_devices,
     read_devices,
     users_devices,
 )
@@ -97,6 +98,18 @@ def test_a_message_says_which_of_two_is_used(places: tuple[Path, Path], caplog: 
     assert "on theirs, over ssh" in caplog.text
     written(here, "devices: {board: [")  # what isn't needed does no harm
     assert defined_device("board").host == "mine"
+
+
+def test_a_list_says_which_devices_are_the_working_folders(places: tuple[Path, Path]) -> None:
+    here, users = places
+    written(users, "devices: {both: {host: mine}}")
+    written(here, "devices: {both: {host: theirs}, plain: , evil: {host: h, ssh_options: [-F, settings]}}")
+    assert described_devices() == {
+        "both": "ONNX Runtime's CPUExecutionProvider on mine, over ssh",
+        "plain": "ONNX Runtime's CPUExecutionProvider (devices.yaml in the working folder)",
+        "evil": "ONNX Runtime's CPUExecutionProvider on h, over ssh (devices.yaml in the working folder, not used: its "
+        "ssh_options choose what is run or read)",
+    }
 
 
 CHOOSING = {
