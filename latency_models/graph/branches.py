@@ -25,6 +25,9 @@ def take_branches(model: onnx.ModelProto, evaluate: Evaluate) -> onnx.ModelProto
         evaluate: computes named values of a model.
 
     Ifs inside loops stay, since each turn may take another branch.
+
+    Raises:
+        ValueError: an If has no such branch, or one with other results.
     """
     taken = model
     for _ in range(_MOST_DEPTH):
@@ -42,7 +45,7 @@ def _first_conditions(graph: onnx.GraphProto) -> list[str]:
     found: dict[str, None] = {}
     for node in graph.node:
         late = bool(pending.intersection(node.input))
-        if node.op_type == "If" and not late:
+        if node.op_type == "If" and not late and node.input:
             found[node.input[0]] = None
         if late or node.op_type == "If":
             pending.update(node.output)
@@ -59,7 +62,9 @@ def _spliced(model: onnx.ModelProto, chosen: Mapping[str, bool]) -> onnx.ModelPr
             result.graph.node.append(node)
             continue
         wanted = "then_branch" if chosen[node.input[0]] else "else_branch"
-        branch = next(each.g for each in node.attribute if each.name == wanted)
+        branch = next((each.g for each in node.attribute if each.name == wanted), None)
+        if branch is None or len(branch.output) != len(node.output):
+            raise ValueError(f"the If that makes {', '.join(node.output)!r} has no {wanted} with as many results")
         _insert(result.graph, branch, node.output, f"if{number}/")
     return result
 

@@ -77,6 +77,7 @@ class ModelInputs:
         notes: for the user, on assumed sizes.
         types: input → ONNX's element type.
         values: input → its array, where one was given.
+        model: for messages.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -86,6 +87,7 @@ class ModelInputs:
     notes: tuple[str, ...] = ()
     types: dict[str, int] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    model: str = "model"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """An array for each input: the given ones; floats in [0, 1) from a fixed seed, zeros for other types.
@@ -100,7 +102,9 @@ class ModelInputs:
                 made_up = timer.made_up_input(type_text(self.types[name]), shape, rng)
             except timer.RefusedError as refused:
                 if name not in self.values:
-                    raise InputError(f"input {name!r}: {refused.reason}; --input {name}=VALUE gives one") from refused
+                    raise InputError(
+                        f"{self.model}: input {name!r}: {refused.reason}; --input {name}=VALUE gives one"
+                    ) from refused
                 made_up = self.values[name]
             found[name] = self.values.get(name, made_up)
         return found
@@ -249,7 +253,7 @@ def model_inputs(
     if missing:
         raise InvalidModelError(str(path), f"it has open sizes, which have to be given: {'; '.join(missing)}")
     arrays = {name: array if array.ndim else np.full(shapes[name], array) for name, array in values.items()}
-    return ModelInputs(shapes, batch_size, names, not given and not notes, tuple(notes), types, arrays)
+    return ModelInputs(shapes, batch_size, names, not given and not notes, tuple(notes), types, arrays, str(path))
 
 
 def _declared(info: onnx.ValueInfoProto, path: Path | str) -> Declared | None:

@@ -125,6 +125,8 @@ def _shapes(
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Shapes of the values `names`, as far as they are tensors, and the numbers in the values `lengths`."""
     unique = list(dict.fromkeys(names))
+    if not unique and not lengths:
+        return {}, {}
     try:
         session = plain_session(_probing(model, unique, lengths, nodes), folder)
     except refusals():
@@ -133,8 +135,6 @@ def _shapes(
         unique = [name for name, kind in kinds.items() if kind <= onnx.TensorProto.BFLOAT16]
         session = plain_session(_probing(model, unique, lengths, nodes), folder)
     asked = [*(_PREFIX + name for name in unique), *lengths]
-    if not asked:
-        return {}, {}
     found = _run(session, asked, feed)
     shapes = {name: tuple(map(int, found[_PREFIX + name])) for name in unique}
     return shapes, {name: tuple(map(int, np.ravel(found[name]))) for name in lengths}

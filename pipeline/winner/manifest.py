@@ -41,6 +41,10 @@ class Winner:
         return MODEL_FILE if self.final.quantized is None else INT8_FILE
 
 
+# What stands in other parts of a manifest, or is of no use there.
+_ELSEWHERE = frozenset({"model", "device", "environment", "precision", "shapes", "peak_memory_source"})
+
+
 def metrics_of(
     final: FinalModel, data: DataSet, on_device: DeviceData, test: Split, int8: Int8Decision
 ) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def metrics_of(
         **accuracies,
         "accuracy_test_torch": on_device.accuracy(final.model, *on_device.tensors(test)),
         "test_images": len(test),
-        **{k: v for k, v in final.profile.as_dict().items() if k not in ("model", "device", "environment")},
+        **{k: v for k, v in final.profile.as_dict().items() if k not in _ELSEWHERE},
     }
 
 
