@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from latency_models.counters.activation_memory import counted_peak_bytes
@@ -15,7 +15,7 @@ from latency_models.graph.memory import peak_bytes
 from latency_models.graph.model_file import parse
 from latency_models.graph.model_inputs import model_inputs
 from latency_models.graph.observed_shapes import observe
-from latency_models.graph.planned import is_planned
+from latency_models.graph.planned import is_inferable, is_planned
 from latency_models.graph.runtime_graph import BLOCK
 from latency_models.graph.shapes import Shapes, infer
 from latency_models.graph.weights import params
@@ -43,7 +43,7 @@ def static_costs(model: bytes, device: Device) -> StaticCosts:
     """Count the costs of a serialised model, so that limits can be checked before any timing.
 
     A graph of the operators that candidates are usually made of is counted without running it, in a millisecond or
-    two. Any other is run once on this machine's CPU, with made-up inputs.
+    two. Any other is run on this machine's CPU with made-up inputs; a quantised candidate once, for its memory.
 
     Raises:
         InvalidModelError: no ONNX model, an open dimension beside the batch, a batch fixed at another size, or a
@@ -51,22 +51,22 @@ def static_costs(model: bytes, device: Device) -> StaticCosts:
     """
     proto = parse(model)
     size_bytes = len(model) + external_bytes(proto)
-    if is_planned(proto):
+    if is_inferable(proto):
+        feed = None
         shapes = infer(proto, device.batch_size)
+    else:
+        feed = model_inputs(proto, "model", device.batch_size).arrays()
+        shapes = observe(proto, feed)
+    if is_planned(proto):
         block = layout_block(device)
-        return StaticCosts(
-            macs=_known(macs, shapes),
-            params=params(proto, shapes.dims),
-            size_bytes=size_bytes,
-            peak_memory_bytes=_known(lambda known: peak_bytes(known, block), shapes),
-        )
-    feed = model_inputs(proto, "model", device.batch_size).arrays()
-    shapes = observe(proto, feed)
+        peak = _known(lambda known: peak_bytes(known, block), shapes)
+    else:
+        peak = counted_peak_bytes(model, replace(device, host=None), feed)
     return StaticCosts(
         macs=_known(macs, shapes),
         params=params(proto, shapes.dims),
         size_bytes=size_bytes,
-        peak_memory_bytes=counted_peak_bytes(model, device, feed),
+        peak_memory_bytes=peak,
     )
 
 

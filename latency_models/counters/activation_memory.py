@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from latency_models.devices.device import Device
 
 _KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own, which isn't read
+# Kernels whose result is their input's own memory, unless it is a result of the graph.
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _IN_USE, _CHANGE = "mem_bytes_requested_in_use", "mem_requested_in_use_delta"
 
 
@@ -90,9 +92,13 @@ def _peak_bytes(readings: Sequence[_Reading], last_uses: Mapping[str, int], inpu
 
 
 def _last_uses(graph: onnx.GraphProto) -> dict[str, int]:
-    """Value → the place of the last node that reads it; outputs are needed to the end."""
+    """Value → the place of the last node that reads it, or a view of it; outputs are needed to the end."""
     last = {name: place for place, node in enumerate(graph.node) for name in _read_by(node)}
-    return last | {info.name: len(graph.node) for info in graph.output}
+    outputs = {info.name: len(graph.node) for info in graph.output}
+    for node in reversed(graph.node):
+        if node.op_type in _VIEWS and node.output[0] not in outputs:
+            last[node.input[0]] = max(last[node.input[0]], last.get(node.output[0], 0))
+    return last | outputs
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:

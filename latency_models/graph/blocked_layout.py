@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _REORDER_INPUT_ALIGNMENT = 4
 _INTO_CONVOLUTIONS = frozenset({"Relu", "Sigmoid", "Tanh", "HardSigmoid"})
+_POOLS = frozenset({"AveragePool", "MaxPool"})
+_GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 _ACTIVATIONS = _INTO_CONVOLUTIONS | {"Gelu", "QuickGelu"}
 
 
@@ -82,12 +84,18 @@ class _Blocks:
             reads_plain = self._weight(step)[1] < self._block and group_of(step.node) == 1
             source = step.inputs[0] if reads_plain else self._blocked_input(step.inputs[0])
             self._emit(step, (source, *step.inputs[1:]), self._weight(step)[0])
-        elif step.op_type in {"MaxPool", "AveragePool"} and len(step.outputs) == 1 and self._channels_fit(step):
+        elif self._is_pool(step) and self._channels_fit(step):
             self._emit(step, (self._blocked_input(step.inputs[0]),), self._dims[step.inputs[0]][1])
         elif step.inputs and all(name in self._blocked for name in step.inputs) and self._takes_blocks(step):
             return
         else:
             self._steps.append(step)
+
+    def _is_pool(self, step: Step) -> bool:
+        """Whether it is a pool that moves; a global one stays if a kernel of the plain layout makes its input."""
+        if step.op_type in _GLOBAL_POOLS:
+            return step.inputs[0] in self._blocked or step.inputs[0] in self._shapes.inputs
+        return step.op_type in _POOLS and len(step.outputs) == 1
 
     def _takes_blocks(self, step: Step) -> bool:
         """Move a node that runs on blocks if all of its inputs are in blocks; returns whether it was moved."""
@@ -108,8 +116,6 @@ class _Blocks:
                 self._keep(step, channels)
         elif step.op_type == "BatchNormalization" and len(step.outputs) == 1:
             self._emit(replace(step, op_type="Conv"), (self._blocked_input(first),), channels)
-        elif step.op_type in {"GlobalAveragePool", "GlobalMaxPool"} and self._channels_fit(step):
-            self._emit(step, (self._blocked_input(first),), channels)
         else:
             return False
         return True

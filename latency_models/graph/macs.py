@@ -312,9 +312,9 @@ _FREE: dict[str, frozenset[str]] = {
         NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional OptionalGetElement OptionalHasElement
         Or PRelu Pad ParametricSoftplus Pow QuantizeLinear RMSNormalization RandomNormal RandomNormalLike
         RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
-        ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize ReverseSequence RoiAlign
-        RotaryEmbedding Round Scale ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct
-        SequenceEmpty SequenceErase SequenceInsert SequenceLength Shape Shrink Sigmoid Sign
+        ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize ReverseSequence
+        RoiAlign RotaryEmbedding Round Scale ScaledTanh Scatter ScatterElements ScatterND Selu SequenceAt
+        SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength Shape Shrink Sigmoid Sign
         SimplifiedLayerNormalization Sin Sinh Size Slice Softmax SoftmaxCrossEntropyLoss Softplus Softsign
         SpaceToDepth Split SplitToSequence Sqrt Squeeze StringConcat StringNormalizer StringSplit Sub Sum SwiGLU Swish
         Tan Tanh TensorScatter TfIdfVectorizer ThresholdedRelu

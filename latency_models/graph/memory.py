@@ -65,10 +65,10 @@ class _Plan:
         return self._replayed()
 
     def _place(self, step: Step, output: str) -> None:
-        if step.op_type in _VIEWS and step.inputs:
-            taken = self._buffer[step.inputs[0]]
-        elif output in self._graph.outputs:
+        if output in self._graph.outputs or not self._uses[output]:
             taken = output
+        elif step.op_type in _VIEWS and step.inputs:
+            taken = self._buffer[step.inputs[0]]
         else:
             taken = self._of_input(step, output) or self._of_the_dead(output) or output
         self._buffer[output] = taken

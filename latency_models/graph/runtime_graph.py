@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latency_models.graph.blocked_layout import Values, blocked_steps
+from latency_models.graph.fused_sums import fuse_sums
 from latency_models.graph.fusion import fused_steps
 from latency_models.graph.steps import Step, in_order
 
@@ -40,6 +41,7 @@ def runtime_graph(shapes: Shapes, block: int = BLOCK) -> RuntimeGraph:
     values = _values(shapes, steps)
     if block > 1:
         steps = blocked_steps(shapes, in_order(steps), values, block)
+        steps = fuse_sums(shapes, steps, values)
     return RuntimeGraph(
         steps=tuple(in_order(steps)),
         inputs=shapes.inputs,
