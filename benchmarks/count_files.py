@@ -32,7 +32,7 @@ from latency_models.errors import CostError
 from latency_models.graph.macs import macs
 from latency_models.graph.model_file import parse
 from latency_models.graph.observed_shapes import observe
-from latency_models.graph.planned import is_inferable
+from latency_models.graph.planned import is_inferable, is_planned
 from latency_models.graph.weights import params
 
 Array = np.ndarray[Any, Any]
@@ -263,6 +263,7 @@ def _planned(case: Case) -> list[Verdict] | None:
         return None
     device = resolve_device("cpu")
     plan = static_costs(case.content, device)
+    figure = "peak (planned)" if is_planned(proto) else "peak (run)"
     seen = macs(observe(proto, case.feed))
     counted = counted_peak_bytes(case.content, device, case.feed)
     verdicts = [
@@ -271,19 +272,19 @@ def _planned(case: Case) -> list[Verdict] | None:
         else _same("macs", plan.macs, seen)
     ]
     if isinstance(counted, Unavailable):
-        return [*verdicts, Verdict("peak", _NO_ORACLE, counted.reason)]
+        return [*verdicts, Verdict(figure, _NO_ORACLE, counted.reason)]
     if isinstance(plan.peak_memory_bytes, Unavailable):
-        return [*verdicts, Verdict("peak", _NULL, plan.peak_memory_bytes.reason)]
+        return [*verdicts, Verdict(figure, _NULL, plan.peak_memory_bytes.reason)]
     ratio = plan.peak_memory_bytes / max(1, counted)
     note = f"{plan.peak_memory_bytes}, should be {counted}: {ratio:.4f}"
     if plan.peak_memory_bytes == counted:
-        return [*verdicts, Verdict("peak", _RIGHT)]
+        return [*verdicts, Verdict(figure, _RIGHT)]
     if abs(ratio - 1) <= _PEAK_TOLERANCE:
-        return [*verdicts, Verdict("peak", "within 1 %", note)]
+        return [*verdicts, Verdict(figure, "within 1 %", note)]
     again = {counted_peak_bytes(case.content, device, case.feed) for _ in range(_COUNTS)}
     if plan.peak_memory_bytes in again:
-        return [*verdicts, Verdict("peak", "right in one of the runtime's orders", note)]
-    return [*verdicts, Verdict("peak", _WRONG, note)]
+        return [*verdicts, Verdict(figure, "right in one of the runtime's orders", note)]
+    return [*verdicts, Verdict(figure, _WRONG, note)]
 
 
 if __name__ == "__main__":

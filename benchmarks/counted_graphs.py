@@ -260,8 +260,8 @@ def _p_conv(n: _Net, stride: int | None = None) -> str:
 
 _UNARY = (
     "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "HardSigmoid", "LeakyRelu", "Neg", "Relu", "Relu", "Relu", "Relu",
-    "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "silu", "hard", "PRelu", "Identity", "Dropout",
-    "HardSwish", "Mish", "Gelu", "Sqrt",
+    "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu", "silu", "hard", "PRelu", "Identity",
+    "Dropout", "HardSwish", "Mish", "Gelu", "Sqrt",
 )  # fmt: skip
 
 

@@ -634,7 +634,7 @@ def finished(draft: Draft, outputs: list[str], name: str, base: str, folder: Pat
     model = plain
     if base == "function" and draft.opset >= 15:
         model = _in_function(draft, outputs)
-    elif base == "branch" and draft.opset >= 11:
+    elif base == "branch" and draft.opset >= 11 and draft.feed:
         model = _in_branch(draft, outputs)
     elif base == "loop" and draft.opset >= 13 and len(outputs) == 1 and draft.style != "constant":
         model, turns = _in_loop(draft, outputs)

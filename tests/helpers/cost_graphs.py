@@ -1,14 +1,17 @@
 """Small ONNX graphs to count by hand."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from latency_models.devices.device import Device
 from latency_models.graph import macs, memory, shapes, weights
 from latency_models.graph.external_data import external_bytes
 from latency_models.graph.runtime_graph import BLOCK
+from latency_models.nodes.runtime_profile import profile_runs
 
 FLOAT = TensorProto.FLOAT
 
@@ -62,3 +65,20 @@ def count(net: onnx.ModelProto, batch_size: int = 1) -> Counts:
 
 def peak_activation_bytes(net: onnx.ModelProto, batch_size: int = 1, block: int = BLOCK) -> int:
     return memory.peak_bytes(shapes.infer(net, batch_size), block)
+
+
+@functools.cache
+def runtime_block() -> int:
+    """The block of this machine's ONNX Runtime: what 1 channel is padded to."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["y"]),
+    ]
+    weights = [weight("w", 1, 1, 1, 1), weight("v", 1, 1, 1, 1)]
+    net = model(nodes, [value("x", [1, 1, 4, 4])], [value("y", [1, 1, 4, 4])], weights)
+    found = profile_runs(net.SerializeToString(), Device(), budget_s=0.0)
+    names = {found_node.op_type for found_node in found.optimized.graph.node}
+    if "ReorderOutput" not in names:
+        return 1
+    return int(max(tensor.dims[0] for tensor in found.optimized.graph.initializer))

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
 from onnx import helper
 
-from helpers.cost_graphs import model, peak_activation_bytes, small_net, value, weight
+from helpers.cost_graphs import model, peak_activation_bytes, runtime_block, small_net, value, weight
 from latency_models.counters.activation_memory import counted_peak_bytes
 from latency_models.devices.device import Device
 from latency_models.errors import UnknownShapeError
-from latency_models.nodes.runtime_profile import profile_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,16 +184,3 @@ def test_agrees_for_published_files(onnx_models: Path, name: str) -> None:
     path = onnx_models / f"{name}.onnx"
     counted = counted_peak_bytes(path, Device())
     assert peak_activation_bytes(onnx.load_model(path), block=runtime_block()) == pytest.approx(counted, rel=TOLERANCE)
-
-
-@functools.cache
-def runtime_block() -> int:
-    """The block of this machine's ONNX Runtime: what 1 channel is padded to."""
-    nodes = [node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["r"]), node("Conv", ["r", "v"], ["y"])]
-    weights = [weight("w", 1, 1, 1, 1), weight("v", 1, 1, 1, 1)]
-    net = model(nodes, [value("x", [1, 1, 4, 4])], [value("y", [1, 1, 4, 4])], weights)
-    found = profile_runs(net.SerializeToString(), Device(), budget_s=0.0)
-    names = {found_node.op_type for found_node in found.optimized.graph.node}
-    if "ReorderOutput" not in names:
-        return 1
-    return int(max(tensor.dims[0] for tensor in found.optimized.graph.initializer))
