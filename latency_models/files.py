@@ -23,7 +23,7 @@ _KINDS = (
 
 
 def kind_of(mode: int) -> str:
-    """What a file is, from its `st_mode`, in words."""
+    """Name the kind of a file, from its `st_mode`."""
     return next((words for is_one, words in _KINDS if is_one(mode)), "a file")
 
 

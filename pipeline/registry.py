@@ -92,7 +92,7 @@ def load(kind: str, name: str, table: Mapping[str, Entry]) -> Any:
 
 
 def _called_for(kind: str, name: str, load_it: Callable[[], Any]) -> Any:
-    """What a loader returns; a third party's module may raise anything while it is imported."""
+    """Call a loader; a third party's module may raise anything while it is imported."""
     try:
         return load_it()
     except Exception as error:

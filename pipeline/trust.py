@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rights:
-    """What a command may do with a given folder.
+    """Rights of a command on a given folder.
 
     Attributes:
         reach: what names in its config or manifest may stand for.
