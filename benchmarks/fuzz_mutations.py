@@ -131,7 +131,8 @@ def damage_model(rng: random.Random, model: onnx.ModelProto) -> str:
 
 _OPERATORS = [
     "Relu", "Conv", "MatMul", "Loop", "If", "Scan", "Einsum", "LSTM", "Attention", "Softmax", "Reshape", "NonZero",
-    "Relu", "Conv", "MatMul", "Loop", "If", "Scan", "Einsum", "LSTM", "Attention", "Softmax", "Reshape",
+    "DFT", "Swish", "GroupNormalization", "Nonsense", "SequenceConstruct", "Concat", "Expand", "Tile", "Range",
+    "Identity",
 ]  # fmt: skip
 _NUMBERS = [0, -1, 1, 2, 7, 63, 10**6, 2**31 - 1, 2**40, -(2**62)]
 _NAMES = ["", "x", "y", "w", "\x1b[31mred", "../name", "a" * 3000, "\u202ename", "name with spaces", "$x"]
