@@ -141,7 +141,7 @@ def _check(name: str, top: str, spec: ModuleSpec | None, source: NameSource) -> 
     """
     folder = source.modules_folder
     if spec is None:
-        raise ModuleNotFoundError(f"No module named {name!r} in {folder}")
+        raise ModuleNotFoundError(f"No module named {name!r} in {folder}; --code names another folder")
     if _is_installed(top, spec) and top not in _plugins():
         raise HwnasError(
             f"{source.given} names the module {name}, which is installed and offers nothing to hwnas by an entry "
@@ -152,7 +152,7 @@ def _check(name: str, top: str, spec: ModuleSpec | None, source: NameSource) -> 
             break
         found = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or [])
         if found is None:
-            raise ModuleNotFoundError(f"No module named '{spec.name}.{part}' in {folder}")
+            raise ModuleNotFoundError(f"No module named '{spec.name}.{part}' in {folder}; --code names another folder")
         spec = found
     if _lies_in(spec, source.given):
         raise HwnasError(
