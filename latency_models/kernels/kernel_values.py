@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latency_models.errors import CostError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -14,10 +16,22 @@ if TYPE_CHECKING:
     Rule = Callable[[Kernel, Footprint], Iterable[Operator]]
 
 
+class NotPredictableError(CostError):
+    """The cost of an operator can't be predicted, only timed."""
+
+
 def given(kernel: Kernel, at: int) -> Value:
-    """An input that the operator can't do without."""
-    value = kernel.inputs[at]
-    assert value is not None
+    """An input that the operator can't do without.
+
+    Raises:
+        NotPredictableError: it is no tensor, so that it has no size.
+    """
+    value = kernel.inputs[at] if at < len(kernel.inputs) else None
+    if value is None:
+        raise NotPredictableError(
+            f"the cost of operator {kernel.op_type} can't be predicted, for an input of it is no tensor; "
+            "`hwnas profile` times it"
+        )
     return value
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import TYPE_CHECKING
 
-from latency_models.errors import CostError
 from latency_models.kernels import convolution_work, elementwise_work, movement_work, product_work, recurrent_work
 from latency_models.kernels.element_types import is_float
 from latency_models.kernels.footprint import Footprint
+from latency_models.kernels.kernel_values import NotPredictableError
 from latency_models.predictors.operators import Operator
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from latency_models.kernels.optimised_graph import Kernel, OptimisedGraph
 
 
-class NotPredictableError(CostError):
-    """The cost of an operator can't be predicted, only timed."""
-
+__all__ = ["CALL", "KERNEL", "NotPredictableError", "operators_of"]
 
 CALL, KERNEL = "call", "kernel"
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size"})
@@ -45,7 +43,7 @@ def operators_of(graph: OptimisedGraph) -> list[Operator]:
     """The operators of one inference, with the call itself and what each kernel takes whatever it does.
 
     Raises:
-        NotPredictableError: a kernel has weights, and what it does with them isn't known.
+        NotPredictableError: a kernel has weights, and what it does with them isn't known, or handles no tensors.
     """
     footprint = Footprint.of(graph)
     found = [operator for kernel in graph.kernels for operator in (Operator(KERNEL, (), ()), *_of(kernel, footprint))]
@@ -66,9 +64,10 @@ def _of(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
         return [Operator("view", (), ())]
     if _is_bookkeeping(kernel):
         return [Operator("few integers", (), ())]
-    if rule is not None:
+    makes_tensors = bool(kernel.outputs)
+    if makes_tensors and rule is not None:
         return rule(kernel, footprint)
-    if kernel.op_type in _UNKNOWN or _has_weights(kernel):
+    if not makes_tensors or kernel.op_type in _UNKNOWN or _has_weights(kernel):
         raise NotPredictableError(f"the cost of operator {kernel.op_type} can't be predicted; `hwnas profile` times it")
     return elementwise_work.elementwise(kernel, footprint)
 
@@ -76,7 +75,7 @@ def _of(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
 def _is_bookkeeping(kernel: Kernel) -> bool:
     """Whether a kernel computes a few integers, such as the sizes of other values."""
     values = [value for value in (*kernel.inputs, *kernel.outputs) if value is not None]
-    return all(value.elements <= _FEW and not is_float(value) for value in values)
+    return bool(kernel.outputs) and all(value.elements <= _FEW and not is_float(value) for value in values)
 
 
 def _has_weights(kernel: Kernel) -> bool:

@@ -104,7 +104,7 @@ def optimised_graph(model: bytes | Path, device: Device, given: GivenInputs = NO
         optimised = _optimised(plain, device, label, Path(folder))
         known = observe(optimised, feed, label=label, folder=Path(folder))
         names = [name for node in optimised.graph.node for name in node.output if name]
-        types = tensor_types(optimised, names, Path(folder))
+        types = tensor_types(optimised, names, Path(folder)) if names else {}
     return _Reading(optimised, known, types | known.elem_types).graph()
 
 
@@ -145,6 +145,10 @@ class _Reading:
         self._known = known
         self._types = types
         self._stored = {tensor.name for tensor in model.graph.initializer}
+        self._sparse = {
+            tensor.values.name: Value(tensor.values.name, tuple(tensor.dims), tensor.values.data_type, stored=True)
+            for tensor in model.graph.sparse_initializer
+        }
 
     def graph(self) -> OptimisedGraph:
         kernels = [self._kernel(node) for node in self._model.graph.node]
@@ -162,6 +166,8 @@ class _Reading:
 
     def _value(self, name: str) -> Value | None:
         """Look up a value; None for an omitted one, and for one that is no tensor."""
+        if name in self._sparse:
+            return self._sparse[name]
         if name not in self._known.dims or not self._types.get(name):
             return None
         return Value(name, self._known.dims[name], self._types[name], stored=name in self._stored)

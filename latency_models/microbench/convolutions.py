@@ -218,13 +218,15 @@ def open_convolutions(rng: np.random.Generator) -> bytes:
 def eight_bits(rng: np.random.Generator) -> bytes:
     """Convolutions of 8-bit integers: dense, depthwise and 1×1, with residuals and float activations."""
     width, side = map_size(rng, 8, 512, 4e5)
-    kind = choice(rng, ("conv", "pointwise", "separable", "separable", "gated"))
+    kind = choice(rng, ("conv", "pointwise", "separable", "separable", "gated", "grouped"))
     g = GraphBuilder(rng)
     x = g.quantised(g.quantised_conv(g.quantised(g.image(1, 3, side, side)), width, 3))
     for _ in range(3):
         before = x
         if kind == "conv" and width * width * side * side < 2e7:
             x = _eight_bit_relu(g, g.quantised_conv(x, width, 3))
+        elif kind == "grouped":
+            x = _eight_bit_relu(g, g.quantised_conv(x, width, 3, groups=width // int(rng.choice([2, 4, 8]))))
         elif kind == "gated":
             x = g.quantised(g.quantised_conv(x, width))
             gate = g.quantised(g.activation(x, "HardSigmoid"), signed=False)

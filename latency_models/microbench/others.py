@@ -9,7 +9,7 @@ import numpy as np
 from latency_models.microbench.graphs import GraphBuilder, Tensor
 from latency_models.microbench.sizes import UNARY, channels, choice, log_int, map_size
 
-_BINARY = ("Add", "Mul", "Sub", "Div", "Max")
+_BINARY = ("Add", "Mul", "Sub", "Div", "Max", "Min")
 _FUNCTIONS = ("Reciprocal", "Log", "Floor", "Sin", "Cos", "Ceil", "Round", "Sign", "Sqrt")
 _RARE_REDUCTIONS = ("ReduceL2", "ReduceL1", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 _REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")

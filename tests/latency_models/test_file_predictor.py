@@ -247,6 +247,28 @@ def test_what_is_no_number_is_never_a_prediction() -> None:
         FilePredictor(CPU, Broken.fit(known)).predict(model)
 
 
+def test_sparse_weights_are_weights() -> None:
+    numbers = helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])
+    places = helper.make_tensor("places", TensorProto.INT64, [2], [0, 5])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y],
+        sparse_initializer=[helper.make_sparse_tensor(numbers, places, [4, 4])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (kernel,) = optimised_graph(bytes(model.SerializeToString()), CPU).kernels
+    weight = kernel.inputs[1]
+    assert weight is not None
+    assert (weight.dims, weight.stored) == ((4, 4), True)
+
+
+def test_a_graph_without_kernels_takes_the_call_alone() -> None:
+    constant = helper.make_node("Constant", [], ["y"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]))
+    graph = helper.make_graph([constant], "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    assert kinds(bytes(model.SerializeToString())) == ["call"]
+
+
 def test_open_sizes_stay_open_for_the_optimiser() -> None:
     shape = helper.make_node("Shape", ["x"], ["s"])
     flat = helper.make_node("Reshape", ["y", "s"], ["z"])

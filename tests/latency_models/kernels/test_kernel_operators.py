@@ -229,3 +229,9 @@ def test_unknown_kernels_with_weights_are_refused(op_type: str) -> None:
     stranger = kernel(op_type, [value(1, 64), value(64, 64, stored=True)], value(1, 64))
     with pytest.raises(NotPredictableError, match=op_type):
         operators(stranger)
+
+
+def test_kernels_of_what_is_no_tensor_are_refused() -> None:
+    for stranger in (Kernel("SequenceEmpty", "", (), (), {}), kernel("MatMul", [value(4, 4), None], value(4, 4))):
+        with pytest.raises(NotPredictableError, match=stranger.op_type):
+            operators(stranger)
