@@ -27,6 +27,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 RUN_ERRORS: tuple[type[Exception], ...] = (
     *RUNTIME_ERRORS,
+    OSError,
     RuntimeError,
     ValueError,
     TypeError,
@@ -69,15 +70,25 @@ def read_model(model: bytes | Path) -> onnx.ModelProto:
         raise InvalidFileError(describe(model), str(error)) from error
 
 
+def _openable(model: bytes | Path) -> bytes | str:
+    """A model as ONNX and ONNX Runtime take it: no path that isn't UTF-8, but the file's content in its place."""
+    if isinstance(model, bytes):
+        return model
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        return model.read_bytes()
+    return str(model)
+
+
 def check_model(model: bytes | Path) -> None:
     """Run the ONNX checker with shape inference.
 
     Raises:
         InvalidFileError: the checker found a fault.
     """
-    source = str(model) if isinstance(model, Path) else model
     try:
-        onnx.checker.check_model(source, full_check=True)
+        onnx.checker.check_model(_openable(model), full_check=True)
     except CHECKER_ERRORS as error:
         raise InvalidFileError(describe(model), str(error)) from error
 
@@ -99,9 +110,8 @@ def open_session(model: bytes | Path, *, threads: int = 1, optimised: bool = Tru
     options.log_severity_level = _FATAL_ONLY  # errors are raised, and need no second text on the terminal
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source = str(model) if isinstance(model, Path) else model
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(_openable(model), options, providers=["CPUExecutionProvider"])
     except RUN_ERRORS as error:
         raise InvalidFileError(describe(model), str(error)) from error
 

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from latency_models.devices.device import CPU_PROVIDER, DEVICES, ONNXRUNTIME, TORCH
 from latency_models.devices.ssh_options import refusal, runs_nothing
 from latency_models.errors import DeviceError, unknown_name
-from latency_models.strict_yaml import UnreadableYamlError, read_yaml
+from latency_models.strict_yaml import UnreadableYamlError, read_yaml, shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -278,12 +278,12 @@ def _sentence(error: ErrorDetails) -> str:
         case "extra_forbidden":
             return unknown_name("key", key, DefinedDevice.model_fields)
         case "literal_error":
-            return f"{key}: found {found!r}; valid: {error['ctx']['expected']}"
+            return f"{key}: found {shown(found)}; valid: {error['ctx']['expected']}"
         case "model_type":
-            return f"needs a mapping of keys to values, found {found!r}"
+            return f"needs a mapping of keys to values, found {shown(found)}"
         case _:
             said = error["msg"][:1].lower() + error["msg"][1:]
-            return (f"{key}: {said}" if key else said) + ("" if isinstance(found, dict) else f", found {found!r}")
+            return (f"{key}: {said}" if key else said) + ("" if isinstance(found, dict) else f", found {shown(found)}")
 
 
 def _kind(value: object) -> str:

@@ -50,6 +50,19 @@ def load_with_external_data(
     return model, files
 
 
+def openable(model: Path) -> Path | bytes:
+    """A model as ONNX Runtime can open it: its path, or its content where the path isn't UTF-8.
+
+    Raises:
+        InvalidModelError: as `load_with_external_data`, where the content is needed.
+    """
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        return bytes(load_with_external_data(model)[0].SerializeToString())
+    return model
+
+
 def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """All tensors whose data lies in other files: initializers, attributes, those of nested graphs and functions."""
     return [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from latency_models.strict_yaml import shown
 from pipeline.config.base import Cost, Count, Section
 from pipeline.config.data import DigitsOptions
 from pipeline.config.evaluator import TableEvaluatorOptions
@@ -143,7 +144,7 @@ def _read_strategies(found: Any) -> list[Section]:
     """Sections of strategies, each of which is given as a name or as a mapping."""
     valid = f"valid names: {', '.join(STRATEGIES)}"
     if not isinstance(found, list) or not found:
-        what = "is required" if found is None else f"needs a list of names or mappings, found {found!r}"
+        what = "is required" if found is None else f"needs a list of names or mappings, found {shown(found)}"
         raise WrongSection([f"strategies: {what}; {valid}"])
     sections, sentences = [], []
     for index, each in enumerate(found):

@@ -275,6 +275,7 @@ def _as_deployed(
         every: whether the file must have every input that something is given for.
     """
     from latency_models.graph.element_types import precision_of
+    from latency_models.graph.external_data import openable
     from latency_models.graph.model_file import parse
     from latency_models.graph.model_inputs import model_inputs
     from latency_models.graph.shapes import real_inputs
@@ -288,9 +289,9 @@ def _as_deployed(
     if own == INT8:
         if asked not in (None, INT8):
             raise HwnasError(f"{model} is an INT8 file and can't be run at {asked}; leave --precision out")
-        return model, replace(device, precision=INT8), list(inputs.notes)
+        return openable(model), replace(device, precision=INT8), list(inputs.notes)
     if device.precision != INT8:
-        return model, device, list(inputs.notes)
+        return openable(model), device, list(inputs.notes)
     content, notes = int8_file(model, inputs)
     return content, device, [*inputs.notes, *notes]
 

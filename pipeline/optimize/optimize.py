@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 """Largest allowed difference of an output, as a share of the largest value in it."""
 _VARIANT_SHARE = 0.5  # of the time given, for choosing forms
+_REFUSALS: tuple[type[Exception], ...] = (*onnx_file.CHECKER_ERRORS, InvalidFileError)
 _GELU_OPSET = 20  # of the first Gelu operator
 _NOTHING = "nothing in it has a cheaper form"
 
@@ -164,7 +165,7 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
     try:
         raised = onnx.version_converter.convert_version(model, _GELU_OPSET)
         onnx_file.check_model(raised.SerializeToString())
-    except (*onnx_file.CHECKER_ERRORS, InvalidFileError):
+    except _REFUSALS:
         return None
     return raised
 

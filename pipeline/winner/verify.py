@@ -12,6 +12,7 @@ from export import onnx_file
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
 from latency_models.counted_costs import static_costs
 from latency_models.errors import DeviceError
+from latency_models.graph.external_data import openable
 from latency_models.model_profile import profile
 from pipeline.config.device import DeviceOptions, device_on_a_word
 from pipeline.config.file import parse_section
@@ -76,7 +77,7 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
         device = device_on_a_word(recorded)
     except DeviceError as error:
         return dict.fromkeys(manifest["limits"], str(error))
-    measured = profile(model, device, budget_s=BUDGET_S)
+    measured = profile(openable(model), device, budget_s=BUDGET_S)
     if model.name == INT8_FILE:
         counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device)
         measured = replace(measured, macs=counted.macs, params=counted.params)

@@ -1,0 +1,83 @@
+"""Time of a small search: from the command line, from Python, and from Python without hwnas's settings of threads.
+
+Each is the whole of a run of a few trials in a fresh process, beside one busy process for each core: there, threads
+that wait by spinning take the cores that others need. Without the settings means with the libraries' own defaults,
+which are set by name, because hwnas leaves alone whatever the user has set.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from common import HWNAS, heading, spread, summary
+from options import flag, parsed, positive
+
+CONFIG = {
+    "name": "threads",
+    "data": {"name": "digits"},
+    "space": {"name": "convnet", "width": 8, "depths": [1], "kernels": [3], "activations": ["relu"]},
+    "strategy": {"name": "random"},
+    "evaluator": {"name": "train", "epochs": 2},
+    "objectives": ["accuracy", "macs"],
+    "final": {"epochs": 2},
+    "export": {"quantize": "never"},
+}
+# OpenMP's and OpenBLAS's own defaults, spelled out.
+DEFAULTS = {"GOMP_SPINCOUNT": "300000", "OPENBLAS_NUM_THREADS": str(os.cpu_count() or 1)}
+BUSY = "import time; end = time.time() + 1200\nwhile time.time() < end: pass"
+PROGRAM = "import sys, hwnas; hwnas.search(sys.argv[1], run_dir=sys.argv[2])"
+# A program of the user's may have loaded torch long before it calls hwnas.
+TORCH_FIRST = "import torch\n" + PROGRAM
+
+
+def seconds(command: list[str], settings: dict[str, str]) -> float:
+    """Of one search in a fresh process and a fresh run directory."""
+    clean = {name: value for name, value in os.environ.items() if name not in {*DEFAULTS, "OMP_NUM_THREADS"}}
+    with tempfile.TemporaryDirectory() as folder:
+        config, run = Path(folder) / "config.yaml", Path(folder) / "run"
+        config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+        places = {"CONFIG": str(config), "RUN": str(run)}
+        words = [places.get(word, word) for word in command]
+        began = time.perf_counter()
+        subprocess.run(words, env={**clean, **settings}, cwd=folder, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    options = parsed(
+        __doc__,
+        positive("--repeats", 3),
+        positive("--trials", 2),
+        flag("--idle", "without the busy processes"),
+    )
+    CONFIG["budget"] = {"trials": options.trials, "minutes": 20}
+    heading(__doc__)
+    python = [sys.executable, "-c", PROGRAM, "CONFIG", "RUN"]
+    ways = {
+        "command line": ([str(HWNAS), "search", "CONFIG", "--run-dir", "RUN"], {}),
+        "Python": (python, {}),
+        "Python, torch loaded before": ([sys.executable, "-c", TORCH_FIRST, "CONFIG", "RUN"], {}),
+        "Python without the settings": (python, DEFAULTS),
+    }
+    hogs = [] if options.idle else [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
+    try:
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(options.repeats):
+            for name, (command, settings) in ways.items():
+                found[name].append(seconds(command, settings))
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    least = min(found["command line"])
+    for name, values in found.items():
+        goal = "about 1" if name != "Python without the settings" else "none set"
+        summary(name, f"{spread(values)} s, {min(values) / least:.2f} times the command line's least", goal)
+
+
+if __name__ == "__main__":
+    main()
