@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from counted_models import Case, Draft, finished
 from int8_nets import random_net
 from onnx import TensorProto, helper, numpy_helper
@@ -193,6 +194,7 @@ def _quantized(model: onnx.ModelProto, how: str, inputs: Array, folder: Path) ->
             return self._left.pop() if self._left else None
 
     logging.getLogger().setLevel(logging.ERROR)
+    onnxruntime.set_default_logger_severity(3)  # the tool writes inferred sizes that the runtime warns of
     folder.mkdir(parents=True, exist_ok=True)
     made = folder / "quantised.onnx"
     try:
