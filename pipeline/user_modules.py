@@ -113,19 +113,12 @@ def import_named(path: str) -> Any:
 
 def _imported(name: str, source: NameSource) -> ModuleType:
     top = name.partition(".")[0]
-    if top not in sys.modules:
-        _FINDER.forget(top)
+    _FINDER.leave_all_but(source.modules_folder)
     spec = _spec(top)
+    own = _FINDER.has(top)
     if spec is None and top not in sys.modules:
         spec = PathFinder.find_spec(top, [str(source.modules_folder)])
         own = spec is not None
-    else:
-        own = _FINDER.has(top)
-    if own and not any(_inside(place, source.modules_folder) for place in _places(spec)):
-        raise HwnasError(
-            f"module {top} was imported from another folder before, {_places(spec)[0].parent}; "
-            "begin a new process for the one of " + str(source.modules_folder)
-        )
     if source.given is not None:
         _check(name, top, spec, source)
     if own:
@@ -221,9 +214,16 @@ class _OwnModules(MetaPathFinder):
             sys.meta_path.append(self)
         self._folders[name] = str(folder)
 
-    def forget(self, name: str) -> None:
-        """Find a module no longer."""
-        self._folders.pop(name, None)
+    def leave_all_but(self, folder: Path) -> None:
+        """Forget the modules of other folders: one of the same name is another one.
+
+        Args:
+            folder: of the user's own modules from now on.
+        """
+        for name in [name for name, place in self._folders.items() if place != str(folder)]:
+            del self._folders[name]
+            for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+                del sys.modules[loaded]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

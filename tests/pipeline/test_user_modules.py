@@ -115,13 +115,20 @@ def test_metadata_in_the_folder_adds_no_entry_points(here: Path, mark: Path, mod
     assert mark.read_text(encoding="utf-8").split() == ["own_plain"]
 
 
-def test_two_folders_with_one_name_are_told_apart(here: Path, tmp_path: Path, module: Writer) -> None:
-    module("own_twice", tmp_path / "a")
-    module("own_twice", tmp_path / "b")
-    with names_from(NameSource(tmp_path / "a")):
-        load("data", "own_twice:make", {})
-    with names_from(NameSource(tmp_path / "b")), pytest.raises(HwnasError, match="imported from another folder before"):
-        load("data", "own_twice:make", {})
+def test_two_folders_with_one_name_are_told_apart(
+    here: Path, tmp_path: Path, module: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        module("own_twice", tmp_path / folder, more=f"from own_helper import WHERE\nassert WHERE == {folder!r}")
+        module("own_helper", tmp_path / folder, more=f"WHERE = {folder!r}")
+    found = {}
+    for folder in ("a", "b", "a"):
+        with names_from(NameSource(tmp_path / folder)):
+            found[folder] = load("data", "own_twice:make", {})
+        assert found[folder].__globals__["WHERE"] == folder
+    monkeypatch.chdir(tmp_path / "b")
+    assert load("data", "own_twice:make", {}).__globals__["WHERE"] == "b"
+    assert load("data", "own_twice:make", {}) is load("data", "own_twice:make", {})
 
 
 class TestNamesOfARun:
