@@ -82,7 +82,9 @@ class _Reading:
 
 def _peak_bytes(readings: Sequence[_Reading], last_uses: Mapping[str, int], input_bytes: Mapping[str, int]) -> int:
     """The largest sum of what the counter held and of the inputs that are still needed."""
-    before = (readings[0].held or 0) - readings[0].change
+    # A holder ends after its kernels, for which it may have made room before the first of them began.
+    first = [reading for reading in readings if reading.place == readings[0].place][-1]
+    before = (first.held or 0) - first.change
     return max(
         (reading.held or 0)
         - before
