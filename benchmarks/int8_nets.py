@@ -106,10 +106,13 @@ class _Net:
                 needed |= set(node.input)
         shape = ["N", *self.inputs.shape[1:]]
         given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+        # Of open sizes: onnx infers some otherwise than the runtime computes them.
+        ranks = {name: self.values[name].ndim for name in outputs if name in self.values}
         wanted = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *made.shape[1:]] if made is not None else None)
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *[None] * (ranks[name] - 1)])
+            if name in ranks
+            else helper.make_empty_tensor_value_info(name)
             for name in outputs
-            for made in [self.values.get(name)]
         ]
         stored = [tensor for name, tensor in self.stored.items() if name in needed]
         graph = helper.make_graph(nodes, "random", given, wanted, stored)
