@@ -172,6 +172,9 @@ def _read_peak(case: Case) -> tuple[str, int | None]:
         events = json.loads(Path(session.end_profiling()).read_text(errors="replace"))
         graph = onnx.load_model(folder / "optimised.onnx", load_external_data=False).graph
     kernels = [event["args"] for event in events if event.get("name", "").endswith("_kernel_time")]
+    if [node.op_type for node in graph.node] == ["If"] and len(kernels) == 2:
+        # one kernel in the branch: what goes into the If, and what comes out
+        return "one kernel", sum(array.nbytes for array in (*feed.values(), *results))
     inner = any(node.op_type in ("If", "Loop", "Scan", "SequenceMap") for node in graph.node)
     if inner or not kernels or len(kernels) != len(graph.node):
         return "not straight", None
