@@ -6,7 +6,12 @@ import pytest
 
 from helpers.cli import command, records, small_config
 
-NAMESAKES = ("pipeline.py", "export.py", "statistics.py", "torch.py", "latency_models/__init__.py")
+NAMESAKES = (
+    *("pipeline.py", "export.py", "statistics.py", "torch.py", "latency_models/__init__.py"),
+    *("google/__init__.py", "cupy.py", "triton.py", "pandas.py", "own_backend.py"),  # the last: see BACKEND
+)
+BACKEND = "[torch.backends]\nown = own_backend:start\n"
+"""An entry point as installed packages have one; torch imports those that it finds on the path."""
 QUICK = {"budget": {"trials": 2}, "final": {"pick": "knee", "epochs": 1}}
 EVALUATOR = """
 import own_helper
@@ -25,6 +30,10 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"open({str(tmp_path / 'mark')!r}, 'a').write({name!r})\n", encoding="utf-8")
+    metadata = tmp_path / "own-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(BACKEND, encoding="utf-8")
     return tmp_path
 
 
