@@ -21,7 +21,7 @@ from latency_models.graph.element_types import element_type
 from latency_models.graph.shapes import Shapes, constants_of, one_line, real_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     Feed = Mapping[str, np.ndarray]
@@ -81,10 +81,29 @@ def written_out(
     Args and errors: as `observe`.
     """
     try:
-        proto = inliner.inline_local_functions(model) if model.functions else model
+        proto = inliner.inline_local_functions(_with_needed_imports(model)) if model.functions else model
         return take_branches(proto, lambda each, names: _values(each, names, feed, folder))
     except refusals() as error:
         raise InvalidModelError(label, f"it can't be run with these inputs: {one_line(error)}") from error
+
+
+def _with_needed_imports(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with functions that import only the domains of their nodes: others' versions hinder the inliner."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for function in light.functions:
+        used = {node.domain for node in _all_nodes(function.node)}
+        needed = [entry for entry in function.opset_import if entry.domain in used or entry.domain in ("", "ai.onnx")]
+        del function.opset_import[:]
+        function.opset_import.extend(needed)
+    return light
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _all_nodes(graph.node)
 
 
 def refusals() -> tuple[type[Exception], ...]:

@@ -110,13 +110,17 @@ def test_an_if_costs_the_branch_that_its_values_choose_however_deep() -> None:
         assert macs(shapes) == 4 * width
 
 
-def test_a_function_of_the_model_is_written_out() -> None:
-    opsets = [helper.make_opsetid("", 17)]
+@pytest.mark.parametrize("unused", [[], [helper.make_opsetid("ai.onnx.ml", 3)]])
+def test_a_function_of_the_model_is_written_out(unused: list[onnx.OperatorSetIdProto]) -> None:
+    """Also one that imports another version of a domain than the model, but none of its operators."""
+    opsets = [helper.make_opsetid("", 17), *unused]
     body = [node("MatMul", ["p", "q"], ["m"]), node("Relu", ["m"], ["r"])]
     function = helper.make_function("own", "Layer", ["p", "q"], ["r"], body, opsets)
     feed = {"x": np.ones((2, 4), np.float32)}
     call = node("Layer", ["x", "w"], ["y"], domain="own")
-    shapes = observe(net([call], feed, {"w": np.ones((4, 3), np.float32)}, functions=[function]), feed)
+    model = net([call], feed, {"w": np.ones((4, 3), np.float32)}, functions=[function])
+    model.opset_import.extend([helper.make_opsetid("ai.onnx.ml", 5)])
+    shapes = observe(model, feed)
     assert shapes.of("y") == (2, 3)
     assert macs(shapes) == 2 * 4 * 3
 
