@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import hwnas as library
+import onnx
 import pytest
 import yaml
 
 from helpers.cli import Outcome, check_message, command, journal_ids, merged, small_config
 from helpers.places import REPOSITORY
 from latency_models.devices import device_file
+from latency_models.timing.reference_models import ReferenceSpec, build_reference
 from pipeline.run import RunDirectory
 from pipeline.trust import RIGHTS
 
@@ -384,6 +386,51 @@ class TestForeignNames:
         page = (given / "report.html").read_text(encoding="utf-8")
         assert "&lt;script&gt;alert(1)" in page
         assert "<script>" not in page
+
+
+MODEL_COMMANDS = {
+    "profile": ("profile", "{model}", "--seconds", "0.2"),
+    "compare": ("compare", "{model}", "{model}", "--seconds", "0.4"),
+    "predict": ("predict", "{model}"),
+    "optimize": ("optimize", "{model}", "--output", "{folder}/../new.onnx", "--seconds", "0.5"),
+}
+
+
+class TestAModel:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """A folder with a model whose weights lie beside it."""
+        folder = tmp_path / "given"
+        folder.mkdir()
+        model = onnx.load_from_string(build_reference(ReferenceSpec("net", 8, 8, 2, 1.0)))
+        onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+        return folder
+
+    def asked(self, folder: Path, name: str) -> list[str]:
+        return [word.format(model=folder / "model.onnx", folder=folder) for word in MODEL_COMMANDS[name]]
+
+    @pytest.mark.parametrize("name", ["profile", "compare", "optimize"])
+    def test_it_is_read_with_its_weights_and_nothing_is_left(self, hwnas: Command, folder: Path, name: str) -> None:
+        before = state(folder)
+        done = hwnas(*self.asked(folder, name))
+        assert done.code == 0, done.stderr
+        assert state(folder) == before
+
+    @pytest.mark.parametrize("name", list(MODEL_COMMANDS))
+    def test_nothing_else_is_read(self, hwnas: Command, folder: Path, tmp_path: Path, name: str) -> None:
+        (folder / "weights").rename(tmp_path / "weights")
+        (folder / "weights").symlink_to(tmp_path / "weights")
+        check_message(hwnas(*self.asked(folder, name)), 2, "model.onnx", "weights")
+        (folder / "weights").unlink()
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = "../weights" if entry.key == "location" else entry.value
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        check_message(hwnas(*self.asked(folder, name)), 2, "model.onnx", "weights")
+        (folder / "model.onnx").unlink()
+        os.mkfifo(folder / "model.onnx")
+        check_message(hwnas(*self.asked(folder, name)), 2, "model.onnx")
 
 
 def test_files_of_the_working_folder_that_are_called_like_libraries(tmp_path: Path, mark: Path) -> None:
