@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 import yaml
-from fuzz_mutations import HOSTILE, damage_database, damage_model, damaged_bytes, damaged_document
+from fuzz_mutations import HOSTILE, damage_database, damage_model, damaged_bytes, damaged_document, damaged_text
 from fuzz_seeds import CONFIG, DEVICES, Seeds
 
 __all__ = ["KINDS", "Case", "Seeds", "case_of"]
@@ -103,9 +103,6 @@ def _cost_model(rng: random.Random, seeds: Seeds, case: Case) -> None:
     document = json.loads(model.read_text(encoding="utf-8"))
     case.what = _damaged_json(rng, target, document)
     shutil.copy(target, run / "cost_model.json")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    config["cost_model"] = str(target)
-    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if rng.random() < 0.5:
         case.words = ["predict", "--run", "run", "--architecture", _a_trial(seeds), "--json"]
         return
@@ -242,9 +239,13 @@ def _a_trial(seeds: Seeds) -> str:
 
 
 def _damaged_text(rng: random.Random, path: Path, text: str, dump: Callable[[Any], str]) -> str:
-    if rng.random() < 0.4:
+    way = rng.random()
+    if way < 0.1:
         path.write_bytes(damaged_bytes(rng, text.encode()))
         return "bytes"
+    if way < 0.4:
+        path.write_text(damaged_text(rng, text), encoding="utf-8")
+        return "text"
     try:
         written = dump(damaged_document(rng, yaml.safe_load(text)))
     except (yaml.YAMLError, RecursionError, ValueError):
@@ -254,9 +255,13 @@ def _damaged_text(rng: random.Random, path: Path, text: str, dump: Callable[[Any
 
 
 def _damaged_json(rng: random.Random, path: Path, document: Any) -> str:
-    if rng.random() < 0.3:
+    way = rng.random()
+    if way < 0.1:
         path.write_bytes(damaged_bytes(rng, json.dumps(document).encode()))
         return "bytes"
+    if way < 0.3:
+        path.write_text(damaged_text(rng, json.dumps(document)), encoding="utf-8")
+        return "text"
     try:
         path.write_text(json.dumps(damaged_document(rng, document)), encoding="utf-8")
     except (TypeError, ValueError, RecursionError):

@@ -44,6 +44,27 @@ def damaged_bytes(rng: random.Random, content: bytes) -> bytes:
     return bytes(result)
 
 
+def damaged_text(rng: random.Random, text: str) -> str:
+    """Cut, insert, repeat or move some letters, words and lines."""
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        at, other = rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)
+        length = rng.choice([1, 2, 10, 60])
+        way = rng.randrange(5)
+        if way == 0:
+            text = text[:at] + text[at + length :]
+        elif way == 1:
+            text = text[:at] + rng.choice(_WORDS).decode("utf-8", "replace") + text[at:]
+        elif way == 2:
+            text = text[:at] + text[other : other + length] + text[at:]
+        elif way == 3:
+            text = text[:at] + rng.choice(":{}[],&*!|>'\"%@`#\n \t-0.e") + text[at + 1 :]
+        else:
+            lines = text.split("\n")
+            rng.shuffle(lines)
+            text = "\n".join(lines)
+    return text
+
+
 def damaged_document(rng: random.Random, document: Any) -> Any:
     """Replace, delete, rename or add entries of a document of mappings, lists and plain values, in place."""
     for _ in range(rng.choice([1, 1, 1, 2, 4])):

@@ -28,13 +28,14 @@ final: {pick: knee, epochs: 1}
 export: {opset: 20, quantize: never}
 """
 DEVICES = """\
-laptop:
-  provider: CPUExecutionProvider
-  threads: 1
-board:
-  host: user@nowhere.invalid
-  python: /usr/bin/python3
-  threads: 1
+devices:
+  laptop:
+    provider: CPUExecutionProvider
+    threads: 1
+  board:
+    host: nowhere.invalid
+    port: 2222
+    threads: 1
 """
 
 
