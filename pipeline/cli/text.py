@@ -91,7 +91,11 @@ def profile(result: dict[str, Any]) -> str:
         value = result[name]
         table.add_row(name, f"unavailable: {result[f'{name}_unavailable']}" if value is None else number(value))
     environment = result["environment"]
-    table.add_row("device", ", ".join(f"{k} {v}" for k, v in result["device"].items()))
+    sizes = (f"{name} {'×'.join(map(str, shape)) or 'a number'}" for name, shape in result["shapes"].items())
+    table.add_row("inputs", ", ".join(sizes) or "none")
+    table.add_row("precision", result["precision"])
+    device = (f"{key} {value}" for key, value in result["device"].items() if key != "precision")
+    table.add_row("device", ", ".join(device))
     table.add_row("environment", f"{environment['cpu_model']}, onnxruntime {environment['onnxruntime']}")
     shown = _render(table) + "\n".join(f"warning: {text}" for text in result["warnings"])
     return f"{shown.rstrip()}\n\n{_per_node(result['per_node'])}" if "per_node" in result else shown
