@@ -11,6 +11,7 @@ from pipeline.bench.curves import COST_PERCENTILE, ERROR_PERCENTILE
 from pipeline.bench.summary import CURVES, plotted_trials
 from pipeline.report.html import write_html
 from pipeline.report.plots import svg_of
+from pipeline.report.style import own_style
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ _COLOURS = (
 _AXES = {"hypervolume": "share of the hypervolume", "regret": "regret (accuracy)"}
 
 
+@own_style()
 def write_page(path: Path, config: BenchConfig, summary: Summary, document: dict[str, Any]) -> None:
     """Write the page from the command's document and the curves behind it."""
     rows = document["summary"]

@@ -12,6 +12,7 @@ from pipeline.report.activation_section import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 from pipeline.report.reference_section import finished_points, references_section
+from pipeline.report.style import own_style
 from pipeline.report.text import number, remark
 from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, scored_by
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _METRICS = ("accuracy", "latency_ms", "macs", "params", "size_mb", "peak_memory_mb", "energy_mj")
 
 
+@own_style()
 def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
     """Write report.html from the journal and, where there is one, the bundle."""
     front = front_of(records, run.config.objectives)
