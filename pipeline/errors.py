@@ -71,7 +71,16 @@ class RunGoneError(HwnasError):
 
 
 class StorageError(HwnasError):
-    """A system that refuses to write: the disk is full, read-only or broken. What is there already is whole."""
+    """A system that refuses to write: the disk is full, read-only or broken. What is there already is whole.
+
+    Args:
+        said: what couldn't be written, or how the work goes on.
+        reason: in words, such as `the disk is full`.
+    """
+
+    def __init__(self, said: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(said)
 
 
 class CheckpointError(HwnasError):

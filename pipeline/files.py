@@ -49,10 +49,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with _folder_beside(path) as folder:
         unfinished = folder / "content"  # the file's own name may be as long as a name may be
-        yield unfinished
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        try:
+            yield unfinished
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError as error:  # that of a full disk names no file, others name the temporary one
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_writable(path: Path) -> None:

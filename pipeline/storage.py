@@ -7,6 +7,8 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
+from pipeline.errors import StorageError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,6 +43,8 @@ def refusal(error: BaseException | None) -> str | None:
 
 
 def _own_refusal(error: BaseException) -> str | None:
+    if isinstance(error, StorageError):
+        return error.reason
     if isinstance(error, OSError):
         return _REFUSALS.get(error.errno or 0)
     if isinstance(error, sqlite3.Error):

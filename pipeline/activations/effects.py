@@ -19,7 +19,7 @@ from pipeline.spaces.base import activation_place, activations_of
 from pipeline.trials.result import is_stopped, scored_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pipeline.trials.journal import TrialRecord
 
@@ -108,9 +108,10 @@ class _Table:
         activations = [activations_of(record.architecture) for record in records]
         places = list(dict.fromkeys(place for each in activations for place in each))
         others = _others(records)
-        shares = [[_SHARE_SCALE * _share(each, name) for name in names] for each in activations]
-        present = [[float(each.get(place) == name) for place in places for name in names] for each in activations]
-        columns = np.hstack([others, np.array(shares), np.array(present)])
+        shares = _rows((_SHARE_SCALE * _share(each, name) for each in activations for name in names), len(names))
+        wanted = [(place, name) for place in places for name in names]
+        present = _rows((each.get(place) == name for each in activations for place, name in wanted), len(wanted))
+        columns = np.hstack([others, shares, present])
         return cls(names, places, activations, columns, others.shape[1])
 
     def contrast(self, name: str, place: str) -> np.ndarray:
@@ -181,12 +182,20 @@ def _others(records: Sequence[TrialRecord]) -> np.ndarray:
     chosen = dict.fromkeys(
         (label, value) for r in records for label, value in r.architecture.items() if label not in places
     )
-    columns = [[float(r.architecture.get(label) == value) for r in records] for label, value in chosen]
-    for name in _COUNTED:
+    columns = np.empty((len(chosen) + len(_COUNTED), len(records)))
+    for row, (label, value) in enumerate(chosen):
+        columns[row] = np.fromiter((r.architecture.get(label) == value for r in records), bool, len(records))
+    for row, name in enumerate(_COUNTED, len(chosen)):
         counts = [r.objectives.get(name, 0.0) for r in records]
         logs = np.log(counts) if min(counts) > 0.0 else np.zeros(len(counts))
-        columns.append(list((logs - logs.mean()) / (logs.std() or 1.0)))
-    return _CHOICE_SCALE * np.array(columns).T
+        columns[row] = (logs - logs.mean()) / (logs.std() or 1.0)
+    columns *= _CHOICE_SCALE
+    return columns.T
+
+
+def _rows(values: Iterable[float], width: int) -> np.ndarray:
+    """Rows of as many values, shape (rows, width); a long search's would be large as lists."""
+    return np.fromiter(values, float).reshape(-1, width)
 
 
 def _as_change(effect: Effect) -> Effect:

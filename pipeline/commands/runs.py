@@ -278,7 +278,7 @@ def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
     except Exception as error:
         run.check_present()  # where the folder is gone, that is the reason, whatever failed first
         if words := refusal(error):
-            raise StorageError(_unwritten(run, words, error)) from error
+            raise StorageError(_unwritten(run, words, error), words) from error
         raise
 
 

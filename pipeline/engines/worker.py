@@ -15,8 +15,10 @@ import resource
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipeline.storage import refusal
 from pipeline.user_modules import NameSource, names_from
 
 if TYPE_CHECKING:
@@ -90,7 +92,10 @@ def _serve(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dic
         runner.add_peers(request.get("peers", ()))
         result = runner.run(request["architecture"], progress)
     except Exception as error:  # a candidate may raise anything; that is its result
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
+        if words := refusal(error):
+            return {"refused": words, "error": f"{type(error).__name__}: {_first_line(error)}"}
         out_of_memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
         reason = f"{'out of memory: ' if out_of_memory else ''}{type(error).__name__}: {_first_line(error)}"
         return {
@@ -101,8 +106,9 @@ def _serve(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dic
             "replace": out_of_memory,
         }
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a log that has no room loses lines, and no trial
+                stream.flush()
     return {
         "status": result.status,
         "objectives": result.objectives,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipeline.errors import HwnasError
+from pipeline.errors import HwnasError, StorageError
 from pipeline.files import open_to_append
+from pipeline.spaces.base import architecture_id
 from pipeline.thread_settings import child_environment
 from pipeline.trials.result import TrialResult
 from pipeline.user_modules import current_source
@@ -84,6 +85,7 @@ class WorkerClient:
 
         Raises:
             HwnasError: the child can't begin at all, for example because its data is missing.
+            StorageError: something couldn't be written, a full disk's fault and not the candidate's.
         """
         if self._process is None:
             self._start()
@@ -94,6 +96,9 @@ class WorkerClient:
         except WorkerFailure as failure:
             self.stop()
             return TrialResult("failed", error=str(failure))
+        if refused := answer.get("refused"):
+            self.stop()
+            raise StorageError(f"trial {architecture_id(architecture)}: {answer['error']}", refused)
         if answer.get("replace"):
             self.stop()
         return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])

@@ -76,6 +76,7 @@ class Journal:
         self._connection, self._place, self._snapshot = connection, place, snapshot
         self.path = path
         self._synced_s = -math.inf
+        self._read: tuple[TrialRecord, ...] | None = None  # as long as nothing is added
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str], objectives: Sequence[str] = ()) -> Journal:
@@ -179,6 +180,7 @@ class Journal:
             record.seconds,
             record.elapsed_s,
         )
+        self._read = None
         now_s = time.monotonic()
         sync = now_s - self._synced_s >= _SYNC_EVERY_S
         try:
@@ -189,7 +191,7 @@ class Journal:
             self.check_present()
             said = f"{self.path}: trial {record.id} can't be recorded: "
             if words := refusal(error):
-                raise StorageError(f"{said}{words}") from error
+                raise StorageError(f"{said}{words}", words) from error
             raise JournalError(f"{said}{error}") from error
         if sync:
             self._synced_s = now_s
@@ -238,7 +240,9 @@ class Journal:
         Raises:
             JournalError: a row can't be read, or isn't what it has to be.
         """
-        return list(self.read())
+        if self._read is None:
+            self._read = tuple(self.read())
+        return list(self._read)
 
     def _objectives(self) -> set[str]:
         """What every trial with status ok has to have."""
