@@ -47,7 +47,7 @@ def effects_plot(accuracy: Sequence[Effect], latency: Sequence[Effect]) -> str:
         if not effects:
             axes.text(0.5, 0.5, "too few trials", transform=axes.transAxes, ha="center", color="#5b6876")
             axes.set_xticks([])
-    sides[0].set_yticks(range(len(names)), names, fontsize=9)
+    sides[0].set_yticks(range(len(names)), names, fontsize=9, parse_math=False)
     sides[0].set_ylim(len(names) - 0.5, -0.5)
     return svg_of(figure)
 
@@ -70,7 +70,7 @@ def _panel(axes: Axes, group: Sequence[ActivationSite]) -> None:
     _bare(axes)
     first = group[0]
     where = first.path if len(group) == 1 else f"{len(group)} sites"
-    axes.set_title(f"{first.activation} · {where}", fontsize=8, loc="left")
+    axes.set_title(f"{first.activation} · {where}", fontsize=8, loc="left", parse_math=False)
     axes.tick_params(labelsize=7)
     behind = axes.twinx()
     for site in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ from pipeline.trials.result import is_stopped, scored_by
 from pipeline.winner.pick import front_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from pipeline.config.run import RunConfig
     from pipeline.run import RunDirectory
     from pipeline.trials.journal import TrialRecord
 
+_MOST_ROWS = 1000
 _METRICS = ("accuracy", "latency_ms", "macs", "params", "size_mb", "peak_memory_mb", "energy_mj")
 
 
@@ -32,6 +34,7 @@ _METRICS = ("accuracy", "latency_ms", "macs", "params", "size_mb", "peak_memory_
 def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
     """Write report.html from the journal and, where there is one, the bundle."""
     front = front_of(records, run.config.objectives)
+    on_front = {record.id for record in front}
     manifest, missing = _manifest(run)
     metrics = [name for name in _METRICS if any(name in record.objectives for record in records)]
     write_html(
@@ -47,7 +50,8 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         activations=activation_section(run, records, manifest),
         metrics=metrics,
         front=[_row(record, metrics, on_front=True) for record in front],
-        trials=[_row(record, metrics, on_front=record in front) for record in records],
+        trials=[_row(record, metrics, on_front=record.id in on_front) for record in _shown(records, on_front)],
+        left_out=_left_out(run, records),
         counts=_counts(records),
         cost_model=_cost_model(run.config, records),
         config=dump_config(run.config),
@@ -178,6 +182,24 @@ def _row(record: TrialRecord, metrics: Sequence[str], *, on_front: bool) -> dict
         "stopped_by": record.details.get("stopped_by", ""),
         "activations": ", ".join(f"{k} {v}" for k, v in activations_of(record.architecture).items()),
     }
+
+
+def _shown(records: Sequence[TrialRecord], on_front: Set[str]) -> Sequence[TrialRecord]:
+    """The trials of the page's table, in their order: all, or of many those of the front and the best by score."""
+    if len(records) <= _MOST_ROWS:
+        return records
+    ranked = sorted(records, key=lambda record: (record.id not in on_front, -record.score, record.number))
+    return sorted(ranked[:_MOST_ROWS], key=lambda record: record.number)
+
+
+def _left_out(run: RunDirectory, records: Sequence[TrialRecord]) -> str:
+    """Say where the trials are that the table leaves out; empty where it has all."""
+    if len(records) <= _MOST_ROWS:
+        return ""
+    return (
+        f"Of {len(records):,} trials the {_MOST_ROWS:,} on the front or with the best scores. All of them: hwnas trials"
+        f" {shlex.quote(str(run.path))}, with --csv for a spreadsheet."
+    )
 
 
 def _counts(records: Sequence[TrialRecord]) -> str:

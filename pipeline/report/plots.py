@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from pipeline.report.reference_section import draw_finished
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.trials.journal import TrialRecord
 
 _OK, _FRONT, _PICKED, _LIMIT = "#9db2c9", "#1f5fa8", "#d1495b", "#b0892b"
+_MOST_DRAWN = 2000
+"""Marks of one plot that are drawn one by one; more of them become a picture, which any browser shows at once."""
+_PICTURE_DPI = 160
 
 
 def front_plot(
@@ -36,7 +40,7 @@ def front_plot(
     """
     figure, axes = _figure()
     feasible = [record for record in records if record.status == "ok" and cost in record.objectives]
-    axes.scatter(*_points(feasible, cost), s=22, color=_OK, label="trained")
+    axes.scatter(*_points(feasible, cost), color=_OK, label="trained", **_marks(len(feasible)))
     on_front = sorted((r for r in front if cost in r.objectives), key=lambda r: r.objectives[cost])
     axes.plot(
         *_points(on_front, cost),
@@ -52,9 +56,9 @@ def front_plot(
     draw_finished(axes, finished, cost, *_points(feasible, cost))
     if limit is not None:
         axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="limit")
-    axes.set_xlabel(cost)
+    axes.set_xlabel(cost, parse_math=False)
     _accuracy_axis(axes)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(**_legend(len(feasible)))
     return svg_of(figure)
 
 
@@ -66,13 +70,12 @@ def progress_plot(records: Sequence[TrialRecord]) -> str:
     trained = [record for record in records if record.status == "ok"]
     values = [record.objectives["accuracy"] for record in trained]
     numbers = [record.number + 1 for record in trained]
-    axes.scatter(numbers, values, s=22, color=_OK, label="trained")
-    best = [max(values[: i + 1]) for i in range(len(values))]
-    axes.step(numbers, best, where="post", color=_FRONT, lw=1.4, label="best so far")
+    axes.scatter(numbers, values, color=_OK, label="trained", **_marks(len(values)))
+    axes.step(*_records(numbers, values), where="post", color=_FRONT, lw=1.4, label="best so far")
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _accuracy_axis(axes)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(**_legend(len(values)))
     return svg_of(figure)
 
 
@@ -87,7 +90,18 @@ def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
     measured = [pair["measured_ms"] for pair in pairs]
     below = [pair["latency_ms"] - pair["low_ms"] for pair in pairs]
     above = [pair["high_ms"] - pair["latency_ms"] for pair in pairs]
-    axes.errorbar(predicted, measured, xerr=[below, above], fmt="o", ms=4, lw=0.8, color=_FRONT, ecolor=_OK)
+    many = len(pairs) > _MOST_DRAWN
+    axes.errorbar(
+        predicted,
+        measured,
+        xerr=[below, above],
+        fmt="o",
+        ms=1.5 if many else 4,
+        lw=0.8,
+        color=_FRONT,
+        ecolor=_OK,
+        rasterized=many,
+    )
     ends = [min(predicted + measured), max(predicted + measured)]
     axes.plot(ends, ends, ls="--", lw=1, color=_LIMIT)
     axes.set_xlabel("predicted latency_ms, 90 % interval")
@@ -101,6 +115,24 @@ def _accuracy_axis(axes: Axes) -> None:
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.0))
     for mark in (*axes.collections, *axes.lines):
         mark.set_clip_on(False)
+
+
+def _legend(count: int) -> dict[str, Any]:
+    """How a legend looks, and where it stands: of many marks matplotlib takes long to find out where there are few."""
+    return {"frameon": False, "fontsize": 8, "loc": "lower right" if count > _MOST_DRAWN else "best"}
+
+
+def _marks(count: int) -> dict[str, Any]:
+    """The size of a scatter's marks, and whether they are drawn as one picture."""
+    many = count > _MOST_DRAWN
+    return {"s": 3 if many else 22, "rasterized": many, "linewidths": 0 if many else None}
+
+
+def _records(numbers: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """Where the best so far changes, and its last place."""
+    best = list(accumulate(values, max))
+    kept = [i for i in range(len(best)) if i in (0, len(best) - 1) or best[i] > best[i - 1]]
+    return [numbers[i] for i in kept], [best[i] for i in kept]
 
 
 def _points(records: Sequence[TrialRecord], cost: str) -> tuple[list[float], list[float]]:
@@ -120,6 +152,6 @@ def _figure() -> tuple[Figure, Axes]:
 def svg_of(figure: Figure) -> str:
     """Write a figure as an SVG element for a page."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    figure.savefig(out, format="svg", metadata={"Date": None}, dpi=_PICTURE_DPI)
     text = out.getvalue()
     return text[text.index("<svg") :]

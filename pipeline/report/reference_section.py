@@ -95,6 +95,7 @@ def _label(axes: Axes, text: str, place: tuple[float, float]) -> None:
         va="center",
         fontsize=7,
         color=_REFERENCE_STYLE["color"],
+        parse_math=False,  # a name may have any letters, "$" too
     )
 
 
