@@ -2,10 +2,12 @@
 
 Each is the whole of a run of a few trials in a fresh process, beside one busy process for each core: there, threads
 that wait by spinning take the cores that others need. Without the settings means with the libraries' own defaults,
-which are set by name, because hwnas leaves alone whatever the user has set.
+which are set by name, because hwnas leaves alone whatever the user has set. Threads that spin show in the processor
+time, too, however busy the machine is.
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -34,17 +36,23 @@ PROGRAM = "import sys, hwnas; hwnas.search(sys.argv[1], run_dir=sys.argv[2])"
 TORCH_FIRST = "import torch\n" + PROGRAM
 
 
-def seconds(command: list[str], settings: dict[str, str]) -> float:
-    """Of one search in a fresh process and a fresh run directory."""
+def seconds(command: list[str], settings: dict[str, str]) -> tuple[float, float]:
+    """Wall and processor time of one search in a fresh process and a fresh run directory."""
     clean = {name: value for name, value in os.environ.items() if name not in {*DEFAULTS, "OMP_NUM_THREADS"}}
     with tempfile.TemporaryDirectory() as folder:
         config, run = Path(folder) / "config.yaml", Path(folder) / "run"
         config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
         places = {"CONFIG": str(config), "RUN": str(run)}
         words = [places.get(word, word) for word in command]
-        began = time.perf_counter()
+        began, before = time.perf_counter(), processor_s()
         subprocess.run(words, env={**clean, **settings}, cwd=folder, check=True, capture_output=True)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, processor_s() - before
+
+
+def processor_s() -> float:
+    """Processor time of all processes that this one began and that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -65,7 +73,7 @@ def main() -> None:
     }
     hogs = [] if options.idle else [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
     try:
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(options.repeats):
             for name, (command, settings) in ways.items():
                 found[name].append(seconds(command, settings))
@@ -76,7 +84,12 @@ def main() -> None:
     least = min(found["command line"])
     for name, values in found.items():
         goal = "about 1" if name != "Python without the settings" else "none set"
-        summary(name, f"{spread(values)} s, {min(values) / least:.2f} times the command line's least", goal)
+        ratios = " and ".join(
+            f"{min(own) / base:.2f}" for own, base in zip(zip(*values, strict=True), least, strict=True)
+        )
+        wall, used = (spread(own) for own in zip(*values, strict=True))
+        text = f"{wall} s; processor {used} s; {ratios} times the command line's"
+        summary(name, text, goal)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def verify_bundle(
         measure: from the deployed model file and the manifest to each metric's (point, low, high), or the reason why
             it can't be judged here. Its exceptions pass through.
         evaluate: from a model file and the manifest to the accuracy on the test data, or the reason why that data is
-            not at hand. Its exceptions pass through.
+            not at hand. Its exceptions pass through, but for InvalidFileError: that model failed.
         most_model_bytes: that a model with its external data may have to be loaded; all that needs a larger one is
             skipped, with the reason. Any number where None.
 
@@ -206,7 +206,10 @@ def _check_accuracy(
 ) -> Check:
     if not _is_number(recorded):
         return Check(title, None, "skipped: the manifest records no accuracy_test")
-    found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"
+    try:
+        found = evaluate(path, manifest) if evaluate is not None else "no test data at hand"
+    except InvalidFileError as error:
+        return Check(title, False, f"it can't be run on the test data: {error.reason}")
     if isinstance(found, str):
         return Check(title, None, f"skipped: {found} (recorded is {recorded:.4f})")
     ok = abs(found - recorded) <= ACCURACY_TOLERANCE + 1e-9

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from export import onnx_file
 from export.bundle.manifest import INT8_FILE, MODEL_FILE
+from export.errors import InvalidFileError
 from latency_models.counted_costs import static_costs
-from latency_models.errors import DeviceError
+from latency_models.errors import CostError, DeviceError
 from latency_models.graph.external_data import openable
 from latency_models.model_profile import profile
 from pipeline.config.device import DeviceOptions, device_on_a_word
@@ -40,7 +41,11 @@ def most_model_bytes(memory_mb: int) -> int:
 
 
 def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
-    """Accuracy on the whole test split of the data that the manifest names, or the reason why there is none."""
+    """Accuracy on the whole test split of the data that the manifest names, or the reason why there is none.
+
+    Raises:
+        InvalidFileError: the model can't be run on that data.
+    """
     section = manifest.get("data")
     if isinstance(section, dict) and is_dotted(str(section.get("name"))):
         return "its data set is a third party's, whose code isn't imported on a manifest's word"
@@ -55,8 +60,11 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
     batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // (4 * math.prod(data.input_shape))))
     right = 0
     for start in range(0, len(test), batch):  # images become inputs a few at a time: all of them can be gigabytes
-        inputs = data.preprocessing.apply(test.images[start : start + batch])
-        right += int((onnx_file.run(session, inputs).argmax(axis=-1) == test.labels[start : start + batch]).sum())
+        labels = test.labels[start : start + batch]
+        found = onnx_file.run(session, data.preprocessing.apply(test.images[start : start + batch]))
+        if found.ndim != 2 or len(found) != len(labels) or not found.size:
+            raise InvalidFileError("the model", f"its outputs have the shape {found.shape}, not (images, classes)")
+        right += int((found.argmax(axis=-1) == labels).sum())
     return right / len(test)
 
 
@@ -66,8 +74,6 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
     A latency is judged only in the environment of the bundle: its limit holds for no other. Operations and parameters
     of a quantised file are those of the float model beside it: scales and zero points are none.
 
-    Raises:
-        CostError: the model can't be run.
     """
     try:
         recorded = DeviceOptions.model_validate(manifest.get("device"))
@@ -77,7 +83,10 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
         device = device_on_a_word(recorded)
     except DeviceError as error:
         return dict.fromkeys(manifest["limits"], str(error))
-    measured = profile(openable(model), device, budget_s=BUDGET_S)
+    try:
+        measured = profile(openable(model), device, budget_s=BUDGET_S)
+    except CostError as error:
+        return dict.fromkeys(manifest["limits"], f"it can't be measured here: {error}")
     if model.name == INT8_FILE:
         counted = static_costs((model.parent / MODEL_FILE).read_bytes(), device)
         measured = replace(measured, macs=counted.macs, params=counted.params)

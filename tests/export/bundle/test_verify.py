@@ -544,6 +544,14 @@ def test_a_limit_is_broken_only_by_the_whole_interval(bundle, interval, ok):
     assert found["limit latency_ms"] is ok
 
 
+def test_a_model_that_cannot_be_run_on_the_test_data_fails(bundle):
+    def refuse(path, manifest):
+        raise InvalidFileError("the model", "Invalid rank for input: x")
+
+    assert results(bundle, evaluate=refuse)["accuracy"] is False
+    assert "can't be run on the test data: Invalid rank" in detail(bundle, "accuracy", evaluate=refuse)
+
+
 def test_measure_gets_the_model_and_the_manifest(bundle):
     seen = []
     results(bundle, measure=lambda path, manifest: seen.append((path, manifest["name"])) or {})
