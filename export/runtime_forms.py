@@ -1,8 +1,8 @@
 """Forms in which ONNX Runtime's optimisations compute something else than the graph says, written so that they don't.
 
-- A Pad of zeros before a pool is merged into the pool's own padding. That is not counted (an average divides
-  otherwise), and lower than any value (a maximum of negative values is no longer 0); a pool whose padding then reaches
-  its window's size can't even be loaded.
+- A Pad of zeros before a pool is merged into the pool's own padding. That is lower than any value, so that a maximum of
+  negative values is no longer 0; an average may not count it; and a pool whose padding then reaches its window's size
+  can't even be loaded.
 - Log(Sigmoid(x)), as torch's exporter writes LogSigmoid, is -inf from about -104 on in any runtime.
 
 What isn't known here is found by `export.agreement`. No torch.
@@ -67,9 +67,11 @@ def _padded_pools(graph: onnx.GraphProto, makers: dict[str, onnx.NodeProto]) -> 
 def _merges_exactly(
     pool: onnx.NodeProto, pad: onnx.NodeProto, source: onnx.NodeProto | None, stored: dict[str, onnx.TensorProto]
 ) -> bool:
-    """Whether the runtime may merge the pad: a maximum of values that are never negative, with a small padding."""
+    """Whether the runtime may merge the pad: a small one, counted by an average, or around values never negative."""
     options = attributes_of(pool)
-    if pool.op_type != "MaxPool" or options.get("ceil_mode") or source is None or source.op_type not in _NEVER_NEGATIVE:
+    counted = pool.op_type == "AveragePool" and options.get("count_include_pad")
+    hidden = pool.op_type == "MaxPool" and source is not None and source.op_type in _NEVER_NEGATIVE
+    if options.get("ceil_mode") or not (counted or hidden):
         return False
     amounts = attributes_of(pad).get("pads")
     if amounts is None and len(pad.input) > 1 and pad.input[1] in stored:
