@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from export.quantization.qdq_plan import Plan, Range
 
 _ERRORS: tuple[type[Exception], ...] = (InvalidFileError, *onnx_file.RUN_ERRORS)
+_WIDER, _WIDEST = 1.0013, 1.004
+"""Factors of a range: for each attempt, and at most: about one of its 255 steps."""
 _ROUNDS = 12  # of checking, leaving nodes float, and checking again
 
 
@@ -27,9 +29,11 @@ class Distrust:
     Attributes:
         kept: value → the reason why its node stays float.
         isolated: values that no kernel may reach across.
+        widened: value → factor of its range, so that fewer of its elements lie just between two integers.
     """
 
     def __init__(self) -> None:
+        self.widened: dict[str, float] = {}
         self.kept: dict[str, str] = {}
         self.isolated: set[str] = set()
 
@@ -50,6 +54,18 @@ class Distrust:
                     f"ONNX Runtime computes {' → '.join(each.operators) or each.value} otherwise than the graph says"
                     f" ({_extent(each)}), even in float"
                 )
+
+    def widen(self, plan: Plan, restless: Sequence[str]) -> bool:
+        """Widen the ranges of such values a little; returns whether there was one that could be."""
+        names = {plan.moved.get(name, name) for name in (plan.pairs[value] for value in restless)}
+        new = [name for name in names if name in plan.unknown() and self.widened.get(name, 1.0) < _WIDEST]
+        self.widened.update((name, self.widened.get(name, 1.0) * _WIDER) for name in new)
+        return bool(new)
+
+    def wider(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
+        """The ranges, with those of restless values widened."""
+        factors = {name: self.widened.get(name, 1.0) for name in ranges}
+        return {name: (low * factors[name], high * factors[name]) for name, (low, high) in ranges.items()}
 
     def _keep(self, plan: Plan, values: Sequence[str], found: Disagreement) -> bool:
         named = [name for value in values for name in plan.sources.get(value, ())]
@@ -119,18 +135,18 @@ def trusted_model(
     """
     for _ in range(_ROUNDS):
         plan = planned(source, float_nodes, distrust)
-        model = qdq.write(plan, ranges(plan))
+        model = qdq.write(plan, distrust.wider(ranges(plan)))
         try:
-            found = kernel_check.disagreements(model, feeds)
+            found = kernel_check.findings(model, feeds)
         except InvalidFileError as error:
             values = [name for value in plan.activations for name in plan.sources.get(value, ())[-1:]]
             distrust.learn_from_refusal(values, _opening(source, float_nodes, distrust, feeds), error.reason)
             continue
         except onnx_file.RUN_ERRORS as error:
             raise QuantizationError(f"it can't be run on the inputs of the check: {error}") from error
-        if not found:
+        if not found.wrong and not (found.restless and distrust.widen(plan, found.restless)):
             return plan, model
-        distrust.learn(plan, found)
+        distrust.learn(plan, found.wrong)
     raise QuantizationError(f"after {_ROUNDS} rounds of leaving nodes in float the runtime still computes it wrongly")
 
 

@@ -101,7 +101,7 @@ class Quantizer:
             self._require_signal(model, method)
         else:
             plan = planned(self._source, float_nodes, self._distrust)
-            model = qdq.write(plan, ranges(plan))
+            model = qdq.write(plan, self._distrust.wider(ranges(plan)))
         return _noted(model, plan.kept)
 
     def check_kernels(self) -> None:

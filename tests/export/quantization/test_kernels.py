@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import onnx_file
 from export.errors import QuantizationError
 from export.quantization.distrust import Distrust
-from export.quantization.kernel_check import disagreements
+from export.quantization.kernel_check import disagreements, findings
 from export.quantization.qdq_plan import plan
 from export.quantization.quantize import Quantizer, float_reasons, quantize_int8, quantize_like
 
@@ -245,3 +245,33 @@ def test_outputs_without_any_signal_are_refused():
     model = model_of([("Gemm", "x w", "a", {}), ("Gemm", "a v", "y", {})], {"w": np.diag(sizes), "v": chosen}, (16,))
     with pytest.raises(QuantizationError, match="8 bits are too few"):
         quantize_int8(model, ROWS)
+
+
+class TestRestlessValues:
+    """Values that lie just between two integers are rounded to either, and later layers make several steps of that."""
+
+    def halves(self):
+        """The sum of a value with itself and a half step: every second integer of it is a tie."""
+        nodes = [("Gemm", "x w", "a", {}), ("Mul", "a h", "m", {}), ("Gemm", "m v", "y", {})]
+        return model_of(nodes, {"w": np.eye(16, dtype=np.float32), "h": np.float32(0.5), "v": SQUARE}, (16,))
+
+    def test_ranges_of_such_values_are_widened_a_little(self):
+        model = self.halves()
+        made = plan(model)
+        made.pairs["q"] = "m"
+        distrust = Distrust()
+        assert distrust.widen(made, ["q"])
+        ((low, high),) = distrust.wider({"m": (-1.0, 2.0)}).values()
+        assert (low, high) == pytest.approx((-1, 2), rel=0.005)
+        assert (low, high) != (-1, 2)
+
+    def test_that_ends_after_a_few_times(self):
+        made = plan(self.halves())
+        made.pairs["q"] = "m"
+        distrust = Distrust()
+        assert [distrust.widen(made, ["q"]) for _ in range(6)][-1] is False
+        assert distrust.wider({"m": (0.0, 1.0)})["m"][1] < 1.006
+
+    def test_no_file_keeps_many_of_them(self):
+        quantised = quantize_int8(self.halves(), ROWS)
+        assert findings(quantised, {"x": ROWS}).restless == []
