@@ -30,7 +30,7 @@ class IntegerEncoder:
         self.choices = tuple(choices)
         self.sizes = np.array([len(choice.values) for choice in self.choices], dtype=np.int16)
         self._indices = [{_typed(v): n for n, v in enumerate(choice.values)} for choice in self.choices]
-        column = {choice.label: n for n, choice in enumerate(self.choices)}
+        column = self._columns = {choice.label: n for n, choice in enumerate(self.choices)}
         self._conditions = [
             [(column[label], self._listed(column[label], values)) for label, values in choice.requires]
             for choice in self.choices
@@ -43,12 +43,15 @@ class IntegerEncoder:
 
     def encode(self, architectures: Sequence[Mapping[str, Value]]) -> Codes:
         """Codes of canonical architectures."""
-        found = np.full((len(architectures), len(self.choices)), -1, dtype=np.int16)
-        for row, architecture in enumerate(architectures):
-            for column, choice in enumerate(self.choices):
-                if choice.label in architecture:
-                    found[row, column] = self._indices[column][_typed(architecture[choice.label])]
-        return found
+        rows = []
+        for architecture in architectures:
+            row = [-1] * len(self.choices)
+            for label, value in architecture.items():
+                if label in self._columns:
+                    column = self._columns[label]
+                    row[column] = self._indices[column][type(value), value]
+            rows.append(row)
+        return np.array(rows, dtype=np.int16).reshape(len(rows), len(self.choices))
 
     def decode(self, codes: Codes) -> list[Architecture]:
         """Architectures of codes: the inverse of `encode`."""

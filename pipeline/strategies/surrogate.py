@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 _NOISE_FLOOR = 1e-3  # of the variance 1 of what is learnt: keeps factors of twins' covariances exact enough
+_ROOM = 1.25  # observations that may come before the next fit, which begins anew
 _FIT_STEPS = 15
 _FIT_MOST = 400  # observations that hyper-parameters are fitted to: their cost grows with the cube
 _LINEAR_PRIOR, _NOISE_PRIOR = 0.1, 0.05
@@ -143,7 +144,7 @@ class Posterior:
         self._n = n = len(y)
         k = model.covariance(self._seen, self._seen).astype(np.float64)
         k[np.diag_indices(n)] += model.noise
-        room = 2 * n + 64
+        room = math.ceil(_ROOM * n) + 64
         self._lower = np.zeros((room, room))
         self._lower[:n, :n] = cholesky(k, lower=True, check_finite=False)
         self._weights = np.zeros(room)
@@ -219,9 +220,11 @@ class Posterior:
         """Change the pool to its `kept` rows and then fresh candidates."""
         scaled = self._model.scaled(fresh)
         columns = self._columns(scaled)
-        v = self._v[: self._n][:, kept]
-        self._v = np.empty((len(self._lower), v.shape[1] + len(fresh)), dtype=np.float32)
-        self._v[: self._n, : v.shape[1]], self._v[: self._n, v.shape[1] :] = v, columns
+        old, stay = self._v[: self._n], np.flatnonzero(kept) if kept.dtype == np.bool_ else kept
+        self._v = np.empty((len(self._lower), len(stay) + len(fresh)), dtype=np.float32)
+        for row, values in enumerate(old):  # row by row: a copy of all of them would be as large again
+            np.take(values, stay, out=self._v[row, : len(stay)], mode="clip")
+        self._v[: self._n, len(stay) :] = columns
         self._pool = self._pool.take(kept).joined(scaled)
         self._prior = np.concatenate([self._prior[kept], self._model.prior_variance(fresh)])
         self._sum_up()
