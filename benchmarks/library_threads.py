@@ -1,4 +1,4 @@
-"""Time of a small search: from the command line, from Python, and from Python without hwnas's settings of threads.
+"""Time of a small search and of a fit: from the command line, from Python, and without hwnas's settings of threads.
 
 Each is the whole of a run of a few trials in a fresh process, beside one busy process for each core: there, threads
 that wait by spinning take the cores that others need. Without the settings means with the libraries' own defaults,
@@ -36,6 +36,34 @@ PROGRAM = "import sys, hwnas; hwnas.search(sys.argv[1], run_dir=sys.argv[2])"
 TORCH_FIRST = "import torch\n" + PROGRAM
 
 
+# The linear algebra alone, in a process that has loaded NumPy with OpenBLAS's own threads.
+FIT = """
+import random, sys, time
+import numpy
+from contextlib import nullcontext
+from latency_models.predictors.operator_model import Observation, OperatorModel
+from latency_models.predictors.operator_kernel import Hyper
+from latency_models.predictors.operators import elementwise
+from pipeline.thread_settings import calm_threads
+draw = random.Random(0)
+nets = [[elementwise("silu", draw.randrange(1, 200), 8) for _ in range(8)] for _ in range(300)]
+rows = [Observation(tuple(net), sum(o.work[0] for o in net) * 1e-6, 0.01) for net in nets]
+with calm_threads():
+    document = OperatorModel.fit(rows, Hyper()).as_dict()
+with calm_threads() if sys.argv[1] == "calm" else nullcontext():
+    began = time.perf_counter()
+    OperatorModel.from_dict(document)
+    print(time.perf_counter() - began)
+"""
+
+
+def fit_seconds(way: str) -> float:
+    """Of fitting a cost model in a fresh process, with hwnas's settings or without."""
+    clean = {name: value for name, value in os.environ.items() if name not in {*DEFAULTS, "OMP_NUM_THREADS"}}
+    done = subprocess.run([sys.executable, "-c", FIT, way], env=clean, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def seconds(command: list[str], settings: dict[str, str]) -> tuple[float, float]:
     """Wall and processor time of one search in a fresh process and a fresh run directory."""
     clean = {name: value for name, value in os.environ.items() if name not in {*DEFAULTS, "OMP_NUM_THREADS"}}
@@ -60,6 +88,7 @@ def main() -> None:
         __doc__,
         positive("--repeats", 3),
         positive("--trials", 2),
+        flag("--fit-only", "no search, only a fit"),
         flag("--idle", "without the busy processes"),
     )
     CONFIG["budget"] = {"trials": options.trials, "minutes": 20}
@@ -74,13 +103,18 @@ def main() -> None:
     hogs = [] if options.idle else [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
     try:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(options.repeats):
+        fits = {way: [fit_seconds(way) for _ in range(options.repeats)] for way in ("calm", "raw")}
+        for _ in range(0 if options.fit_only else options.repeats):
             for name, (command, settings) in ways.items():
                 found[name].append(seconds(command, settings))
     finally:
         for hog in hogs:
             hog.kill()
             hog.wait()
+    for way, name in (("calm", "with hwnas's settings"), ("raw", "with the library's own threads")):
+        summary(f"fit of a cost model {name}", f"{spread(fits[way], 2)} s", "none set")
+    if options.fit_only:
+        return
     least = min(found["command line"])
     for name, values in found.items():
         goal = "about 1" if name != "Python without the settings" else "none set"
