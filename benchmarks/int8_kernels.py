@@ -7,6 +7,7 @@ public cases, where they are at hand. For each file also how far its outputs are
 """
 
 import collections
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def main() -> None:
     )
     began = time.perf_counter()
     rows = []
-    for net in [*random_nets(options.seed, options.nets), *cases(options.cases)]:
+    for net in itertools.chain(random_nets(options.seed, options.nets), cases(options.cases)):
         row = judged(net)
         rows.append(row)
         if row.refusal or (row.steps or 0) > 1 or not row.name[0].isdigit():

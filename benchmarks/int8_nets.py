@@ -5,7 +5,7 @@ ONNX Runtime runs as they stand are kept.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,9 @@ class RandomNet:
     inputs: Array
 
 
-def random_nets(seed: int, count: int) -> list[RandomNet]:
-    """The first `count` networks of a seed."""
-    return [random_net(seed, number) for number in range(count)]
+def random_nets(seed: int, count: int) -> Iterator[RandomNet]:
+    """The first `count` networks of a seed, each made when it is asked for."""
+    return (random_net(seed, number) for number in range(count))
 
 
 def random_net(seed: int, number: int) -> RandomNet:
