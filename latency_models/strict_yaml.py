@@ -112,7 +112,7 @@ def parse_yaml(text: str, loader: type[StrictLoader] = StrictLoader) -> object:
 
 
 def _written_out(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """How long a node is with all aliases in it written out, in characters and values.
+    """The length of a node with all aliases in it written out, in characters and values.
 
     An alias comes behind what it stands for, so recursion goes no deeper than the text is nested.
     """

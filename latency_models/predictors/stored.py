@@ -44,7 +44,7 @@ StoredOperator = Annotated[tuple[str, list[Positive], list[Amount]], Field(stric
 
 
 class StoredOperatorModel(_Part):
-    """What `OperatorModel.as_dict` gives."""
+    """The document of `OperatorModel.as_dict`."""
 
     hyper: StoredHyper
     operators: list[StoredOperator]

@@ -153,7 +153,7 @@ class BlockwisePredictor(LatencyPredictor):
 
 
 class _StoredFeatures(BaseModel):
-    """What `FeaturePredictor.as_dict` gives: a row of features and a latency in ms for each network."""
+    """The document of `FeaturePredictor.as_dict`: a row of features and a latency in ms for each network."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 

@@ -38,7 +38,7 @@ _LARGEST_BATCH = 256
 
 
 def most_model_bytes(memory_mb: int) -> int:
-    """How large a model may be that is checked within this memory: beside the libraries, a few copies of it."""
+    """The size in bytes of the largest model that is checked within this memory: a few copies beside the libraries."""
     return int(max(memory_mb * 1e6 - _LIBRARIES_BYTES, 0) / _COPIES)
 
 
