@@ -26,6 +26,7 @@ from latency_models.microbench.benchmarks import observe
 from latency_models.predictors.operator_kernel import Hyper
 from latency_models.predictors.operator_model import OperatorModel
 from latency_models.predictors.operators import Operator
+from latency_models.predictors.prediction import NORMAL_90
 from latency_models.strict_json import mistakes, read_json
 from latency_models.timer import one_line
 
@@ -41,6 +42,9 @@ FORMAT = 2
 """Version of the file, of the operators of kernels, and of the micro-benchmarks: a change of any needs a new number."""
 # Deviations of kernels from their lines; the width of intervals doesn't depend on them, but on held-out residuals.
 _HYPER = Hyper(kind=0.001, shape=0.01, own=0.003, reach=1.0, misfit=0.06)
+# Files are unlike the random networks that the width of intervals comes from. Relative standard deviation of what that
+# adds, from networks that nothing was fitted to.
+_UNLIKE_SD = 0.06
 _STAND_IN_FACTOR = 3.0  # an unknown operator may take so many times more or less than its stand-in
 _STAND_INS = ("Mul", "Relu")
 _MOST_AMOUNTS = 4  # of an operator that moves or changes numbers; products and recurrent layers have more
@@ -114,8 +118,9 @@ class FilePredictor:
         stand_ins = {each: self._stand_in(each) for each in operators if each.kind not in self._kinds}
         found = self._model.predict([stand_ins.get(each, each) for each in operators])
         guessed_ms = sum(max(self._model.operator_ms(stand_ins[each]), 0.0) for each in operators if each in stand_ins)
-        low_ms = max(found.low_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR), _LEAST_MS)
-        high_ms = found.high_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0)
+        reach_ms = math.hypot(found.high_ms - found.latency_ms, NORMAL_90 * _UNLIKE_SD * found.latency_ms)
+        low_ms = max(found.latency_ms - reach_ms - guessed_ms * (1.0 - 1.0 / _STAND_IN_FACTOR), _LEAST_MS)
+        high_ms = found.latency_ms + reach_ms + guessed_ms * (_STAND_IN_FACTOR - 1.0)
         if not all(map(math.isfinite, (found.latency_ms, low_ms, high_ms))):
             raise NotPredictableError("its amounts of work are beyond what can be predicted; `hwnas profile` times it")
         return FilePrediction(

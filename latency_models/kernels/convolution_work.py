@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from latency_models.kernels.element_types import type_word
-from latency_models.kernels.footprint import moved_mb
+from latency_models.kernels.footprint import MATRIX, moved_mb
 from latency_models.kernels.kernel_values import given, largest, positive
 from latency_models.kernels.shapes import BLOCKED, window_settings
 from latency_models.predictors.operators import BLOCK, Operator
@@ -36,7 +36,8 @@ def _convolution(weight_at: int) -> Callable[[Kernel, Footprint], Iterable[Opera
         inside = _taps(source, spatial, weight.dims[2:], kernel.attributes)
         taps = float(math.prod(weight.dims[2:])) if prefix else inside
         form = _Form.of(kernel, weight.dims, taps, (out.dims[0], *spatial))
-        yield _window_product(form, prefix, moved_mb(kernel), footprint.far_mb(weight.n_bytes))
+        yield _window_product(form, prefix, moved_mb(kernel))
+        yield from footprint.waited(form.reader(prefix), weight.n_bytes, form.positions)
         activation = kernel.attributes.get("activation")
         if activation is not None:
             yield Operator(f"then {activation.decode()}", (positive(out.elements),), (out.elements / 1e6,))
@@ -109,17 +110,21 @@ class _Form:
     def side(self) -> float:
         return positive(math.sqrt(self.positions))
 
+    def reader(self, prefix: str) -> str:
+        """The kernels that read weights in the same order."""
+        return MATRIX if prefix.endswith("plain ") else "1x1" if self.single else "windows"
+
     @property
     def is_depthwise(self) -> bool:
         return self.group > 1 and self.before == 1 and self.after == self.group
 
 
-def _window_product(form: _Form, prefix: str, moved: float, far: tuple[float, ...]) -> Operator:
+def _window_product(form: _Form, prefix: str, moved: float) -> Operator:
     if form.is_depthwise:
         return _depthwise(form, prefix, moved)
     if prefix.endswith("plain "):
-        return _unfolded(form, prefix.removesuffix("plain "), moved, far)
-    return _blocked(form, prefix, moved, far)
+        return _unfolded(form, prefix.removesuffix("plain "), moved)
+    return _blocked(form, prefix, moved)
 
 
 def _depthwise(form: _Form, prefix: str, moved: float) -> Operator:
@@ -131,17 +136,17 @@ def _depthwise(form: _Form, prefix: str, moved: float) -> Operator:
     return Operator(prefix + ("scale" if form.single else "depthwise"), sizes, amounts)
 
 
-def _unfolded(form: _Form, word: str, moved: float, far: tuple[float, ...]) -> Operator:
+def _unfolded(form: _Form, word: str, moved: float) -> Operator:
     """A product with the unfolded map: a column for each position, a row for each product of a sum."""
     unfolded = form.positions * form.before * form.group * form.taps / 1e6
     macs = form.after * _in_vectors(form.positions) * form.before * form.taps / 1e6
-    amounts = (macs, unfolded, form.outputs / 1e6, form.group * form.batch * 1e-3, moved, *far)
+    amounts = (macs, unfolded, form.outputs / 1e6, form.group * form.batch * 1e-3, moved)
     name = "plain grouped" if form.group > 1 else "plain 1x1" if form.single and form.stride == 1 else "plain conv"
     sizes = (float(form.before), form.after / form.group, form.side, math.sqrt(form.taps), float(form.group))
     return Operator(word + name, sizes, amounts)
 
 
-def _blocked(form: _Form, prefix: str, moved: float, far: tuple[float, ...]) -> Operator:
+def _blocked(form: _Form, prefix: str, moved: float) -> Operator:
     sums = form.before * form.taps
     turns = form.group * math.ceil(math.ceil(form.after / form.group / BLOCK) / _BLOCKS_AT_ONCE)
     calls = form.rows * turns * math.ceil(form.before / BLOCK) * form.taps / 1e3
@@ -153,7 +158,6 @@ def _blocked(form: _Form, prefix: str, moved: float, far: tuple[float, ...]) -> 
         form.steps * turns * sums / 1e6,
         form.weights / 1e6,
         moved,
-        *far,
     )
     name = "grouped" if form.group > 1 else "first" if form.before < BLOCK else "1x1" if form.single else "conv"
     sizes = (
@@ -194,8 +198,8 @@ def _transposed_convolution(kernel: Kernel, footprint: Footprint) -> Iterable[Op
     macs = source.elements * math.prod(weight.dims[1:]) / 1e6
     side = positive(math.sqrt(source.elements / max(1, source.dims[1])))
     sizes = (float(source.dims[1]), float(out.dims[1]), side, math.sqrt(math.prod(weight.dims[2:])))
-    work = (macs, source.elements / 1e6, out.elements / 1e6, *footprint.far_mb(weight.n_bytes))
-    yield Operator(type_word(kernel) + kernel.op_type, sizes, work)
+    yield Operator(type_word(kernel) + kernel.op_type, sizes, (macs, source.elements / 1e6, out.elements / 1e6))
+    yield from footprint.waited(MATRIX, weight.n_bytes, side**2)
 
 
 def _pool(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:

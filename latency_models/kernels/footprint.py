@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from latency_models.predictors.operators import Operator
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from latency_models.kernels.optimised_graph import Kernel, OptimisedGraph, Value
 
+MATRIX, VECTOR = "matrix", "vector"
 _NEAR_BYTES = 500_000  # caches near one core
 _LAST_BYTES = (1.2e7, 3.6e7)  # what a last cache keeps from one inference to the next: a small, and a large one
 _STEEPNESS = 3
+_USES_THAT_HIDE = 24.0  # so many products with a weight take about as long as its way from memory
+_LEAST_MB = 0.01
 _LOOKED_UP = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
@@ -29,10 +36,22 @@ class Footprint:
         """The footprint of a graph's inference."""
         return cls(_weights_read(graph) + _most_alive(graph))
 
-    def far_mb(self, n_bytes: float) -> tuple[float, ...]:
-        """MB of `n_bytes` of weights that come from memory: one number for each size that the last cache may have."""
-        shares = (self.n_bytes**_STEEPNESS / (self.n_bytes**_STEEPNESS + size**_STEEPNESS) for size in _LAST_BYTES)
-        return tuple(n_bytes * share / 1e6 for share in shares)
+    def waited(self, reader: str, n_bytes: float, uses: float = 1.0) -> Iterable[Operator]:
+        """The wait for weights that come from memory, as an operator of its own; none where there are next to none.
+
+        Args:
+            reader: the kernels that read weights in the same order; some orders are foreseen by the processor.
+            n_bytes: of the weights.
+            uses: how often each of them is multiplied; the more often, the longer are the products that the next ones
+                arrive behind.
+        """
+        small, large = (
+            self.n_bytes**_STEEPNESS / (self.n_bytes**_STEEPNESS + size**_STEEPNESS) for size in _LAST_BYTES
+        )
+        exposed = 1.0 / (1.0 + uses / _USES_THAT_HIDE)
+        amounts = tuple(n_bytes / 1e6 * share for share in (exposed * small, exposed * large, large))
+        if n_bytes / 1e6 * small > _LEAST_MB:
+            yield Operator(f"{reader} from memory", (n_bytes, max(uses, 1.0)), amounts)
 
 
 def beyond_near_mb(n_bytes: float) -> float:

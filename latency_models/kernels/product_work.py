@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from latency_models.kernels.element_types import is_eight_bits, type_word
+from latency_models.kernels.footprint import MATRIX, VECTOR
 from latency_models.kernels.kernel_values import given, positive
 from latency_models.predictors.operators import BLOCK, Operator
 
@@ -17,19 +18,15 @@ if TYPE_CHECKING:
     from latency_models.kernels.optimised_graph import Kernel
 
 
-def product(
-    kind: str, batch: int, rows: int, depth: int, columns: int, far: tuple[float, ...] | None = None
-) -> Operator:
+def product(kind: str, batch: int, rows: int, depth: int, columns: int, *, stored: bool = False) -> Operator:
     """`batch` products of (rows, depth) by (depth, columns) numbers.
 
-    `far` are the MB of the second factor that come from memory, where it is stored; without it both are computed, and
-    the second factor is packed into the order of its reading each time.
+    The second factor is `stored`, and packed into the order of its reading beforehand; or else it is packed each time.
     """
-    kind += "vector" if batch * rows == 1 else "matrix" if far is not None else "matrices"
+    kind += "vector" if batch * rows == 1 else "matrix" if stored else "matrices"
     macs = batch * rows * depth * BLOCK * math.ceil(columns / BLOCK) / 1e6
     amounts = (macs, batch * depth * columns / 1e6, batch * rows * columns / 1e6, batch * rows * depth / 1e6)
-    sizes = tuple(map(positive, (rows, columns, depth, batch)))
-    return Operator(kind, sizes, (*amounts, batch * 1e-3, *(far or (0.0, 0.0))))
+    return Operator(kind, tuple(map(positive, (rows, columns, depth, batch))), (*amounts, batch * 1e-3))
 
 
 def _product(weight_at: int) -> Rule:
@@ -42,9 +39,10 @@ def _product(weight_at: int) -> Rule:
         single = len(others.dims) <= 2  # then all rows of a batch are one matrix
         batch = 1 if single else max(1, math.prod(out.dims[:-2]))
         rows = out.elements // max(1, columns * batch)
-        far = footprint.far_mb(others.n_bytes) if others.stored else None
         prefix = "int8 " if is_eight_bits(others) else type_word(kernel)
-        yield product(prefix, batch, rows, depth, columns, far)
+        yield product(prefix, batch, rows, depth, columns, stored=others.stored)
+        if others.stored:
+            yield from footprint.waited(VECTOR if rows == 1 else MATRIX, others.n_bytes, rows)
         activation = kernel.attributes.get("activation")
         if activation is not None:
             yield Operator(f"then {activation.decode()}", (positive(out.elements),), (out.elements / 1e6,))
@@ -93,7 +91,8 @@ def _attention(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
     others = keys.dims[-2] if keys is not None and not keys.stored else tokens
     if keys is not None and keys.stored and len(keys.dims) == 2:
         others = tokens
-        yield product(word, 1, batch * tokens, keys.dims[0], keys.dims[1], footprint.far_mb(keys.n_bytes))
+        yield product(word, 1, batch * tokens, keys.dims[0], keys.dims[1], stored=True)
+        yield from footprint.waited(MATRIX, keys.n_bytes, batch * tokens)
     size = max(1, width // max(1, heads))
     yield product(word, batch * heads, tokens, size, others)
     yield product(word, batch * heads, tokens, others, size)
@@ -114,10 +113,10 @@ def _few_bits(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
     depth, columns = int(kernel.attributes["K"]), int(kernel.attributes["N"])
     rows = kernel.outputs[0].elements // max(1, columns)
     bits = int(kernel.attributes.get("bits", 4))
-    far = footprint.far_mb(given(kernel, 1).n_bytes)
     amounts = (rows * depth * columns / 1e6, depth * columns / 1e6, rows * columns / 1e6, rows * depth / 1e6)
     kind = f"{type_word(kernel)}{bits} bits {'vector' if rows == 1 else 'matrix'}"
-    yield Operator(kind, tuple(map(positive, (rows, columns, depth))), (*amounts, *far))
+    yield Operator(kind, tuple(map(positive, (rows, columns, depth))), amounts)
+    yield from footprint.waited(VECTOR if rows == 1 else MATRIX, given(kernel, 1).n_bytes, rows)
 
 
 RULES: dict[str, Rule] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from latency_models.kernels.element_types import type_word
-from latency_models.kernels.footprint import beyond_near_mb
+from latency_models.kernels.footprint import MATRIX, VECTOR, beyond_near_mb
 from latency_models.kernels.kernel_values import given, positive
 from latency_models.predictors.operators import Operator
 
@@ -32,10 +32,11 @@ def _recurrent(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
         directions * steps / 1e3,
         turns * rows / 1e6,
         again_mb,
-        *footprint.far_mb(weights.n_bytes + recurrent.n_bytes),
     )
     sizes = tuple(map(positive, (steps, weights.dims[2], hidden, batch)))
     yield Operator(type_word(kernel) + kernel.op_type, sizes, amounts)
+    yield from footprint.waited(MATRIX, weights.n_bytes, steps * batch)
+    yield from footprint.waited(VECTOR, recurrent.n_bytes)
 
 
 RULES: dict[str, Rule] = {"LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent}

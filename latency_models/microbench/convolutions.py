@@ -247,7 +247,7 @@ def _eight_bit_relu(g: GraphBuilder, x: Tensor) -> Tensor:
 def heavy(rng: np.random.Generator) -> bytes:
     """Chains whose weights exceed the caches, so that every inference reads them from memory."""
     wanted = log_uniform(rng, 1e6, 8e7) / 4
-    kernel, width, side = int(rng.choice([1, 1, 3])), channels(rng, 192, 1024, 16), int(rng.choice([2, 4, 7]))
+    kernel, width, side = int(rng.choice([1, 3])), channels(rng, 128, 1024, 16), int(rng.choice([2, 4, 7]))
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
     for _ in range(max(2, min(40, int(wanted / (width * width * kernel**2))))):

@@ -38,17 +38,21 @@ def _recurrent(g: GraphBuilder, kind: str, x: Tensor, hidden: int, ways: int) ->
 
 
 def unrolled(rng: np.random.Generator) -> bytes:
-    """A recurrent cell written out step by step: hundreds of small kernels."""
+    """A recurrent cell written out step by step: hundreds of small kernels, whose sums are apart or in the products."""
     steps, width, hidden = log_int(rng, 4, 40), log_int(rng, 8, 128), log_int(rng, 8, 160)
-    g = GraphBuilder(rng)
+    act, rank = choice(rng, ("Tanh", "Sigmoid")), int(rng.choice([2, 3]))
+    g = GraphBuilder(rng, apart=rank == 3)
     weight = g.weights(hidden, hidden, scale=0.5 / hidden**0.5)
-    parts = g.add_several(
-        "Split", [g.linear(g.image(steps, width), hidden)], [(1, hidden)] * steps, axis=0, num_outputs=steps
-    )
+    start = g.image(steps, width) if rank == 2 else g.image(1, steps, width)
+    one = (1, hidden) if rank == 2 else (1, 1, hidden)
+    mixed = g.linear(start, hidden)
+    parts = g.add_several("Split", [mixed], [one] * steps, axis=rank - 2, num_outputs=steps)
     state = parts[0]
     for each in parts[1:]:
-        mixed = g.add("MatMul", [state, weight], (1, hidden))
-        state = g.activation(g.binary("Add", each, mixed), choice(rng, ("Tanh", "Sigmoid")))
+        again = g.add("MatMul", [state, weight], one)
+        if rank == 3:
+            again = g.binary("Add", again, g.weights(1, 1, hidden, scale=0.1))
+        state = g.activation(g.binary("Add", each, again), act)
     return g.model(state)
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 COVERAGE = 0.9
 """The share of measurements that a prediction's interval is to hold."""
 
-_NORMAL_90 = 1.645  # the two-sided 90 % quantile of the standard normal distribution
+NORMAL_90 = 1.645
+"""The two-sided 90 % quantile of the standard normal distribution."""
 _PRIOR_SCORES = 4.0
 
 
@@ -42,4 +43,4 @@ def interval_width(scores: NDArray[np.float64]) -> float:
     if rank <= count:
         return float(np.sort(np.abs(scores))[rank - 1])
     spread = math.sqrt((_PRIOR_SCORES + float((scores**2).sum())) / (_PRIOR_SCORES + count))
-    return _NORMAL_90 * (1.0 + 1.0 / (_PRIOR_SCORES + count)) * max(spread, 1.0)
+    return NORMAL_90 * (1.0 + 1.0 / (_PRIOR_SCORES + count)) * max(spread, 1.0)

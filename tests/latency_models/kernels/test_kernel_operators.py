@@ -76,20 +76,33 @@ def test_products_of_computed_values_are_counted_one_by_one() -> None:
     assert found.work[0] == pytest.approx(6 * 50 * 16 * 64 / 1e6)
 
 
+def from_memory(found: list[Operator]) -> list[tuple[str, tuple[float, ...]]]:
+    return [(each.kind, each.work) for each in found if each.kind.endswith("from memory")]
+
+
 def test_weights_beyond_the_last_cache_come_from_memory() -> None:
-    near, small = (only("vector", gemm(1, 256, after)).work[-2:] for after in (256, 1))
-    large = only("vector", gemm(1, 8000, 8000)).work[-2:]
-    assert near == pytest.approx((0.0, 0.0), abs=1e-4)
-    assert small == pytest.approx((0.0, 0.0), abs=1e-4)
-    assert large == pytest.approx((256.0, 256.0), rel=0.01)
+    assert from_memory(operators(gemm(1, 256, 256))) == []
+    ((kind, work),) = from_memory(operators(gemm(1, 8000, 8000)))
+    assert kind == "vector from memory"
+    assert work[-1] == pytest.approx(256.0, rel=0.01)
+    ((kind, many),) = from_memory(operators(gemm(240, 8000, 8000)))
+    assert kind == "matrix from memory"
+    assert many[1] == pytest.approx(work[1] * (1 + 1 / 24) / (1 + 240 / 24), rel=0.01)
 
 
 def test_weights_of_a_layer_come_from_memory_if_the_whole_network_is_large() -> None:
-    alone = operators(gemm(1, 1000, 1000))
+    ((_, alone),) = from_memory(operators(gemm(1, 1000, 1000)))
+    assert alone[-1] < 0.01
     among = operators(gemm(1, 1000, 1000), *(gemm(1, 4000, 4000, name=name) for name in "abc"))
-    first = [next(each for each in found if each.kind == "vector") for found in (alone, among)]
-    assert first[0].work[-1] < 0.01
-    assert first[1].work[-1] == pytest.approx(4.0, rel=0.02)
+    assert [work[-1] for _, work in from_memory(among)] == pytest.approx([4.0, 64.0, 64.0, 64.0], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "domain", "reader"), [(3, BLOCKED, "windows"), (1, BLOCKED, "1x1"), (3, "", "matrix")]
+)
+def test_kernels_that_read_weights_in_other_orders_wait_differently(size: int, domain: str, reader: str) -> None:
+    found = from_memory(operators(convolution(2, 2048, 2048, size, domain=domain)))
+    assert [kind for kind, _ in found] == [f"{reader} from memory"]
 
 
 def test_of_a_table_only_the_rows_that_are_looked_up_are_read() -> None:
