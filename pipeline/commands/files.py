@@ -134,8 +134,8 @@ def predict(
 ) -> LatencyPrediction:
     """Predict the latency of an ONNX file without timing it.
 
-    It is run once, for the sizes of its values. Operators are timed once for a device, which takes about 90 s, and kept
-    in the user's data folder.
+    It is run once, for the sizes of its values. Operators are timed once for a device, which takes about two
+    minutes, and kept in the user's data folder.
 
     Args:
         model: an ONNX file.
