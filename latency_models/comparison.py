@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from latency_models.errors import InputError, InvalidModelError
-from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.external_data import parse_whole
+from latency_models.graph.model_file import model_label
 from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.graph.shapes import real_inputs
 from latency_models.model_profile import Profile, profile
@@ -54,7 +55,7 @@ def compare(
         InvalidModelError: one of them is no loadable model, or can't be run.
         InputError: what is given fits the inputs of one of them not, or no model has an input of that name.
     """
-    protos = [parse(model) for model in models]
+    protos = [parse_whole(model) for model in models]
     names = [{info.name for info in real_inputs(proto.graph)} for proto in protos]
     given.check_known(set().union(*names))
     own = [given.only(each) for each in names]

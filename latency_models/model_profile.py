@@ -13,9 +13,9 @@ from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import TORCH
 from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.graph.element_types import precision_of
-from latency_models.graph.external_data import external_bytes, external_files
+from latency_models.graph.external_data import external_bytes, external_files, parse_whole
 from latency_models.graph.macs import macs
-from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.model_file import model_label
 from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.graph.observed_shapes import observe
 from latency_models.graph.weights import params
@@ -127,10 +127,10 @@ def profile(
         InputError: what is given doesn't fit the model's inputs.
     """
     label = model_label(model)
-    proto = parse(model)
+    proto = parse_whole(model)
     inputs = model_inputs(proto, label, device.batch_size, given)
     device = replace(device, batch_size=inputs.batch_size)
-    fed = inputs.fed()
+    arrays, fed = inputs.arrays(), inputs.fed()
     if latency is None:
         meter = meter if meter is not None else LatencyMeter(device)
         try:
@@ -139,13 +139,13 @@ def profile(
             )
         except InvalidModelError as error:
             raise inputs.refused(error) from error
-    shapes = _observed(model, proto, inputs.arrays(), label)
+    shapes = _observed(model, proto, arrays, label)
     return Profile(
         model=label,
         device=device,
         precision=precision_of(proto),
         latency=latency,
-        peak_memory_bytes=counted_peak_bytes(model, device, inputs.arrays()),
+        peak_memory_bytes=counted_peak_bytes(model, device, arrays),
         size_bytes=_size_bytes(model, proto),
         macs=_of(shapes, macs),
         params=_of(shapes, lambda known: params(proto, known.dims)),
@@ -169,7 +169,6 @@ def _observed(
 ) -> Shapes | Unavailable:
     folder = None
     if not isinstance(model, bytes):
-        external_files(model, proto)  # before anything is read from there
         folder = model.absolute().parent
     try:
         return observe(proto, feed, label=label, folder=folder)

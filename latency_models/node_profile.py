@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latency_models.graph.model_file import model_label, parse
+from latency_models.graph.external_data import parse_whole
+from latency_models.graph.model_file import model_label
 from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.nodes.attribution import Attribution, Origin
 from latency_models.nodes.runtime_profile import KernelCall, RuntimeProfile, call_us, profile_runs
@@ -116,7 +117,7 @@ def node_profile(
         DeviceError: the device isn't ONNX Runtime on this machine.
         InvalidModelError: no loadable model, or one that can't be run.
     """
-    inputs = model_inputs(parse(model), model_label(model), device.batch_size, given)
+    inputs = model_inputs(parse_whole(model), model_label(model), device.batch_size, given)
     profiled = profile_runs(model, device, inputs=inputs.fed(), budget_s=budget_s)
     call = float(np.median(profiled.plain_us))
     calling = min(call_us(device), 0.9 * call)

@@ -256,12 +256,17 @@ def _made_up_feed(declared: Sequence[Any], batch_size: int) -> dict[str, np.ndar
     return {each.name: made_up_input(each.type, shapes[each.name], rng) for each in declared}
 
 
+def check_input_type(kind: str) -> None:
+    """Raise RefusedError unless ONNX Runtime takes NumPy's arrays for inputs of its type `kind`."""
+    if kind not in _DTYPES:
+        raise RefusedError("model", f"inputs of type {kind} can't be given or made up; valid: {', '.join(_DTYPES)}")
+
+
 def made_up_input(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """An array for an input of ONNX Runtime's type `kind`. RefusedError for a type or sizes that can't be had."""
     import numpy as np
 
-    if kind not in _DTYPES:
-        raise RefusedError("model", f"no inputs can be made up for type {kind}; valid: {', '.join(_DTYPES)}")
+    check_input_type(kind)
     dtype = np.dtype(_DTYPES[kind])
     try:
         if dtype.kind == "f":
@@ -298,9 +303,12 @@ def batch_sizes(declared: Mapping[str, Sequence[int | str | None]], batch_size: 
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message as one line of at most 300 characters."""
+    """An error's message as one line of at most 300 characters; a longer one keeps its end, where the reason is."""
     text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+    if len(text) <= _LONGEST_LINE:
+        return text
+    beginning = _LONGEST_LINE // 3
+    return f"{text[:beginning]} … {text[beginning + 3 - _LONGEST_LINE :]}"
 
 
 # ---- the machine

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from latency_models.graph.attributes import subgraphs
+from latency_models.graph.shapes import constants_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,26 +18,33 @@ if TYPE_CHECKING:
 _MOST_DEPTH = 50
 
 
-def take_branches(model: onnx.ModelProto, evaluate: Evaluate) -> onnx.ModelProto:
+def take_branches(model: onnx.ModelProto, evaluate: Evaluate) -> tuple[onnx.ModelProto, frozenset[str]]:
     """The model without its Ifs: each has given way to the branch that its condition chooses.
 
     Args:
         model: stays as it is.
         evaluate: computes named values of a model.
 
+    Returns:
+        The model, and the results of those Ifs whose condition depends on inputs: no runtime knows them beforehand,
+        also where the branch that was taken gives a constant.
+
     Ifs inside loops stay, since each turn may take another branch.
 
     Raises:
         ValueError: an If has no such branch, or one with other results.
     """
-    taken = model
+    taken, decided_late = model, frozenset[str]()
     for _ in range(_MOST_DEPTH):
         conditions = _first_conditions(taken.graph)
         if not conditions:
-            return taken
+            break
         chosen = {name: bool(np.all(value)) for name, value in evaluate(taken, conditions).items()}
+        late = chosen.keys() - constants_of(taken, decided_late)
+        ifs = [node for node in taken.graph.node if node.op_type == "If" and node.input[0] in late]
+        decided_late |= {name for node in ifs for name in node.output if name}
         taken = _spliced(taken, chosen)
-    return taken
+    return taken, decided_late
 
 
 def _first_conditions(graph: onnx.GraphProto) -> list[str]:

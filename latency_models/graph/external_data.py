@@ -50,6 +50,18 @@ def load_with_external_data(
     return model, files
 
 
+def parse_whole(model: Path | bytes) -> onnx.ModelProto:
+    """Parse a model, whose weights in other files are there and long enough; they aren't read.
+
+    Raises:
+        InvalidModelError: as `load_with_external_data`.
+    """
+    proto = parse(model)
+    if not isinstance(model, bytes):
+        external_files(model, proto)
+    return proto
+
+
 def openable(model: Path) -> Path | bytes:
     """A model as ONNX Runtime can open it: its path, or its content where the path isn't UTF-8.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -17,13 +19,14 @@ from latency_models.graph.element_types import type_text
 from latency_models.graph.shapes import declared_shape, real_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnx
 
 Declared: TypeAlias = "list[int | str | None]"  # sizes, or names of open ones; None for an open one without a name
 IMAGE_SIZE = 224
 """The size assumed for an open height or width of an image."""
+_LONGEST_VALUE = 60  # characters of a value in a message
 _IMAGE_RANK = 4
 _IMAGE_CHANNELS = (1, 3, 4)
 _IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
@@ -98,15 +101,14 @@ class ModelInputs:
         rng = np.random.default_rng(timer.SEED)
         found = {}
         for name, shape in self.shapes.items():
+            if name in self.values:
+                found[name] = self.values[name]
+                continue
+            kind = type_text(self.types[name])
             try:
-                made_up = timer.made_up_input(type_text(self.types[name]), shape, rng)
+                found[name] = timer.made_up_input(kind, shape, rng)
             except timer.RefusedError as refused:
-                if name not in self.values:
-                    raise InputError(
-                        f"{self.model}: input {name!r}: {refused.reason}; --input {name}=VALUE gives one"
-                    ) from refused
-                made_up = self.values[name]
-            found[name] = self.values.get(name, made_up)
+                raise InputError(f"{self.model}: input {name!r}: {refused.reason}") from refused
         return found
 
     def refused(self, error: InvalidModelError) -> InvalidModelError:
@@ -177,26 +179,64 @@ def parse_values(texts: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _parsed(text: str) -> dict[str, np.ndarray]:
     if text.endswith(".npz") and Path(text).exists():
-        return dict(_loaded(text))
+        return _archive(text)
     name, equals, value = text.partition("=") if text.count("=") == 1 else text.rpartition("=")
     if not equals or not name or not value:
         raise InputError(f"--input {text!r} must be INPUT=VALUE, INPUT=FILE.npy, or an existing FILE.npz")
     if value.endswith(".npy"):
-        return {name: _loaded(value)}
+        return {name: _array(value)}
+    if value.endswith(".npz"):
+        raise InputError(f"--input: {_short(value)} holds arrays of several inputs, by name: --input {_short(value)}")
     try:
         array = np.asarray(json.loads(value))
-    except ValueError as error:
-        raise InputError(f"--input {text!r}: {value!r} is no number, and no list of numbers as in [[1,2]]") from error
+    except (ValueError, RecursionError) as error:
+        said = f"--input {name}: {_short(value)} is no number, and no list of numbers as in [[1,2]]"
+        raise InputError(said) from error
     if array.dtype.kind not in "biuf":
-        raise InputError(f"--input {text!r}: {value!r} isn't made of numbers alone")
+        raise InputError(f"--input {name}: {_short(value)} isn't made of numbers alone, of at most 64 bits")
     return {name: array}
 
 
-def _loaded(file: str) -> Any:
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
+
+
+def _archive(file: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by the names of their inputs."""
+    with _reading(file):
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            with found:
+                arrays = {name: found[name] for name in found.files}
+        else:
+            arrays = {}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"--input: {name!r} in {file} is no array")
+    if not arrays:
+        raise InputError(f"--input: {file} holds no arrays by name, as numpy.savez writes them")
+    return arrays
+
+
+def _array(file: str) -> np.ndarray:
+    """The array of an .npy."""
+    with _reading(file):
+        found = np.load(file, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"--input: {file} isn't one array, as numpy.save writes it")
+    return found
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    """Raise InputError, which names the file, for what can go wrong while arrays are read."""
     try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"--input: {file} can't be read: {timer.one_line(error)}") from error
+        yield
+    except MemoryError as error:
+        raise InputError(f"--input: {file} can't be read: it doesn't fit in memory") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        said = "it holds Python objects, or isn't NumPy's" if "pickle" in str(error) else timer.one_line(error)
+        raise InputError(f"--input: {file} can't be read: {said}") from error
 
 
 def model_inputs(
@@ -225,10 +265,11 @@ def model_inputs(
     for name, array in values.items():
         if (array.ndim or not declared[name]) and fixed.setdefault(name, array.shape) != array.shape:
             raise InputError(f"--input {name} has the sizes {array.shape}, --shape says {fixed[name]}")
-    names = _named(declared, path, fixed)
+    options = {name: "--shape" if name in given.shapes else "--input of the sizes" for name in fixed}
+    names = _named(declared, path, fixed, options)
     batch_size = _batch(declared, path, batch_size, fixed)
     names |= {shape[0]: batch_size for shape in declared.values() if shape and isinstance(shape[0], str)}
-    names |= _named(declared, path, fixed)
+    names |= _named(declared, path, fixed, options)
     shapes: dict[str, tuple[int, ...]] = {}
     notes: list[str] = []
     missing: list[str] = []
@@ -266,22 +307,33 @@ def _declared(info: onnx.ValueInfoProto, path: Path | str) -> Declared | None:
 def _typed(name: str, array: np.ndarray, elem_type: int, path: Path | str) -> np.ndarray:
     """The array in the input's type, as far as that can hold its numbers."""
     try:
-        dtype = helper.tensor_dtype_to_np_dtype(elem_type)
-    except KeyError as error:
-        raise InvalidModelError(str(path), f"input {name!r} has an unknown type ({elem_type})") from error
-    if array.dtype.kind not in "biufc" or dtype.kind == "O":
-        raise InputError(f"--input {name}: {array.dtype} can't be given for an input of type {dtype}")
+        timer.check_input_type(type_text(elem_type))
+    except timer.RefusedError as refused:
+        raise InputError(f"{path}: input {name!r}: {refused.reason}") from refused
+    dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+    if array.dtype.kind not in "biuf":
+        said = "text" if array.dtype.kind in "US" else array.dtype
+        raise InputError(f"--input {name}: {said} can't be given for an input of type {dtype}")
     with np.errstate(all="ignore"):
         typed = array.astype(dtype)
-    if dtype.kind in "biu" and not np.array_equal(typed.astype(array.dtype), array):
+    fits = np.array_equal(typed.astype(array.dtype), array) if dtype.kind in "biu" else _still_finite(array, typed)
+    if not fits:
         raise InputError(f"--input {name}: its numbers don't fit the input's type, {dtype}")
     return typed
 
 
+def _still_finite(given: np.ndarray, typed: np.ndarray) -> bool:
+    """Whether no number became infinite in a narrower type of floats."""
+    return bool(np.array_equal(np.isinf(typed), np.isinf(given)))
+
+
 def _named(
-    declared: Mapping[str, Declared | None], path: Path | str, given: Mapping[str, tuple[int, ...]]
+    declared: Mapping[str, Declared | None],
+    path: Path | str,
+    given: Mapping[str, tuple[int, ...]],
+    options: Mapping[str, str],
 ) -> dict[str, int]:
-    """The given sizes of the names of open ones."""
+    """The given sizes of the names of open ones; `options` says for messages by what they were given."""
     named: dict[str, int] = {}
     for name, sizes in given.items():
         if name not in declared:
@@ -295,7 +347,8 @@ def _named(
         )
         if not fits:
             wanted = ",".join("?" if size is None else str(size) for size in shape) or "a single number"
-            raise InputError(f"--shape {name}={','.join(map(str, sizes))} doesn't fit {path}, which has {wanted} there")
+            given_as = f"{options[name]} {name}={','.join(map(str, sizes))}"
+            raise InputError(f"{given_as} doesn't fit {path}, which has {wanted} there")
     return named
 
 

@@ -45,9 +45,9 @@ def observe(model: onnx.ModelProto, feed: Feed, *, label: str = "model", folder:
     Raises:
         InvalidModelError: no loadable model, or one that can't be run with these inputs.
     """
-    proto = written_out(model, feed, label=label, folder=folder)
+    proto, decided_late = _written_out(model, feed, label, folder)
     try:
-        constants = constants_of(proto)
+        constants = constants_of(proto, decided_late)
         names = [name for node in proto.graph.node for name in node.output if name and name not in constants]
         lengths = _sequence_lengths(proto.graph.node)
         dims, numbers = _shapes(proto, names, lengths, feed, folder)
@@ -80,6 +80,13 @@ def written_out(
 
     Args and errors: as `observe`.
     """
+    return _written_out(model, feed, label, folder)[0]
+
+
+def _written_out(
+    model: onnx.ModelProto, feed: Feed, label: str, folder: Path | None
+) -> tuple[onnx.ModelProto, frozenset[str]]:
+    """The model as `written_out`, and the results of its Ifs that inputs decide."""
     try:
         proto = inliner.inline_local_functions(_with_needed_imports(model)) if model.functions else model
         return take_branches(proto, lambda each, names: _values(each, names, feed, folder))
@@ -152,6 +159,8 @@ def _shapes(
         # A sequence or an optional has no shape; of narrow types ONNX Runtime's Shape knows nothing at some opsets.
         kinds = tensor_types(model, unique, folder)
         unique = [name for name, kind in kinds.items() if kind <= onnx.TensorProto.BFLOAT16]
+        if not unique and not lengths:
+            return {}, {}
         session = plain_session(_probing(model, unique, lengths, nodes), folder)
     asked = [*(_PREFIX + name for name in unique), *lengths]
     found = _run(session, asked, feed)

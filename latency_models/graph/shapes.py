@@ -14,7 +14,7 @@ from latency_models.errors import InvalidModelError, UnknownShapeError
 from latency_models.timer import one_line as one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 # Initializers up to this size may be shapes, axes or pads, whose values inference reads; larger ones are
 # weights, whose values it never reads and which cost time to copy.
@@ -199,8 +199,8 @@ def _record(
         dims[info.name] = tuple(sizes)
 
 
-def constants_of(model: onnx.ModelProto) -> frozenset[str]:
-    """Names of the values that depend on initializers alone.
+def constants_of(model: onnx.ModelProto, decided_late: Collection[str] = ()) -> frozenset[str]:
+    """Names of the values that depend on initializers alone; those in `decided_late` don't.
 
     From IR version 4 on an initializer that is listed as an input may be replaced by a caller: it isn't constant.
     """
@@ -212,5 +212,5 @@ def constants_of(model: onnx.ModelProto) -> frozenset[str]:
         if node.op_type in CONTROL_FLOW or node.op_type in _RANDOM:
             continue
         if all(not name or name in known for name in node.input):
-            known.update(name for name in node.output if name)
+            known.update(name for name in node.output if name and name not in decided_late)
     return frozenset(known)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from export.quantization.quantize import quantize_like
 from helpers.cost_graphs import model, small_net, value, weight
 from helpers.fake_nvml import StandInNvml
+from latency_models.comparison import compare
 from latency_models.counted_costs import StaticCosts, static_costs
 from latency_models.counters.energy import EnergyCounter, energy_per_run_mj
 from latency_models.counters.unavailable import Unavailable
@@ -162,6 +163,21 @@ def test_size_takes_the_files_beside(tmp_path: Path, meter: LatencyMeter) -> Non
     done = profile(path, Device(), budget_s=0.02, meter=meter)
     assert done.size_bytes == path.stat().st_size + 4 * (4 * 27 + 4 + 5 * 4 + 5)
     assert done.model == str(path)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"), [(None, "which is missing"), (100, "which is truncated: 100 bytes of at least")], ids=str
+)
+def test_weights_that_arent_there_are_named(tmp_path: Path, kept: int | None, said: str) -> None:
+    path, weights = tmp_path / "net.onnx", tmp_path / "weights.bin"
+    onnx.save_model(small_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    content = weights.read_bytes()
+    weights.unlink()
+    if kept is not None:
+        weights.write_bytes(content[:kept])
+    for look in (profile, lambda model, device: compare([model, NET], device)):
+        with pytest.raises(InvalidModelError, match=rf"its weights are in another file, .*weights\.bin, {said}"):
+            look(path, Device())
 
 
 @pytest.mark.parametrize("content", [b"", NET[:200], b"\x00\x01\x02", b"text, no model"])

@@ -169,3 +169,14 @@ def test_the_l2_cache_is_read(
         (tmp_path / name).write_text(f"{text}\n")
     monkeypatch.setattr(os, "sysconf", lambda _: 77)
     assert timer.l2_cache_bytes(str(tmp_path)) == found
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    """A runtime says what is wrong at the end, behind the signature of a function."""
+    text = timer.one_line(
+        ValueError(f"Reshape node. {'onnxruntime::Helper(const Shape&) ' * 20}\n shape:{{2,4}} of {{1,4}}")
+    )
+    assert text.startswith("Reshape node. ")
+    assert text.endswith(" shape:{2,4} of {1,4}")
+    assert len(text) == 300
+    assert timer.one_line(ValueError("a \n b")) == "a b"

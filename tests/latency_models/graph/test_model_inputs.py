@@ -1,5 +1,6 @@
 """The inputs that a model is run with: the file's sizes, the user's sizes and values, or a guess that is told."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ class TestValues:
             ("rate=nowhere.npy", "nowhere.npy can't be read"),
             ("nowhere.npz", "must be INPUT=VALUE"),
             ("rate=1.5", "don't fit the input's type, int64"),
-            ("rate=[1,2]", r"doesn't fit net.onnx, which has a single number there"),
+            ("rate=[1,2]", r"--input of the sizes rate=2 doesn't fit net.onnx, which has a single number there"),
             ("rats=1", r"unknown input of net.onnx 'rats'; did you mean 'rate'\?"),
         ],
     )
@@ -194,9 +195,53 @@ class TestValues:
         with pytest.raises(InputError, match=r"--input x has the sizes \(1, 4\), --shape says \(1, 3\)"):
             model_inputs(model_of({"x": ["n", "m"]}), FILE, 1, given)
 
-    def test_an_input_of_text_says_how_to_give_it(self):
-        with pytest.raises(InputError, match="input 'x': no inputs can be made up"):
-            self.given(kind=TensorProto.STRING, x=[1])
+    @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN])
+    @pytest.mark.parametrize("texts", [(), ("x=1",)], ids=["made up", "given"])
+    def test_an_input_of_a_type_that_no_array_has(self, kind, texts):
+        said = r"net.onnx: input 'x': inputs of type tensor\(\w+\) can't be given or made up; valid: tensor\(float\), "
+        with pytest.raises(InputError, match=said):
+            self.given(*texts, kind=kind, x=[1])
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [("x=70000", "don't fit the input's type, float16"), ("x=" + "[" * 5000, r"--input x: \[{60}… is no number")],
+        ids=["too large", "deep"],
+    )
+    def test_values_that_are_none(self, text, said):
+        with pytest.raises(InputError, match=said):
+            self.given(text, kind=TensorProto.FLOAT16, x=[1])
+
+    def test_infinity_may_be_given(self):
+        assert np.isinf(self.given("x=Infinity", kind=TensorProto.FLOAT16, x=[1])["x"]).all()
+
+    def test_files_that_hold_no_arrays(self, tmp_path, monkeypatch):
+        """Each is told with its name; a file whose bytes are damaged only shows it when an array is read."""
+        monkeypatch.chdir(tmp_path)
+        np.savez("empty.npz")
+        np.savez("objects.npz", x=np.array([None], dtype=object))
+        np.savez("archive.npz", x=np.ones(4))
+        content = bytearray(Path("archive.npz").read_bytes())
+        content[200] ^= 255  # within the array's numbers
+        Path("damaged.npz").write_bytes(content)
+        with zipfile.ZipFile("text.npz", "w") as archive:
+            archive.writestr("x.txt", b"1 2 3")
+        np.save("x.npy", np.ones(4))
+        Path("x.npy").rename("array.npz")
+        Path("archive.npz").rename("archive.npy")
+        header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (99999999, 99999999)}"
+        Path("huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        for text, said in (
+            ("empty.npz", "empty.npz holds no arrays by name"),
+            ("objects.npz", "objects.npz can't be read: it holds Python objects"),
+            ("damaged.npz", "damaged.npz can't be read: Bad CRC-32"),
+            ("text.npz", "'x.txt' in text.npz is no array"),
+            ("array.npz", "array.npz holds no arrays by name"),
+            ("x=array.npz", "array.npz holds arrays of several inputs, by name: --input array.npz"),
+            ("x=archive.npy", "archive.npy isn't one array"),
+            ("x=huge.npy", "huge.npy can't be read: it doesn't fit in memory"),
+        ):
+            with pytest.raises(InputError, match=said):
+                parse_values([text])
 
 
 def saved(path: Path, *sizes: str | int) -> Path:

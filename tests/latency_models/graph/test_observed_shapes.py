@@ -110,6 +110,26 @@ def test_an_if_costs_the_branch_that_its_values_choose_however_deep() -> None:
         assert macs(shapes) == 4 * width
 
 
+@pytest.mark.parametrize(("given", "expected"), [(True, 2 * 4 * 4), (None, 0)], ids=["an input decides", "constant"])
+def test_what_an_input_decides_is_no_constant(given: bool | None, expected: int) -> None:
+    """Both branches hand out a weight: only where the condition is stored can the product be made beforehand."""
+    weights = {"a": np.ones((2, 4), np.float32), "b": np.ones((2, 4), np.float32), "w": np.ones((4, 4), np.float32)}
+    feed = {} if given is None else {"p": np.array(given)}
+    branches = {
+        f"{side}_branch": branch(side, node("Identity", [of], ["m"])) for side, of in (("then", "a"), ("else", "b"))
+    }
+    nodes = [node("If", ["p"], ["y"], **branches), node("MatMul", ["y", "w"], ["z"])]
+    stored = weights if feed else {**weights, "p": np.array(True)}
+    assert macs(observe(net(nodes, feed, stored), feed)) == expected
+
+
+def test_sequences_alone_have_no_sizes() -> None:
+    feed = {"x": np.ones((3, 4), np.float32)}
+    shapes = observe(net([node("SplitToSequence", ["x"], ["parts"])], feed), feed)
+    assert "parts" not in shapes.dims
+    assert macs(shapes) == 0
+
+
 @pytest.mark.parametrize("unused", [[], [helper.make_opsetid("ai.onnx.ml", 3)]])
 def test_a_function_of_the_model_is_written_out(unused: list[onnx.OperatorSetIdProto]) -> None:
     """Also one that imports another version of a domain than the model, but none of its operators."""
