@@ -109,10 +109,7 @@ class RunDirectory:
             facts = {"config": self.digest(), "hwnas": version("hwnas")}
             Journal.create(self.journal_path, facts, [*self.config.objectives, "latency_ms"]).close()
         if not read_only:
-            try:
-                check_own(self.journal_path)
-            except OSError as error:
-                raise JournalError(f"{self.journal_path} {error.strerror or error}") from error
+            _check_written_in_place(self.journal_path)
         journal = (Journal.open_for_reading if read_only else Journal.open)(self.journal_path)
         if journal.meta().get("config") != self.digest():
             journal.close()
@@ -209,6 +206,20 @@ def _log_warning(
 def default_path(name: str) -> Path:
     """The path runs/<name>-<date>-<time>."""
     return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def _check_written_in_place(journal: Path) -> None:
+    """Check that the files of a journal, into which SQLite writes, are plain ones without another name elsewhere.
+
+    Raises:
+        JournalError: one isn't.
+    """
+    for path in (journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm"))):
+        try:
+            if path == journal or path.exists():
+                check_own(path)
+        except OSError as error:
+            raise JournalError(f"{path} {error.strerror or error}") from error
 
 
 def _check_parts(path: Path) -> None:

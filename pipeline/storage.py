@@ -12,16 +12,18 @@ from pipeline.errors import StorageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+READ_ONLY = "it is read-only"
+
 _REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "it is read-only",
+    errno.EROFS: READ_ONLY,
     errno.EIO: "the disk has an error",
 }
 _SQLITE_REFUSALS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_IOERR: "the disk has an error, or no room",
-    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_READONLY: READ_ONLY,
 }
 _SYSTEM_NUMBER = re.compile(r"\(os error (\d+)\)")  # as safetensors, written in Rust, names the system's errors
 

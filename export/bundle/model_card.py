@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from export.bundle.manifest import IMAGE_FILE, INT8_FILE, MODEL_FILE, section
+from export.bundle.plain_text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def render(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapp
     environment.filters["cell"] = cell
     sections = {name: section(content, name) for name in _SECTIONS}
     resize, confusion = sections["preprocessing"].get("resize"), sections["evaluation"].get("confusion") or []
-    return environment.get_template(_TEMPLATE).render(
+    card = environment.get_template(_TEMPLATE).render(
         manifest=content,
         **sections,
         resizes=resize is not None and list(resize) != list(image_shape[1:3]),
@@ -51,6 +52,7 @@ def render(content: Mapping[str, Any], image_shape: tuple[int, ...], sizes: Mapp
         whole_table=0 < len(confusion) <= _LARGEST_TABLE,
         pairs=most_confused(confusion, content.get("classes") or []),
     )
+    return clean(card)
 
 
 def most_confused(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[tuple[str, str, int, int]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path  # noqa: TC003 - of a public signature
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,9 +13,14 @@ from latency_models.files import read_file
 from pipeline.errors import HwnasError
 from pipeline.files import write_whole
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FORMAT = 1
 FILE = "activations.json"
 EVERYWHERE = "everywhere"
+_LARGEST = 1e30
+"""Far above all that is written; numbers near a float's largest can't be drawn."""
 
 
 class ActivationFileError(HwnasError):
@@ -244,6 +251,37 @@ def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts
         raise ActivationFileError(f"{FILE} is damaged ({first}); `hwnas export` makes it again") from error
     if facts.format != FORMAT:
         raise ActivationFileError(f"{FILE} has format {facts.format}; this hwnas reads format {FORMAT}")
+    if fault := _contradiction(facts):
+        raise ActivationFileError(f"{FILE} is damaged ({fault}); `hwnas export` makes it again")
     if (facts.architecture_id, facts.config_sha256) != (architecture_id, config_sha256):
         raise ActivationFileError(f"{FILE} is of {facts.architecture_id}, not of this winner")
     return facts
+
+
+def _contradiction(facts: ActivationFacts) -> str:
+    """What in the document can't be, though its types are right; empty where all can."""
+    if any(not abs(number) < _LARGEST for number in _numbers(asdict(facts))):
+        return "a number that is none, or far too large"
+    for effect in (*facts.effects.accuracy, *facts.effects.latency):
+        if not effect.low <= effect.value <= effect.high:
+            return f"the effect of {effect.activation} lies outside its interval"
+    for site in facts.sites.sites:
+        if len(site.edges) != len(site.shares) + 1 or len(site.edges) < 2:
+            return f"{site.path}: a histogram with {len(site.edges)} edges and {len(site.shares)} shares"
+        if not all(low <= high for low, high in pairwise(site.edges)) or min(site.shares) < 0.0:
+            return f"{site.path}: a histogram whose edges descend, or with a negative share"
+        lengths = set(map(len, asdict(site.curve).values())) if site.curve else {1}
+        if len(lengths) > 1 or 0 in lengths:
+            return f"{site.path}: a curve whose lists are empty or of different lengths"
+    return ""
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers of a document, at any depth."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float):
+        yield value

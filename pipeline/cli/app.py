@@ -15,7 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.cli.terminal import clean, clean_warnings
+from export.bundle.plain_text import clean
+from pipeline.cli.terminal import clean_warnings
 from pipeline.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OWN_FAULT, EXIT_USER_MISTAKE
 from pipeline.thread_settings import set_for_process
 

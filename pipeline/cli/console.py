@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.cli.terminal import clean, clean_line
+from export.bundle.plain_text import clean, clean_line
 from pipeline.trials.objectives import as_losses, pareto_front
 from pipeline.trials.reporter import Reporter, duration
 from pipeline.trials.result import is_stopped, scored_by, stop_phrase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from rich.text import Text
 from pipeline.commands.trials import FrontSearch
 from pipeline.report.text import number, remark
 from pipeline.trials.result import is_stopped, scored_by
+from pipeline.trials.row import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +30,7 @@ _HEADS = ("id", "status", *_METRICS, "front", "s", "remark")
 _FRONT = _HEADS.index("front")
 _WIDTH, _LEAST_WIDTH, _LEAST_REMARK = 200, 120, 24
 _AT_ONCE = 1000
+_FORMULA, _NUMBER = re.compile(r"\s*[=+@-]."), re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _BETWEEN = "\x1f"  # no cell holds it: what is kept of a trial is one text, a tenth of its cells' size in memory
 
 
@@ -103,9 +106,16 @@ def as_json(reader: TrialReader) -> Iterator[str]:
     """Yield a JSON list of trials in pieces, the same as `json.dumps` makes of all of them."""
     empty = True
     for row in reader.documents():
-        yield ("[" if empty else ",") + "\n  " + json.dumps(row, indent=2, allow_nan=False).replace("\n", "\n  ")
+        yield ("[" if empty else ",") + "\n  " + _json(row).replace("\n", "\n  ")
         empty = False
     yield "[]\n" if empty else "\n]\n"
+
+
+def _json(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, indent=2, allow_nan=False)
+    except ValueError:  # details may hold numbers beyond any float, such as 1e999
+        return json.dumps(finite(row), indent=2, allow_nan=False)
 
 
 def as_csv(reader: TrialReader) -> Iterator[str]:
@@ -128,8 +138,13 @@ def as_csv(reader: TrialReader) -> Iterator[str]:
 
 def _csv_line(values: Sequence[Any]) -> str:
     out = io.StringIO()
-    csv.writer(out).writerow(values)
+    csv.writer(out).writerow([_as_text(value) if isinstance(value, str) else value for value in values])
     return out.getvalue()
+
+
+def _as_text(value: str) -> str:
+    """A cell that a spreadsheet takes as text: it would run one that begins like a formula."""
+    return f"'{value}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else value
 
 
 def _width() -> int:

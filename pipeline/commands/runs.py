@@ -15,7 +15,7 @@ from pipeline.config.file import load_config
 from pipeline.errors import HwnasError, Interrupted, RunGoneError, StorageError
 from pipeline.files import locked
 from pipeline.run import RunDirectory, default_path
-from pipeline.storage import refusal
+from pipeline.storage import READ_ONLY, refusal
 from pipeline.thread_settings import with_calm_threads
 from pipeline.trials.reporter import Reporter
 from pipeline.trust import check_device, given_config, given_folder, words_that_go_on
@@ -220,16 +220,16 @@ def _finish(
 
 def _finished(run: RunDirectory) -> dict[str, Any] | None:
     """The manifest of the run's bundle, where that is whole and made as the config asks now."""
-    from export.bundle.manifest import read_manifest
     from export.bundle.verify import verify_bundle
     from export.errors import BundleError
+    from pipeline.winner.finished import read_finished
     from pipeline.winner.manifest import bundle_settings
 
     try:
-        manifest = read_manifest(run.bundle)
+        manifest = read_finished(run.bundle)
     except BundleError:
         return None
-    same_run = manifest.get("run", {}).get("config_sha256") == run.digest()
+    same_run = manifest["run"]["config_sha256"] == run.digest()
     if not same_run or manifest.get("asked") != bundle_settings(run.config):
         return None
     whole = all(check.ok is not False for check in verify_bundle(run.bundle))
@@ -285,8 +285,9 @@ def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
 def _unwritten(run: RunDirectory, words: str, error: Exception) -> str:
     """Say what couldn't be written, and how the run goes on."""
     said = str(error).strip().partition("\n")[0]
+    then = "it can be written" if words == READ_ONLY else "there is room again"
     return (
-        f"{run.path}: {words} ({said}). Finished trials are in the journal. When there is room again, go on with:"
+        f"{run.path}: {words} ({said}). Finished trials are in the journal. When {then}, go on with:"
         f" {shlex.join(('hwnas', *words_that_go_on(run.path, run.config.device)))}"
     )
 
@@ -424,16 +425,16 @@ def _beside_references(
 
     if read(run) is None:
         return {}
-    from export.bundle.manifest import read_manifest
     from pipeline.references.training import ReferencePoints
     from pipeline.references.verdict import rows, verdict
     from pipeline.report.page import write_report
+    from pipeline.winner.finished import read_finished
 
     points = ReferencePoints(run, data, reporter)
     try:
         if train:
             points.train()
-        manifest = read_manifest(run.bundle)
+        manifest = read_finished(run.bundle)
         points.compare(manifest)
     finally:
         write_report(run, records)

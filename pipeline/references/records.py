@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator, with_config
+from typing_extensions import TypedDict
 
 from latency_models.files import read_file
 from pipeline.errors import ReferencesError
 from pipeline.files import write_whole
+from pipeline.trials.row import first_fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +18,34 @@ if TYPE_CHECKING:
     from pipeline.run import RunDirectory
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Cost = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_FILE_NAME = r"^references/[A-Za-z0-9_-][A-Za-z0-9._-]*\.onnx$"
+
+
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@with_config(ConfigDict(extra="allow", strict=True, allow_inf_nan=False))
+class _Metrics(TypedDict):
+    """What this program itself reads of a reference's metrics; a later version may add more."""
+
+    accuracy_validation: NotRequired[_Share]
+    accuracy_test: NotRequired[_Share]
+    latency_ms: NotRequired[_Cost | None]
+    latency_low_ms: NotRequired[_Cost | None]
+    latency_high_ms: NotRequired[_Cost | None]
+    size_bytes: NotRequired[_Count | None]
+    peak_memory_bytes: NotRequired[_Count | None]
+    macs: NotRequired[_Count | None]
+    params: NotRequired[_Count | None]
+    energy_mj: NotRequired[float | None]
+
+
+_METRICS: TypeAdapter[_Metrics] = TypeAdapter(_Metrics)
+_OF_FINISHED = {"accuracy_validation", "accuracy_test"}
 
 
 class AgainstWinner(_Record):
@@ -32,9 +60,9 @@ class AgainstWinner(_Record):
 
     winner: str
     file_sha256: str
-    latency_ratio: float
-    latency_ratio_low: float
-    latency_ratio_high: float
+    latency_ratio: _Cost
+    latency_ratio_low: _Cost
+    latency_ratio_high: _Cost
     accuracy_validation_difference: float
     accuracy_test_difference: float
 
@@ -63,11 +91,21 @@ class Reference(_Record):
     seed: int | None = None
     epochs: int | None = None
     training_s: float | None = None
-    file: str | None = None
+    file: Annotated[str, Field(pattern=_FILE_NAME, max_length=300)] | None = None
     metrics: dict[str, Any] = {}
     parity: str | None = None
     broken_limits: str = ""
     against_winner: AgainstWinner | None = None
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        try:
+            metrics = _METRICS.validate_python(self.metrics)
+        except ValidationError as error:
+            raise ValueError(f"metrics.{first_fault(error)}") from None
+        if self.status == "ok" and (missing := _OF_FINISHED - metrics.keys()):
+            raise ValueError(f"metrics.{min(missing)}: is missing of a finished reference")
+        return self
 
 
 class References(_Record):
@@ -114,7 +152,7 @@ def read(run: RunDirectory) -> References | None:
     except FileNotFoundError:
         return None
     except (ValidationError, OSError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        first = first_fault(error) if isinstance(error, ValidationError) else str(error)
         raise ReferencesError(f"{path} is damaged: {first}; delete it and ask with --references again") from error
 
 

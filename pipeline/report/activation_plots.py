@@ -75,7 +75,7 @@ def _panel(axes: Axes, group: Sequence[ActivationSite]) -> None:
     behind = axes.twinx()
     for site in group:
         widths = [b - a for a, b in zip(site.edges, site.edges[1:], strict=False)]
-        heights = [share / width for share, width in zip(site.shares, widths, strict=True)]
+        heights = [share / width if width > 0 else 0.0 for share, width in zip(site.shares, widths, strict=True)]
         top = max(heights) or 1.0  # to the panel's height: a narrow site would flatten all others
         behind.stairs([h / top for h in heights], site.edges, fill=True, color=_SEEN, alpha=max(0.15, 0.8 / len(group)))
     behind.set_ylim(0.0, 1.05)

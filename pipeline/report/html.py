@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 
+from export.bundle.plain_text import clean
 from pipeline.files import write_whole
 
 if TYPE_CHECKING:
@@ -24,4 +25,4 @@ def write_html(path: Path, template: str, **facts: Any) -> None:
         loader=PackageLoader("pipeline", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template(template).render(**facts)
-    write_whole(path, page.encode())
+    write_whole(path, clean(page).encode())

@@ -6,7 +6,6 @@ import shlex
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from export.bundle.manifest import read_manifest
 from export.errors import BundleError
 from pipeline.config.file import dump_config
 from pipeline.report.activation_section import activation_section
@@ -17,6 +16,7 @@ from pipeline.report.style import own_style
 from pipeline.report.text import number, remark
 from pipeline.spaces.base import activations_of
 from pipeline.trials.result import is_stopped, scored_by
+from pipeline.winner.finished import read_finished
 from pipeline.winner.pick import front_of
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def _manifest(run: RunDirectory) -> tuple[dict[str, Any] | None, str]:
     if not run.bundle.exists():
         return None, "no candidate was finished, or not yet."
     try:
-        manifest = read_manifest(run.bundle)
+        manifest = read_finished(run.bundle)
     except BundleError as error:
         return None, error.reason
-    if manifest.get("run", {}).get("config_sha256") != run.digest():
+    if manifest["run"]["config_sha256"] != run.digest():
         return None, "the one in bundle/ belongs to another config"
     return manifest, ""
 

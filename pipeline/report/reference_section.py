@@ -48,7 +48,7 @@ def finished_points(run: RunDirectory, manifest: Mapping[str, Any] | None) -> li
         if reference.status == "ok"
     ]
     if found and manifest is not None:
-        costs = {name: value for name, value in manifest["won"].items() if name != "accuracy"}
+        costs = {name: value for name, value in manifest["won"].items() if name != "accuracy" and value is not None}
         found.append(Finished("winner", manifest["won"]["accuracy"], costs, won=True))
     return found
 

@@ -276,7 +276,7 @@ def test_a_run_may_be_reached_through_a_link(hwnas: Command, run_copy: Path, tmp
 
 
 @pytest.mark.parametrize("name", list(GOING_ON))
-@pytest.mark.parametrize("part", ["journal.sqlite", "search.log", ".lock"])
+@pytest.mark.parametrize("part", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "search.log", ".lock"])
 def test_files_with_another_name_elsewhere_are_not_written(
     hwnas: Command, run_copy: Path, tmp_path: Path, name: str, part: str
 ) -> None:

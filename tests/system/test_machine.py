@@ -174,6 +174,7 @@ def test_a_read_only_medium_can_be_looked_at(tmp_path: Path, disk: Path, finishe
     assert command("verify", str(run / "bundle"), cwd=tmp_path).code == 0
     refused = command("report", str(run), cwd=tmp_path)
     check_message(refused, 2, "report.html", "Read-only")
+    check_message(command("resume", str(run), cwd=tmp_path), 2, "it is read-only", "When it can be written, go on with")
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from export.bundle.plain_text import clean, clean_line
 from pipeline.cli import app, console
-from pipeline.cli.terminal import clean, clean_line
 from pipeline.cli.trial_text import TrialTable
 from pipeline.errors import HwnasError
 from pipeline.trials.journal import TrialRecord

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,24 @@ def test_json_is_what_one_call_would_write(open_reader: Reading) -> None:
     rows = list(reader.documents())
     assert "".join(as_json(reader)) == json.dumps(rows, indent=2) + "\n"
     assert [row["objectives"] for row in rows] == [each.objectives for each in RECORDS]
+
+
+def test_numbers_beyond_any_float_are_null_in_json(open_reader: Reading, tmp_path: Path) -> None:
+    reader = open_reader([record(0)])
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as database:
+        database.execute("UPDATE trials SET details = ?", ('{"own": [1e999, 0.5]}',))
+    (row,) = json.loads("".join(as_json(reader)))
+    assert row["details"] == {"own": [None, 0.5]}
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula(open_reader: Reading) -> None:
+    error = '=HYPERLINK("http://nowhere.invalid","look")'
+    told = record(0, status="failed", score=-2.0, objectives={}, details={}, error=error)
+    architecture: dict[str, Any] = {"=1+1": "@sum", "gap": "-3", "kind": "-3+1", "plain": "relu", "step": -2}
+    reader = open_reader([replace(told, id=architecture_id(architecture), architecture=architecture)])
+    (row,) = csv.DictReader(io.StringIO("".join(as_csv(reader))))
+    assert row["error"] == f"'{error}"
+    assert [row[name] for name in ("'=1+1", "gap", "kind", "plain", "step")] == ["'@sum", "-3", "'-3+1", "relu", "-2"]
 
 
 def test_no_trials_are_an_empty_list(open_reader: Reading) -> None:

@@ -100,6 +100,24 @@ class TestFinishedRun:
         (run_copy / FILE).write_text('{"format": 1', encoding="utf-8")
         assert "activations.json is damaged" in page(run_copy)
 
+    @pytest.mark.parametrize(
+        ("changes", "fault"),
+        [
+            ({"mean": 1e308}, "a number that is none, or far too large"),
+            ({"edges": [0.0, 1.0], "shares": [0.5, 0.5]}, "a histogram with 2 edges and 2 shares"),
+            ({"edges": [0.0, 1.0, 0.5], "shares": [0.5, 0.5]}, "a histogram whose edges descend"),
+            ({"edges": [0.0, 1.0], "shares": [-1.0]}, "or with a negative share"),
+            ({"curve": {key: [] for key in ("x", "y", "y_low", "y_high", "slope")}}, "a curve whose lists are empty"),
+        ],
+    )
+    def test_and_with_one_whose_numbers_cant_be(self, run_copy: Path, changes: dict[str, Any], fault: str) -> None:
+        facts = json.loads((run_copy / FILE).read_text(encoding="utf-8"))
+        facts["sites"]["sites"][0].update(changes)
+        (run_copy / FILE).write_text(json.dumps(facts), encoding="utf-8")
+        text = page(run_copy)
+        assert "activations.json is damaged" in text
+        assert fault.partition("'")[0] in text
+
     def test_without_a_bundle_the_trials_still_tell(self, run_copy: Path) -> None:
         shutil.rmtree(run_copy / "bundle")
         text = page(run_copy)

@@ -83,3 +83,11 @@ def test_evaluation_by_hand() -> None:
     )
     assert record["per_class"][2]["accuracy"] is None
     assert most_confused(record["confusion"], ["a", "b", "c"]) == [("a", "b", 1, 3)]
+
+
+def test_names_steer_no_terminal_that_shows_the_card(finished: Finished) -> None:
+    manifest = manifest_of(finished)
+    manifest["classes"][0] = manifest["evaluation"]["per_class"][0]["name"] = "\x1b]0;title\x07\u202ezero"
+    text = render(manifest, (64, 8, 8, 1), {"model.onnx": 5})
+    assert "\\x1b]0;title\\x07\\u202ezero" in text
+    assert not set("\x1b\x07\u202e") & set(text)
