@@ -182,5 +182,7 @@ def planned(
     if not plan.weights and float_nodes:
         raise QuantizationError("all of it is to stay float")
     if not plan.weights:
-        raise QuantizationError("it has no convolution or matrix product with constant float32 weights")
+        raise QuantizationError(
+            "it has no convolution of 1 or 2 dimensions and no matrix product with constant float32 weights"
+        )
     return plan

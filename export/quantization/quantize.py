@@ -231,7 +231,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
         except onnx_file.CHECKER_ERRORS as error:
             raise QuantizationError(f"it can't be brought to opset {_OPSET}: {error}") from error
     model = with_exact_forms(model)
-    if any(node.op_type in _UNFOLDED for node in model.graph.node):
+    if _foldable(model.graph):
         model = _folded(model)
     return _with_float_weights(model)
 
@@ -292,6 +292,23 @@ def _dequantised(node: onnx.NodeProto, tensors: Sequence[onnx.TensorProto]) -> n
         spread.append(each)
     scale, zero = spread[0], spread[1] if len(spread) > 1 else np.float64(0)
     return np.asarray((values - zero).astype(np.float32) * scale.astype(np.float32)).reshape(values.shape)
+
+
+def _foldable(graph: onnx.GraphProto) -> bool:
+    """Whether nodes compute something from constants alone, such as floats from stored half floats.
+
+    Dequantised weights are no matter for a runtime, which may keep them as they are: see `_with_float_weights`.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    return any(
+        node.op_type in _UNFOLDED
+        or (
+            node.op_type != "DequantizeLinear"
+            and any(node.input)
+            and all(name in stored for name in node.input if name)
+        )
+        for node in graph.node
+    )
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -263,6 +263,25 @@ class TestForeignFiles:
         plain, rough = onnx_outputs(model, torch.from_numpy(images)), onnx_outputs(quantized, torch.from_numpy(images))
         assert np.abs(plain - rough).max() <= 0.05 * np.ptp(plain)
 
+    @pytest.mark.parametrize("stored", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16])
+    def test_weights_that_are_computed_from_stored_ones(self, stored, images):
+        """As a converter stores half of them: in another type, and the other way round."""
+        values = np.linspace(-1, 2, 24, dtype=np.float32)
+        nodes = [
+            helper.make_node("Cast", ["s"], ["t"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["t"], ["w"], perm=[1, 0, 2, 3]),
+            helper.make_node("Conv", ["x", "w"], ["y"]),
+        ]
+        weights = [helper.make_tensor("s", stored, (3, 8, 1, 1), values.tolist())]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *images.shape[1:]])]
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        graph = helper.make_graph(nodes, "cast", inputs, outputs, weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        quantized = quantize_int8(model, images)
+        assert any(tensor.data_type == TensorProto.INT8 for tensor in quantized.graph.initializer)
+        wanted, found = (onnx_outputs(each, torch.from_numpy(images)) for each in (model, quantized))
+        assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
 
 class TestRefusals:
     def test_no_images(self):
@@ -285,7 +304,7 @@ class TestRefusals:
             quantize_like(quantized.SerializeToString())
 
     def test_nothing_to_quantise(self):
-        with pytest.raises(QuantizationError, match="no convolution or matrix product"):
+        with pytest.raises(QuantizationError, match="no convolution of 1 or 2 dimensions and no matrix product"):
             quantize_like(build_graph(nn.Sequential(nn.ReLU()).eval(), (3, 4, 4)).SerializeToString())
 
     def test_weights_that_are_not_there(self):
