@@ -88,8 +88,8 @@ def prediction_plot(pairs: Sequence[dict[str, float]]) -> str:
     figure, axes = _figure()
     predicted = [pair["latency_ms"] for pair in pairs]
     measured = [pair["measured_ms"] for pair in pairs]
-    below = [pair["latency_ms"] - pair["low_ms"] for pair in pairs]
-    above = [pair["high_ms"] - pair["latency_ms"] for pair in pairs]
+    below = [max(0.0, pair["latency_ms"] - pair["low_ms"]) for pair in pairs]
+    above = [max(0.0, pair["high_ms"] - pair["latency_ms"]) for pair in pairs]
     many = len(pairs) > _MOST_DRAWN
     axes.errorbar(
         predicted,

@@ -148,6 +148,8 @@ def _contradiction(row: Mapping[str, Any]) -> str:
         return "a latency in its details, none in its objectives"
     if latency.get("source") == "measured" and not ("low_ms" in latency and "high_ms" in latency):
         return "a measured latency without its interval"
+    if any(each.get("low_ms", 0) > each.get("high_ms", math.inf) for each in (latency, latency.get("predicted", {}))):
+        return "a latency whose interval ends before it begins"
     if ("stopped_after" in details) != ("epochs" in details):
         return "stopped after some epochs, of which only one number is there"
     return ""

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.file import parse_config
 from pipeline.report import page
-from pipeline.report.plots import front_plot, progress_plot
+from pipeline.report.plots import front_plot, prediction_plot, progress_plot
 
 
 def trial(number: int, accuracy: float, status: str = "ok") -> Any:
@@ -74,3 +74,7 @@ def test_a_prediction_that_was_measured_afterwards() -> None:
         "The only latency was measured. 1 was predicted first and then measured: the median error is 10.0%,"
         " the largest 10.0%; the measurement lies in 1 of the 90 % intervals."
     )
+
+
+def test_a_prediction_outside_of_its_interval_is_drawn_all_the_same() -> None:
+    assert prediction_plot([{"measured_ms": 1.0, "latency_ms": 3.0, "low_ms": 1.0, "high_ms": 2.0}]).startswith("<svg")

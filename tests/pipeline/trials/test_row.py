@@ -80,6 +80,14 @@ DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
         "details.latency.predicted",
     ),
     "a measured latency without its interval": (details(latency={"source": "measured"}), "without its interval"),
+    "a measured interval that ends before it begins": (
+        details(latency={"source": "measured", "low_ms": 0.3, "high_ms": 0.1}),
+        "ends before it begins",
+    ),
+    "a predicted interval that ends before it begins": (
+        details(latency={"predicted": {"latency_ms": 0.2, "low_ms": 0.3, "high_ms": 0.1}}),
+        "ends before it begins",
+    ),
     "a latency that no objective has": (
         {"objectives": '{"accuracy": 0.5}', **details(latency=MEASURED)},
         "a latency in its details",
