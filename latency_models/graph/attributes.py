@@ -9,6 +9,9 @@ import onnx
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SEQUENCE_LENGTHS = {"RNN": 4, "GRU": 4, "LSTM": 4, "DynamicQuantizeLSTM": 4}
+"""Recurrent operator → which input says how long each sequence of a batch is."""
+
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yield the branches and bodies of a node of control flow."""

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from latency_models import timer
 from latency_models.errors import InputError, InvalidModelError, unknown_name
+from latency_models.graph.attributes import SEQUENCE_LENGTHS
 from latency_models.graph.element_types import type_text
 from latency_models.graph.shapes import declared_shape, real_inputs
 
@@ -77,7 +78,7 @@ class ModelInputs:
         batch_size: of the inputs whose first size is open.
         names: name of an open size → the size.
         only_batch: whether only the batch was open, and nothing was given.
-        notes: for the user, on assumed sizes.
+        notes: for the user, on assumed sizes and lengths.
         types: input → ONNX's element type.
         values: input → its array, where one was given.
         model: for messages.
@@ -294,7 +295,20 @@ def model_inputs(
     if missing:
         raise InvalidModelError(str(path), f"it has open sizes, which have to be given: {'; '.join(missing)}")
     arrays = {name: array if array.ndim else np.full(shapes[name], array) for name, array in values.items()}
-    return ModelInputs(shapes, batch_size, names, not given and not notes, tuple(notes), types, arrays, str(path))
+    only_batch = not given and not notes
+    notes += [
+        f"the lengths of sequences in input {name!r} are made up as 0, with which nothing is computed for them;"
+        f" --input {name}=VALUE gives others"
+        for name in _lengths(model.graph)
+        if name in shapes and name not in arrays
+    ]
+    return ModelInputs(shapes, batch_size, names, only_batch, tuple(notes), types, arrays, str(path))
+
+
+def _lengths(graph: onnx.GraphProto) -> list[str]:
+    """Names of the values that recurrent nodes read the lengths of sequences from."""
+    places = ((node, SEQUENCE_LENGTHS.get(node.op_type)) for node in graph.node)
+    return list(dict.fromkeys(node.input[at] for node, at in places if at is not None and at < len(node.input)))
 
 
 def _declared(info: onnx.ValueInfoProto, path: Path | str) -> Declared | None:

@@ -15,7 +15,7 @@ from onnx import helper, inliner
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError
-from latency_models.graph.attributes import subgraphs
+from latency_models.graph.attributes import SEQUENCE_LENGTHS, subgraphs
 from latency_models.graph.branches import take_branches
 from latency_models.graph.element_types import element_type
 from latency_models.graph.shapes import Shapes, constants_of, one_line, real_inputs
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _PREFIX = "hwnas/shape of/"
 _SILENT = 4  # ONNX Runtime's log level: fatal errors only
-_SEQUENCE_LENGTHS = {"RNN": 4, "GRU": 4, "LSTM": 4, "DynamicQuantizeLSTM": 4}
 
 
 def observe(model: onnx.ModelProto, feed: Feed, *, label: str = "model", folder: Path | None = None) -> Shapes:
@@ -247,7 +246,7 @@ def _sequence_lengths(nodes: Iterable[onnx.NodeProto]) -> list[str]:
     """Names of the inputs that say how long the sequences of a recurrent node are."""
     names = []
     for node in nodes:
-        at = _SEQUENCE_LENGTHS.get(node.op_type)
+        at = SEQUENCE_LENGTHS.get(node.op_type)
         if at is not None and len(node.input) > at and node.input[at]:
             names.append(node.input[at])
     return list(dict.fromkeys(names))

@@ -211,6 +211,16 @@ class TestValues:
         with pytest.raises(InputError, match=said):
             self.given(text, kind=TensorProto.FLOAT16, x=[1])
 
+    def test_made_up_lengths_of_sequences_are_told(self):
+        """All of them 0, as made-up integers are: a recurrent layer has nothing to do then."""
+        model = model_of({"x": ["t", "n", 5]})
+        model.graph.input.append(helper.make_tensor_value_info("l", TensorProto.INT32, ["n"]))
+        model.graph.node.append(helper.make_node("GRU", ["x", "w", "r", "", "l"], ["y"], hidden_size=4))
+        (note,) = model_inputs(model, FILE, 1, GivenInputs({"x": (3, 2, 5)})).notes
+        assert "lengths of sequences in input 'l' are made up as 0" in note
+        assert "--input l=VALUE" in note
+        assert not model_inputs(model, FILE, 1, GivenInputs({"x": (3, 2, 5)}, {"l": np.array([3, 2])})).notes
+
     def test_infinity_may_be_given(self):
         assert np.isinf(self.given("x=Infinity", kind=TensorProto.FLOAT16, x=[1])["x"]).all()
 
