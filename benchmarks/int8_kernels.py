@@ -27,7 +27,7 @@ from export.errors import ExportError
 from export.quantization.quantize import float_reasons, quantize_int8
 
 CASES = ("average_pool_ceil", "dilated_average_pool", "weight_and_factor", "tied_square", "float8_weights")
-_NOTHING = "it has no convolution or matrix product"
+_NOTHING = "it has no convolution of 1 or 2 dimensions"
 
 
 @dataclass(frozen=True)
