@@ -42,6 +42,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _LENGTH = struct.Struct("<I")
 _LONGEST_HEADER = 1 << 24
 _LONGEST_LINE = 300
+CANT_LOAD = "ONNX Runtime can't load it"
+"""How the reason begins where a model is refused before anything is run; other inputs don't help."""
 SEED = 20240229
 _QUIET = 4  # ONNX Runtime's log level: an error is raised as well, and its text holds names of the file
 _KILL, _PR_SET_PDEATHSIG = 9, 1
@@ -218,7 +220,9 @@ def _loaded(model: bytes | str, provider: str, options: Mapping[str, str], threa
         session = _session(model, provider, options, threads)
     except _loading_errors() as error:
         _blame_the_provider(provider, options, threads)
-        raise RefusedError("model", f"not a loadable ONNX model: {one_line(error)}") from error
+        # Most are ONNX, but hold what this runtime has no kernel for, or is mistaken about.
+        said = "not a loadable ONNX model" if type(error).__name__ == "InvalidProtobuf" else CANT_LOAD
+        raise RefusedError("model", f"{said}: {one_line(error)}") from error
     if provider not in session.get_providers():
         _unusable(provider, f"it was left out of the session, which got {', '.join(session.get_providers())}")
     return session

@@ -113,8 +113,8 @@ class ModelInputs:
         return found
 
     def refused(self, error: InvalidModelError) -> InvalidModelError:
-        """The error of a model that refused these inputs, with what they were and how to give others."""
-        if not self.shapes:
+        """The error of a model that can't be run, with its inputs and how to give others where that may help."""
+        if not self.shapes or error.reason.startswith(timer.CANT_LOAD):
             return error
         made_up = [name for name in self.shapes if name not in self.values]
         sizes = ", ".join(f"{name}={','.join(map(str, shape)) or 'one number'}" for name, shape in self.shapes.items())

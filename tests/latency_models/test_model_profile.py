@@ -180,6 +180,16 @@ def test_weights_that_arent_there_are_named(tmp_path: Path, kept: int | None, sa
             look(path, Device())
 
 
+def test_a_model_that_the_runtime_has_no_kernel_for_is_one_all_the_same(tmp_path: Path) -> None:
+    """Other inputs wouldn't help, and none are named."""
+    path = tmp_path / "net.onnx"
+    own = model([helper.make_node("Own", ["x"], ["y"], domain="nowhere")], [value("x", [1])], [value("y", [1])])
+    path.write_bytes(own.SerializeToString())
+    with pytest.raises(InvalidModelError, match=r"net\.onnx: ONNX Runtime can't load it: .*nowhere:Own") as caught:
+        profile(path, Device())
+    assert "--shape" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", NET[:200], b"\x00\x01\x02", b"text, no model"])
 def test_bad_files_are_named_by_every_entry(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
