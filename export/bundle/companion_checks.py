@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+EARLIER_PROGRAMS = frozenset(
+    {
+        "c66544b9be44f17372b3951de295d897de2de093cad9bb819d0f9e7089b404fe",
+        "859f96b650cf5e6a95b528f35ade0e3178b3978c8c2a80a29e99fdef6f98665a",
+        "a2f3299c247e6842dcbd85bb73dee8817121587ba0a71906483e22c713677b14",
+        "fcc77757cc1f8addf7db3004fc1c19c63731387d6b46f1e21e701dc08536678b",
+    }
+)
+"""SHA-256 of each predict.py that earlier builds of this version, before its release, put into bundles."""
 _KNOWN_NAMES = frozenset({*MODEL_FILES, SAMPLES_FILE, README_FILE, PREDICT_FILE})
 _IMPORTABLE = (".py", ".pyc", ".pyd", ".so")
 _LONGEST_QUOTE = 90
@@ -96,11 +105,14 @@ def check_predict(directory: Path, manifest: Mapping[str, Any]) -> Check:
     if PREDICT_FILE not in section(manifest, "files"):
         return Check(PREDICT_FILE, None, "skipped: the bundle has none")
     try:
-        same = file_record(directory / PREDICT_FILE) == file_record(PREDICT_SOURCE)
+        found = file_record(directory / PREDICT_FILE)
+        same = found == file_record(PREDICT_SOURCE)
     except OSError as error:
         return Check(PREDICT_FILE, None, f"skipped: it can't be read ({error})")
     if same:
         return Check(PREDICT_FILE, True, "the one that this version of hwnas puts into bundles")
+    if found["sha256"] in EARLIER_PROGRAMS:
+        return Check(PREDICT_FILE, True, "the one that an earlier build of this version put into bundles")
     if (other := _made_by_another(manifest)) is not None:
         return Check(PREDICT_FILE, None, f"skipped: {other}, whose predict.py isn't at hand")
     made_by = section(manifest, "versions")["hwnas"]

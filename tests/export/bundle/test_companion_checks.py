@@ -91,6 +91,17 @@ class TestEdited:
         assert (words if ok is None else "'It is the best of all.', the manifest gives nothing") in check.detail
 
 
+def test_the_program_of_an_earlier_build_of_this_version(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(bundle / "predict.py", "# as it was before\n")
+    signed(bundle)
+    assert found(bundle)["predict.py"].ok is False
+    earlier = frozenset({file_record(bundle / "predict.py")["sha256"]})
+    monkeypatch.setattr(companion_checks, "EARLIER_PROGRAMS", earlier)
+    check = found(bundle)["predict.py"]
+    assert check.ok
+    assert "an earlier build of this version" in check.detail
+
+
 def test_a_card_that_contradicts_the_manifest(bundle: Path) -> None:
     signed(bundle, metrics=METRICS | {"accuracy_test": 0.99})
     assert failed(bundle) == ["model card"]
