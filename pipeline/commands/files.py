@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from contextlib import closing
 from dataclasses import replace
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pipeline.trust import given_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike
 
     from latency_models.devices.device import Device
@@ -153,6 +155,7 @@ def predict(
     """
     from latency_models.file_predictor import PredictorStore
     from latency_models.graph.model_file import check_readable
+    from latency_models.kernels.kernel_values import NotPredictableError
     from latency_models.kernels.optimised_graph import optimised_graph
 
     path, reporter, given = Path(model), reporter or Reporter(), _given(shapes, inputs)
@@ -170,7 +173,10 @@ def predict(
 
     with closing(reporter):
         predictor = store.predictor(found, rebuild=rebuild, progress=progress)
-        result: dict[str, Any] = predictor.predict_graph(graph).as_dict()
+        try:
+            result: dict[str, Any] = predictor.predict_graph(graph).as_dict()
+        except NotPredictableError as error:
+            raise NotPredictableError(f"{path}: {error}") from error
     warnings = [*notes, *store.warnings, *result["warnings"]]
     return LatencyPrediction.of({"device": found.as_dict(), **result, "file": str(path), "warnings": warnings})
 
@@ -252,14 +258,31 @@ def _device(name: str, threads: int | None, batch_size: int | None, precision: s
 
 
 def _given(shapes: Shapes | None, inputs: Values | None) -> GivenInputs:
-    import numpy as np
-
     from latency_models.graph.model_inputs import GivenInputs
 
     return GivenInputs(
-        {name: tuple(sizes) for name, sizes in (shapes or {}).items()},
-        {name: np.asarray(value) for name, value in (inputs or {}).items()},
+        {name: _sizes(name, sizes) for name, sizes in (shapes or {}).items()},
+        {name: _array(name, value) for name, value in (inputs or {}).items()},
     )
+
+
+def _sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        found = tuple(index(size) for size in sizes)
+    except TypeError:
+        found = (-1,)
+    if any(size < 0 for size in found):
+        raise HwnasError(f"the sizes of input {name!r} must be whole numbers from 0 on, as in (1, 3, 224, 224)")
+    return found
+
+
+def _array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise HwnasError(f"the value of input {name!r} is no number, and no array of numbers: {error}") from error
 
 
 def _as_deployed(

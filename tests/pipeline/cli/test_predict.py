@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from helpers.cli import check_message, in_process
@@ -55,3 +56,14 @@ def test_a_missing_file_is_told_before_anything_is_timed(hwnas: Any, tmp_path: P
     result = hwnas("predict", tmp_path / "none.onnx")
     check_message(result, 2, "none.onnx")
     assert "Timing" not in result.stderr
+
+
+def test_a_file_with_an_operator_that_cant_be_predicted_is_named(hwnas: Any, tmp_path: Path) -> None:
+    parts = onnx.helper.make_node("SplitToSequence", ["x"], ["parts"])
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3, 4])]
+    outputs = [onnx.helper.make_tensor_sequence_value_info("parts", onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph([parts], "parts", inputs, outputs)
+    path = tmp_path / "parts.onnx"
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    path.write_bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    check_message(hwnas("predict", path), 2, "parts.onnx", "SplitToSequence can't be predicted")

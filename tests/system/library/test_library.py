@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import hwnas
 import pytest
@@ -116,6 +117,19 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         hwnas.profile(tmp_path / "nothing.onnx")
     with pytest.raises(hwnas.ERRORS, match="two ONNX files"):
         hwnas.compare("a.onnx")
+
+
+@pytest.mark.parametrize("sizes", [5, (1, -2), (1, 2.5), (1, None), "1,2"], ids=str)
+def test_sizes_that_are_none(sizes: Any, tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    model.write_bytes(small_net().SerializeToString())
+    with pytest.raises(hwnas.HwnasError, match="the sizes of input 'x' must be whole numbers from 0 on"):
+        hwnas.profile(model, shapes={"x": sizes})
+
+
+def test_a_value_that_is_no_array(tmp_path: Path) -> None:
+    with pytest.raises(hwnas.HwnasError, match="the value of input 'x' is no number, and no array of numbers"):
+        hwnas.profile(tmp_path / "net.onnx", inputs={"x": [[1], [2, 3]]})
 
 
 def test_an_objective_that_cant_be_had_is_none() -> None:
