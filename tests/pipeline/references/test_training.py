@@ -196,7 +196,7 @@ class TestOneReference:
         [
             ("diverging", "the loss became"),
             ("too_large", "out of memory"),
-            ("unlike_its_file", "isn't the trained network"),
+            ("unlike_its_file", "as something else"),
         ],
     )
     def test_a_failure_is_recorded_and_tried_again_when_asked(self, tmp_path: Path, name: str, said: str) -> None:
