@@ -85,7 +85,7 @@ def nudged(inputs: Array) -> Array:
 
 
 def difference(kind: str, found: Array, wanted: Array, again: Array | None) -> Difference | None:
-    """How far outputs are from the wanted ones, where that is more than rounding makes of it.
+    """Distance of outputs from the wanted ones, where that is more than rounding makes of it.
 
     Args:
         kind: of the inputs.

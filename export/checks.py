@@ -101,7 +101,7 @@ def _larger(so_far: float, values: npt.NDArray[Any]) -> float:
 
 
 def _optimised_away(model: bytes | Path, inputs: npt.NDArray[np.float32]) -> str:
-    """What ONNX Runtime's optimisations change in a model, in words; empty where that is nothing."""
+    """Differences that ONNX Runtime's optimisations make to a model, in words; empty where there are none."""
     content = model if isinstance(model, bytes) else model.read_bytes()
     probes = agreement.probes(inputs)
     seen = agreement.disagreement(content, probes)

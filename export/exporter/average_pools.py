@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """What torch's exporter is to write for average pools, as its `custom_translation_table`."""
+    """Translations that torch's exporter is to use for average pools, as its `custom_translation_table`."""
     from onnxscript.function_libs.torch_lib.ops import nn as translated
 
     aten = torch.ops.aten
@@ -75,7 +75,7 @@ def _each(values: Sequence[int], rank: int) -> list[int]:
 
 
 def _overhang(size: int, kernel: int, stride: int, pad: int) -> int:
-    """How far the last window reaches beyond the padding; it begins within the input or the padding before it."""
+    """Elements that the last window reaches beyond the padding; it begins in the input or the padding before it."""
     windows = -(-(size + 2 * pad - kernel) // stride) + 1
     if (windows - 1) * stride >= size + pad:
         windows -= 1

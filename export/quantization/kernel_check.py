@@ -58,7 +58,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a check found.
+    """Wrong and restless values of one check.
 
     Attributes:
         wrong: values that the deployed session makes wrongly, in order of execution.
@@ -76,7 +76,7 @@ def disagreements(model: onnx.ModelProto, feeds: Feeds) -> list[Disagreement]:
 
 
 def findings(model: onnx.ModelProto, feeds: Feeds) -> Findings:
-    """What is wrong or restless in a quantised model as it is deployed.
+    """Find what is wrong or restless in a quantised model as it is deployed.
 
     Args:
         model: with QuantizeLinear/DequantizeLinear pairs in its main graph, their parameters stored.
@@ -115,7 +115,7 @@ class _Check:
         return found
 
     def _deployed(self) -> dict[str, npt.NDArray[Any]]:
-        """What the session makes of the inputs: outputs as it is deployed, and the integers inside."""
+        """Outputs of the session as it is deployed, and the integers inside."""
         alone = onnx_file.open_session(self.model.SerializeToString())
         watched = onnx_file.copied(self.model)
         names = [node.output[0] for node in self.quantizers]
@@ -130,7 +130,7 @@ class _Check:
         return dict(zip(names, seen[len(self.outputs) :], strict=True)) | dict(zip(self.outputs, outputs, strict=True))
 
     def _said(self, integers: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """What the graph makes of those integers: each value before it is quantised, and the float outputs."""
+        """Values that the graph makes of those integers: each before it is quantised, and the float outputs."""
         cut = onnx_file.copied(self.model)
         kept = [node for node in self.model.graph.node if node.op_type != _QUANTIZE]
         del cut.graph.node[:], cut.graph.value_info[:]

@@ -138,7 +138,7 @@ class Quantizer:
 
     @cached_property
     def _wanted(self) -> list[npt.NDArray[np.float32]]:
-        """What the float graph says on the inputs of the check: with optimisations off."""
+        """Outputs of the float graph on the inputs of the check, with optimisations off."""
         session = onnx_file.open_session(self._given.SerializeToString(), optimised=False)
         return list(session.run(None, self._feeds(self._source)))
 
@@ -277,7 +277,7 @@ def _gives_float32(node: onnx.NodeProto, scale: onnx.TensorProto) -> bool:
 
 
 def _dequantised(node: onnx.NodeProto, tensors: Sequence[onnx.TensorProto]) -> npt.NDArray[np.float32]:
-    """What a DequantizeLinear makes of constants: (values - zero point) · scale, in float32."""
+    """Floats that a DequantizeLinear makes of constants: (values - zero point) · scale, in float32."""
     values, *others = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in tensors)
     options = onnx_file.attributes_of(node)
     axis, block = int(options.get("axis", 1)), int(options.get("block_size", 0))
