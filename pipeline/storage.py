@@ -56,7 +56,7 @@ def _own_refusal(error: BaseException) -> str | None:
 
 
 def identity(path: Path) -> Identity | None:
-    """Which file or folder stands at a place, whatever it is called; None where there is none."""
+    """Device and number of the file or folder at a place; None where there is none."""
     try:
         seen = path.stat()
     except OSError:

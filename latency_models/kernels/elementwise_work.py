@@ -54,7 +54,7 @@ def elementwise(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
 
 
 def _run(operands: Sequence[Sequence[int]], result: Sequence[int]) -> int:
-    """How many neighbours of the result are computed in one go: as long as the same operands are repeated."""
+    """The number of neighbours of the result that are computed in one go: as long as the same operands are repeated."""
     padded = [(1,) * (len(result) - len(dims)) + tuple(dims) for dims in operands]
     run, pattern = 1, None
     for at in reversed(range(len(result))):

@@ -259,7 +259,7 @@ def read(run: Path, architecture_id: str, config_sha256: str) -> ActivationFacts
 
 
 def _contradiction(facts: ActivationFacts) -> str:
-    """What in the document can't be, though its types are right; empty where all can."""
+    """A contradiction within the document, whose types are right; empty where there is none."""
     if any(not abs(number) < _LARGEST for number in _numbers(asdict(facts))):
         return "a number that is none, or far too large"
     for effect in (*facts.effects.accuracy, *facts.effects.latency):

@@ -40,7 +40,7 @@ _MOST_BYTES = 10**6
 
 
 class _StoredForms(BaseModel):
-    """The file: of each activation, the forms of its places."""
+    """Contents of the file of forms: those of each activation's places."""
 
     format: int
     forms: dict[str, dict[str, str]] = {}

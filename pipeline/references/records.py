@@ -30,7 +30,7 @@ class _Record(BaseModel):
 
 @with_config(ConfigDict(extra="allow", strict=True, allow_inf_nan=False))
 class _Metrics(TypedDict):
-    """What this program itself reads of a reference's metrics; a later version may add more."""
+    """Metrics of a reference that this program reads; a later version may add more."""
 
     accuracy_validation: NotRequired[_Share]
     accuracy_test: NotRequired[_Share]

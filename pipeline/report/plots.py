@@ -118,7 +118,7 @@ def _accuracy_axis(axes: Axes) -> None:
 
 
 def _legend(count: int) -> dict[str, Any]:
-    """How a legend looks, and where it stands: of many marks matplotlib takes long to find out where there are few."""
+    """Settings of a legend; among many marks it has a fixed place, since matplotlib takes long to look for one."""
     return {"frameon": False, "fontsize": 8, "loc": "lower right" if count > _MOST_DRAWN else "best"}
 
 

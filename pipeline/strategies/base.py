@@ -91,7 +91,7 @@ class ProposingStrategy(Strategy):  # type: ignore[misc]  # NNI has no types
 
 
 class _Either(Set[str]):
-    """What is in one of two sets that have nothing in common; of a long history no copy is made."""
+    """Union of two sets that have nothing in common; of a long history no copy is made."""
 
     def __init__(self, first: Set[str], second: Set[str]) -> None:
         self._first, self._second = first, second

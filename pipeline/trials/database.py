@@ -158,7 +158,7 @@ class Place:
             self._size = self._path.stat().st_size
 
     def fault(self) -> str:
-        """What happened to the files, in words; empty where they are as they were."""
+        """The files' change in words; empty where they are as they were."""
         now = identity(self._path)
         if now is None:
             return "the journal isn't there any more: it was deleted or moved while it was used"

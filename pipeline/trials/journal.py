@@ -245,7 +245,7 @@ class Journal:
         return list(self._read)
 
     def _objectives(self) -> set[str]:
-        """What every trial with status ok has to have."""
+        """Names of the objectives that every trial with status ok has."""
         try:
             return set(_NAMES.validate_json(self.meta().get("objectives", "[]"), strict=True))
         except ValidationError as error:

@@ -72,7 +72,7 @@ class _Submission(TypedDict):
 
 @with_config(_OPEN)
 class _Details(TypedDict):
-    """What this program itself reads of a trial's details; an evaluator may add more."""
+    """Details of a trial that this program reads; an evaluator may add more."""
 
     latency: NotRequired[_Latency]
     excess: NotRequired[dict[Label, Finite]]
@@ -140,7 +140,7 @@ def _shown(value: object) -> str:
 
 
 def _contradiction(row: Mapping[str, Any]) -> str:
-    """What of a row doesn't fit together; empty where all does."""
+    """A contradiction between a row's fields; empty where there is none."""
     details, latency = row["details"], row["details"].get("latency", {})
     if row["id"] != architecture_id(row["architecture"]):
         return f"id {row['id']} is not that of its architecture"

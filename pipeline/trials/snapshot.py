@@ -92,7 +92,7 @@ def _copied(path: Path, folder: Path) -> Path:
 
 
 def _stamp(path: Path) -> Stamp:
-    """What changes when the database does, or when its log is begun anew."""
+    """A mark that changes when the database does, or when its log is begun anew."""
     seen = path.stat()
     log = path.with_name(path.name + _LOG)
     header = b""

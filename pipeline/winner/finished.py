@@ -69,7 +69,7 @@ class _Run(TypedDict):
 
 @_OPEN
 class _Finished(TypedDict):
-    """What is read of a manifest; its own schema, for bundles of any kind, has nearly all of it as optional."""
+    """Parts of a manifest that are read; its own schema, for bundles of any kind, has nearly all of it as optional."""
 
     architecture_id: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
     architecture: dict[str, Any]
