@@ -173,7 +173,7 @@ def _blocked(form: _Form, prefix: str, moved: float) -> Operator:
 
 
 def _steps(kernel: Kernel, outside: tuple[int, ...], *, single: bool) -> float:
-    """How many times the blocked kernel computes neighbours of the result at once.
+    """The number of times that the blocked kernel computes neighbours of the result at once.
 
     Each time it sums up one product after the other, however many neighbours there are; those whose window reaches
     over the map's edge are computed alone.

@@ -29,7 +29,7 @@ def _reorder(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
 
 
 def _transposition(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
-    """An operator for a transposition: of runs of neighbours if the last dimensions stay, of one dimension, or of single elements."""
+    """An operator for a transposition: of runs of neighbours, of one dimension, or of single elements."""
     value = kernel.outputs[0]
     order = list(kernel.attributes.get("perm") or reversed(range(len(value.dims))))
     sizes = {axis: value.dims[at] for at, axis in enumerate(order)}
