@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import chdir, contextmanager
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ def own_style() -> Iterator[None]:
     `text.usetex` would start LaTeX for every word, and a pipe of that name would be waited for.
     """
     if "matplotlib" not in sys.modules:
-        with chdir(Path(__file__).parent):  # it reads the file of the folder that it is first imported in
+        # It reads the file of the folder that it is first imported in, and in a Python shell modules come from there.
+        with TemporaryDirectory() as empty, chdir(empty):
             import matplotlib
     import matplotlib
 

@@ -265,7 +265,7 @@ class TestOtherTerms:
         config = small_config(tmp_path / "c.yaml", constraints={"macs": 1}, budget={"infeasible": 3})
         result = hwnas("search", config, "--run-dir", tmp_path / "run", "--json")
         assert result.code == 3, result.stderr
-        assert result.stdout == ""
+        assert json.loads(result.stdout)["error"]["exit_code"] == 3
         rows = [line for line in result.stderr.splitlines() if line.startswith("hwnas: ")]
         assert len(rows) == 1
         found = records(tmp_path / "run")

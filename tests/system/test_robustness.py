@@ -1,5 +1,6 @@
 """Candidates that misbehave, and ends that nobody planned."""
 
+import json
 import os
 import pty
 import shlex
@@ -205,7 +206,9 @@ def test_a_failed_search_says_why_and_still_reports(
     config = small_config(tmp_path / "c.yaml", evaluator=evaluator, budget={"trials": 2})
     result = in_process(capfd, monkeypatch, "search", config, "--run-dir", tmp_path / "run", "--json")
     assert result.code == 3
-    assert result.stdout == ""
+    error = json.loads(result.stdout)["error"]
+    assert error["exit_code"] == 3
+    assert "all 2 candidates failed" in error["message"]
     assert "all 2 candidates failed" in result.stderr
     assert "this candidate is unlucky" in result.stderr
     assert [record.status for record in records(tmp_path / "run")] == ["failed", "failed"]
