@@ -112,7 +112,7 @@ def damage_database(rng: random.Random, path: Path, *, text: Callable[[Any], str
     if way == 0:
         path.write_bytes(damaged_bytes(rng, path.read_bytes()))
         return "bytes"
-    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.Error):
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.Error, UnicodeError, OverflowError):
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
         name = rng.choice(tables)
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
