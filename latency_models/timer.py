@@ -45,7 +45,7 @@ _LONGEST_LINE = 300
 CANT_LOAD = "ONNX Runtime can't load it"
 """How the reason begins where a model is refused before anything is run; other inputs don't help."""
 SEED = 20240229
-_QUIET = 4  # ONNX Runtime's log level: an error is raised as well, and its text holds names of the file
+SILENT = 4  # ONNX Runtime's log level: an error is raised as well, and its text holds names of the file
 _KILL, _PR_SET_PDEATHSIG = 9, 1
 _CPU_FOLDER = "/sys/devices/system/cpu/cpu0"
 _GPU_FOLDER = "/proc/driver/nvidia/gpus"
@@ -193,7 +193,7 @@ def session_options(threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _QUIET
+    options.log_severity_level = SILENT
     return options
 
 

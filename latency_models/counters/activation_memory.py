@@ -13,9 +13,10 @@ import onnx
 from latency_models import timer
 from latency_models.counters.unavailable import Unavailable
 from latency_models.devices.device import CPU_PROVIDER, ONNXRUNTIME
-from latency_models.graph.attributes import subgraphs
+from latency_models.graph.attributes import names_read
 from latency_models.graph.model_file import model_label, parse
 from latency_models.graph.model_inputs import model_inputs
+from latency_models.graph.saved_graph import save_optimised_graph
 from latency_models.graph.shapes import CONTROL_FLOW
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from latency_models.devices.device import Device
 
-_KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own, which isn't read
 # Kernels whose result is their input's own memory, unless it is a result of the graph.
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _IN_USE, _CHANGE = "mem_bytes_requested_in_use", "mem_requested_in_use_delta"
@@ -95,20 +95,12 @@ def _peak_bytes(readings: Sequence[_Reading], last_uses: Mapping[str, int], inpu
 
 def _last_uses(graph: onnx.GraphProto) -> dict[str, int]:
     """Value → the place of the last node that reads it, or a view of it; outputs are needed to the end."""
-    last = {name: place for place, node in enumerate(graph.node) for name in _read_by(node)}
+    last = {name: place for place, node in enumerate(graph.node) for name in names_read(node)}
     outputs = {info.name: len(graph.node) for info in graph.output}
     for node in reversed(graph.node):
         if node.op_type in _VIEWS and node.output[0] not in outputs:
             last[node.input[0]] = max(last[node.input[0]], last.get(node.output[0], 0))
     return last | outputs
-
-
-def _read_by(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    for graph in subgraphs(node):
-        yield from (info.name for info in graph.output)
-        for inner in graph.node:
-            yield from _read_by(inner)
 
 
 def _first_run(
@@ -124,11 +116,7 @@ def _first_run(
     options: Any = timer.session_options(device.threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "trace")
-    options.optimized_model_filepath = str(folder / "graph.onnx")
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", str(_KEPT_WITH_THE_GRAPH)
-    )
+    save_optimised_graph(options, folder / "graph.onnx")
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=[CPU_PROVIDER])
     session.run(None, dict(feed))

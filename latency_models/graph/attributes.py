@@ -30,3 +30,12 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         yield current
         for node in current.node:
             pending.extend(subgraphs(node))
+
+
+def names_read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names of the values that a node reads, those that its branches and bodies read included."""
+    yield from (name for name in node.input if name)
+    for graph in subgraphs(node):
+        yield from (info.name for info in graph.output)
+        for inner in graph.node:
+            yield from names_read(inner)

@@ -15,7 +15,7 @@ from onnx import helper, inliner
 
 from latency_models import timer
 from latency_models.errors import InvalidModelError
-from latency_models.graph.attributes import SEQUENCE_LENGTHS, subgraphs
+from latency_models.graph.attributes import SEQUENCE_LENGTHS, names_read, subgraphs
 from latency_models.graph.branches import take_branches
 from latency_models.graph.element_types import element_type
 from latency_models.graph.shapes import Shapes, constants_of, one_line, real_inputs
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Feed = Mapping[str, np.ndarray]
 
 _PREFIX = "hwnas/shape of/"
-_SILENT = 4  # ONNX Runtime's log level: fatal errors only
 
 
 def observe(model: onnx.ModelProto, feed: Feed, *, label: str = "model", folder: Path | None = None) -> Shapes:
@@ -117,17 +116,14 @@ def refusals() -> tuple[type[Exception], ...]:
     return (ValueError, RuntimeError, *timer.runtime_errors())
 
 
-def plain_session(content: bytes, folder: Path | None, *, optimised_file: Path | None = None) -> Any:
-    """A silent session of one thread on the CPU; without optimisations, unless their result is to be written."""
+def plain_session(content: bytes, folder: Path | None) -> Any:
+    """A silent session of one thread on the CPU, without optimisations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = _SILENT
-    if optimised_file is None:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    else:
-        options.optimized_model_filepath = str(optimised_file)
+    options.log_severity_level = timer.SILENT
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return onnxruntime.InferenceSession(content, options, providers=[timer.CPU_PROVIDER])
@@ -216,7 +212,7 @@ def _run(session: Any, names: Sequence[str], feed: Feed) -> dict[str, np.ndarray
     import onnxruntime
 
     silent = onnxruntime.RunOptions()
-    silent.log_severity_level = _SILENT
+    silent.log_severity_level = timer.SILENT
     declared = {each.name for each in session.get_inputs()}
     arrays = session.run(list(names), {name: feed[name] for name in feed if name in declared}, silent)
     return dict(zip(names, arrays, strict=True))
@@ -228,18 +224,8 @@ def _ancestors(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[on
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             found.append(node)
-            wanted.update(_read_by(node))
+            wanted.update(names_read(node))
     return found[::-1]
-
-
-def _read_by(node: onnx.NodeProto) -> set[str]:
-    """All names that a node reads, those inside its branches included."""
-    read = {name for name in node.input if name}
-    for graph in subgraphs(node):
-        for inner in graph.node:
-            read |= _read_by(inner)
-        read.update(info.name for info in graph.output)
-    return read
 
 
 def _sequence_lengths(nodes: Iterable[onnx.NodeProto]) -> list[str]:

@@ -17,14 +17,13 @@ from latency_models.graph.external_data import load_with_external_data
 from latency_models.graph.model_file import model_label, parse
 from latency_models.graph.model_inputs import NOTHING_GIVEN, GivenInputs, model_inputs
 from latency_models.graph.observed_shapes import observe, refusals, tensor_types, written_out
+from latency_models.graph.saved_graph import save_optimised_graph
 from latency_models.graph.shapes import CONTROL_FLOW, Shapes, one_line, real_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from latency_models.devices.device import Device
-
-_KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own
 
 
 @dataclass(frozen=True)
@@ -113,12 +112,7 @@ def _optimised(proto: onnx.ModelProto, device: Device, label: str, folder: Path)
     import onnxruntime
 
     options = timer.session_options(device.threads)
-    options.log_severity_level = 4  # it would warn that such a file is bound to this machine
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", str(_KEPT_WITH_THE_GRAPH)
-    )
+    save_optimised_graph(options, folder / "optimised.onnx")
     try:
         onnxruntime.InferenceSession(
             proto.SerializeToString(),

@@ -19,6 +19,7 @@ from latency_models.devices.device import ONNXRUNTIME, Device
 from latency_models.errors import DeviceError, InvalidModelError
 from latency_models.graph.external_data import load_with_external_data
 from latency_models.graph.model_file import check_readable, model_label, parse
+from latency_models.graph.saved_graph import save_optimised_graph
 from latency_models.runners.runner import providers, session, session_options, user_error
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_KEPT_WITH_THE_GRAPH = 1024  # bytes; larger weights go to a file of their own, which isn't read
 _LARGEST_CONSTANT = 1 << 16  # bytes of one that an activation may have
 _KERNEL_TIME = "_kernel_time"
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
@@ -145,11 +145,7 @@ def _profiled(model: bytes | Path, device: Device, folder: Path) -> Any:
     options: Any = session_options(device)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "trace")
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", str(_KEPT_WITH_THE_GRAPH)
-    )
+    save_optimised_graph(options, folder / "optimized.onnx")
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=providers(device))
 
