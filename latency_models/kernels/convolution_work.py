@@ -196,9 +196,12 @@ def _in_vectors(columns: int) -> int:
 def _transposed_convolution(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
     source, weight, out = given(kernel, 0), given(kernel, 1), kernel.outputs[0]
     macs = source.elements * math.prod(weight.dims[1:]) / 1e6
-    side = positive(math.sqrt(source.elements / max(1, source.dims[1])))
-    sizes = (float(source.dims[1]), float(out.dims[1]), side, math.sqrt(math.prod(weight.dims[2:])))
-    yield Operator(type_word(kernel) + kernel.op_type, sizes, (macs, source.elements / 1e6, out.elements / 1e6))
+    positions = source.elements / max(1, source.dims[1])
+    taps, side = math.prod(weight.dims[2:]), positive(math.sqrt(positions))
+    products = positions * out.dims[1] * taps / 1e6  # which are summed into the output
+    sizes = (float(source.dims[1]), float(out.dims[1]), side, math.sqrt(taps))
+    amounts = (macs, products, source.elements / 1e6, out.elements / 1e6)
+    yield Operator(type_word(kernel) + kernel.op_type, sizes, amounts)
     yield from footprint.waited(MATRIX, weight.n_bytes, side**2)
 
 

@@ -82,7 +82,7 @@ def few_channels(rng: np.random.Generator) -> bytes:
     g = GraphBuilder(rng)
     x = g.image(1, few, side, side)
     for _ in range(3):
-        kernel = int(rng.choice([1, 1, 3]))
+        kernel = int(rng.choice([1, 1, 3, 5]))
         x = g.activation(g.conv(x, many, kernel), choice(rng, _FUSED))
         x = g.activation(g.conv(x, few), "Relu")
     return g.model(x)

@@ -70,24 +70,25 @@ def pools(rng: np.random.Generator) -> bytes:
     return g.model(g.global_pool(x, pooled))
 
 
+def powers(rng: np.random.Generator) -> bytes:
+    """Pools of a norm, which is a sum of powers."""
+    width, side = map_size(rng, 4, 64, 1e4)
+    g = GraphBuilder(rng)
+    x = g.image(1, width, max(side, 6), max(side, 6))
+    pooled = g.pool(x, "LpPool", int(rng.choice([2, 3, 3, 5])), int(rng.choice([1, 2, 2])))
+    return g.model(g.activation(pooled, "Relu"))
+
+
 def others(rng: np.random.Generator) -> bytes:
-    """Rarer operators, such as local normalisation, resizing, transposed convolutions, reductions, padding, slices."""
+    """Rarer operators, such as local normalisation, reductions, padding, slices."""
     width, side = map_size(rng, 8, 256, 2e5)
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
-    kind = choice(rng, ("LRN", "Resize", "ConvTranspose", "reduction", "Pad", "Slice", "InstanceNormalization"))
+    kind = choice(rng, ("LRN", "reduction", "Pad", "Slice", "InstanceNormalization"))
     for _ in range(2):
         x = g.activation(x, "Tanh")
         if kind == "LRN":
             x = g.add("LRN", [x], x.dims, size=5)
-        elif kind == "Resize":
-            dims = (1, width, 2 * x.dims[2], 2 * x.dims[3])
-            mode = choice(rng, ("nearest", "linear"))
-            x = g.add("Resize", [x, "", g.constant(np.array([1, 1, 2, 2], np.float32))], dims, mode=mode)
-        elif kind == "ConvTranspose" and width * width * x.dims[2] ** 2 < 3e7:
-            dims = (1, width, 2 * x.dims[2], 2 * x.dims[3])
-            weight = g.weights(width, width, 2, 2, scale=0.5 / math.sqrt(width))
-            x = g.add("ConvTranspose", [x, weight], dims, kernel_shape=[2, 2], strides=[2, 2])
         elif kind == "reduction":
             axes = g.constant(np.array([1] if rng.random() < 0.5 else [2, 3], np.int64))
             one = g.add(choice(rng, _REDUCTIONS), [x, axes], x.dims, keepdims=1)
@@ -101,6 +102,48 @@ def others(rng: np.random.Generator) -> bytes:
         elif kind == "InstanceNormalization":
             x = g.add("InstanceNormalization", [x, g.weights(width), g.weights(width)], x.dims)
     return g.model(g.activation(x, "Relu"))
+
+
+def resized(rng: np.random.Generator) -> bytes:
+    """Maps made larger or smaller: each value repeated, or between its neighbours."""
+    kind = choice(rng, ("doubled", "nearest", "nearest", "linear", "linear", "cubic", "antialiased"))
+    width, side = map_size(rng, 3, 128, 4e3 if kind == "cubic" else 1e5)
+    growth = 2.0 if kind == "doubled" else float(rng.choice([0.5, 1.5, 2.0, 2.0, 3.0, 4.0]))
+    if kind == "doubled":
+        attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    elif kind == "antialiased":
+        attributes = {"mode": choice(rng, ("linear", "cubic")), "antialias": 1}
+    else:
+        attributes = {"mode": kind}
+    g = GraphBuilder(rng)
+    x = g.image(1, width, side, side)
+    for _ in range(1 if growth > 2 else 2):
+        size = max(1, int(x.dims[2] * growth))
+        sizes = g.constant(np.array([1, width, size, size], np.int64))
+        x = g.activation(g.add("Resize", [x, "", "", sizes], (1, width, size, size), **attributes), "Relu")
+    return g.model(x)
+
+
+def transposed(rng: np.random.Generator) -> bytes:
+    """Transposed convolutions that double a map, or keep its size."""
+    kernel, stride = int(rng.choice([2, 2, 3, 4, 4, 5])), int(rng.choice([1, 2, 2]))
+    width = channels(rng, 8, 192)
+    side = log_int(rng, 3, 48)
+    while (width * side * kernel) ** 2 > 3e7:
+        width, side = channels(rng, 8, 96), log_int(rng, 3, 24)
+    g = GraphBuilder(rng)
+    x = g.image(1, width, side, side)
+    for _ in range(2):
+        size = (x.dims[2] - 1) * stride + kernel
+        if size * size * width > 4e5:
+            break
+        weight = g.weights(width, width, kernel, kernel, scale=0.5 / math.sqrt(width * kernel))
+        x = g.add(
+            "ConvTranspose", [x, weight], (1, width, size, size),
+            kernel_shape=[kernel, kernel], strides=[stride, stride],
+        )  # fmt: skip
+        x = g.activation(x, "Relu")
+    return g.model(x)
 
 
 def rarer(rng: np.random.Generator) -> bytes:

@@ -8,7 +8,8 @@ Additive Gaussian processes, 2011; the regression: Rasmussen & Williams, Gaussia
 chapter 2).
 
 A whole network takes a little more than the sum of parts that were timed alone, because its weights don't stay in the
-inner caches. This common factor, and its growth with the time, is part of the process.
+inner caches. This common factor, and its growth with the time, is part of the process; it doesn't grow on beyond the
+largest network that was timed.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ class OperatorModel:
         self._half_residual = self._half(rows.times - rows.prior_ms)
         self._half_factor = self._half(rows.whole * rows.prior_ms)
         self._half_growth = self._half(rows.whole * rows.prior_ms * np.log(rows.prior_ms))
+        largest = rows.prior_ms[rows.whole > 0].max(initial=0.0) or rows.prior_ms.max()
+        self._log_largest = math.log(largest)
         self._learnt_factor = _FACTOR_SD**2 * float(self._half_factor @ self._half_residual)
         self._learnt_growth = _GROWTH_SD**2 * float(self._half_growth @ self._half_residual)
         self._known: dict[Operator, _OperatorPosterior] = {}
@@ -197,10 +200,9 @@ class OperatorModel:
         covariances = covariance_of_few([each.kind for each in known], sizes, line_ms, self.hyper)
         variance = float(counts @ covariances @ counts)
         if whole:
-            half = half + total * (
-                _FACTOR_SD**2 * self._half_factor + _GROWTH_SD**2 * math.log(total) * self._half_growth
-            )
-            variance += total**2 * (_FACTOR_SD**2 + _GROWTH_SD**2 * math.log(total) ** 2)
+            log_total = self._log_growing(total)
+            half = half + total * (_FACTOR_SD**2 * self._half_factor + _GROWTH_SD**2 * log_total * self._half_growth)
+            variance += total**2 * (_FACTOR_SD**2 + _GROWTH_SD**2 * log_total**2)
         left = max(variance - float(half @ half), 0.0)
         return ms, math.sqrt(left + (self.hyper.misfit * ms) ** 2)
 
@@ -210,8 +212,12 @@ class OperatorModel:
         return self._expected(sum(each.line_ms for each in known), sum(each.learnt_ms for each in known), whole=True)
 
     def _expected(self, line_ms: float, learnt_ms: float, *, whole: bool) -> float:
-        common = line_ms * (self._learnt_factor + self._learnt_growth * math.log(line_ms)) if whole else 0.0
-        return max(line_ms + learnt_ms + common, _LEAST_MS)
+        factor = self._learnt_factor + self._learnt_growth * self._log_growing(line_ms) if whole else 0.0
+        return max(line_ms * (1.0 + factor) + learnt_ms, _LEAST_MS)
+
+    def _log_growing(self, line_ms: float) -> float:
+        """The logarithm by which the common factor grows: not beyond the largest network that it was learnt from."""
+        return min(math.log(line_ms), self._log_largest)
 
     def predict(self, operators: Iterable[Operator]) -> Prediction:
         """A whole network's time with its 90 % interval."""

@@ -248,3 +248,40 @@ def test_kernels_of_what_is_no_tensor_are_refused() -> None:
     for stranger in (Kernel("SequenceEmpty", "", (), (), {}), kernel("MatMul", [value(4, 4), None], value(4, 4))):
         with pytest.raises(NotPredictableError, match=stranger.op_type):
             operators(stranger)
+
+
+ASYMMETRIC = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "attributes"),
+    [
+        ("Resize nearest doubled", value(1, 4, 6, 6), ASYMMETRIC),
+        ("Resize nearest", value(1, 4, 9, 9), ASYMMETRIC),
+        ("Resize nearest", value(1, 4, 6, 6), {}),
+        ("Resize nearest", value(1, 4, 6, 6), {**ASYMMETRIC, "nearest_mode": b"ceil"}),
+        ("Resize linear", value(1, 4, 6, 6), {"mode": b"linear"}),
+        ("Resize cubic antialiased", value(1, 4, 6, 6), {"mode": b"cubic", "antialias": 1}),
+    ],
+)
+def test_maps_are_resized_by_their_way_and_growth(kind: str, output: Value, attributes: dict[str, object]) -> None:
+    node = kernel("Resize", [value(1, 4, 3, 3), None, None, value(4, stored=True)], output, **attributes)
+    assert only(kind, node).sizes == (output.elements, output.elements / 36)
+
+
+@pytest.mark.parametrize(("op_type", "inputs"), [("Upsample", 1), ("Resize", 2)])
+def test_older_operators_only_repeat_values(op_type: str, inputs: int) -> None:
+    given = [value(1, 4, 3, 3), value(4, stored=True)][:inputs]
+    assert kinds(kernel(op_type, given, value(1, 4, 6, 6))) == ["Resize nearest doubled"]
+
+
+def test_a_transposed_convolution_sums_its_products_into_the_output() -> None:
+    node = kernel("ConvTranspose", [value(1, 8, 5, 5), value(8, 6, 3, 3, stored=True)], value(1, 6, 11, 11))
+    found = only("ConvTranspose", node)
+    assert found.sizes == (8, 6, 5, 3)
+    assert found.work == pytest.approx([25 * 8 * 6 * 9 / 1e6, 25 * 6 * 9 / 1e6, 200 / 1e6, 726 / 1e6])
+
+
+def test_grouped_transposed_convolutions_are_counted_by_group() -> None:
+    node = kernel("ConvTranspose", [value(1, 8, 5, 5), value(8, 3, 3, 3, stored=True)], value(1, 6, 11, 11), group=2)
+    assert only("ConvTranspose", node).work[0] == pytest.approx(25 * 8 * 3 * 9 / 1e6)

@@ -122,7 +122,10 @@ class TestTheCommand:
         assert probes > 5
         assert nets == len(document["nets"]) == 2
         assert all(row["latency_ms"] > 0 and row["predicted_ms"] > 0 for row in document["nets"])
-        assert 0 < document["held_out_median_error"] <= document["held_out_p90_error"]
+        if probes + nets < 12:  # two seconds are few on a busy machine: too few to hold some out
+            assert document["held_out_median_error"] is document["held_out_p90_error"] is None
+        else:
+            assert 0 < document["held_out_median_error"] <= document["held_out_p90_error"]
         assert document["probe_seconds"] >= 2
         assert document["net_seconds"] > 0
 
