@@ -57,17 +57,41 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Roundings:
+    """How often a right kernel rounds otherwise than the graph, from the same integers: always by one step, at a tie.
+
+    Attributes:
+        value: the name of a QuantizeLinear's result.
+        values: elements of it that were looked at.
+        differing: those of them that kernel and graph round to different integers.
+    """
+
+    value: str
+    values: int
+    differing: int
+
+    @property
+    def share(self) -> float:
+        """Share (0 to 1) of the elements that differ."""
+        return self.differing / self.values if self.values else 0.0
+
+
+@dataclass(frozen=True)
 class Findings:
-    """Wrong and restless values of one check.
+    """What one check found.
 
     Attributes:
         wrong: values that the deployed session makes wrongly, in order of execution.
-        restless: quantised values of which many lie just between two integers, so that kernel and graph round them
-            to different ones; later layers can make several steps of that.
+        roundings: of each quantised value that isn't wrong.
     """
 
     wrong: list[Disagreement]
-    restless: list[str]
+    roundings: list[Roundings]
+
+    @property
+    def restless(self) -> list[str]:
+        """Values of which many lie just between two integers; later layers can make several steps of that."""
+        return [each.value for each in self.roundings if each.share > _RESTLESS]
 
 
 def disagreements(model: onnx.ModelProto, feeds: Feeds) -> list[Disagreement]:
@@ -87,7 +111,7 @@ def findings(model: onnx.ModelProto, feeds: Feeds) -> Findings:
         RuntimeError: with optimisations off it can't be run.
     """
     check = _Check(model, feeds)
-    return Findings(check.run(), check.restless)
+    return Findings(check.run(), check.roundings)
 
 
 class _Check:
@@ -99,7 +123,7 @@ class _Check:
         self.makers = {name: node for node in model.graph.node for name in node.output}
         self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self.outputs = [value.name for value in model.graph.output]
-        self.restless: list[str] = []
+        self.roundings: list[Roundings] = []
 
     def run(self) -> list[Disagreement]:
         deployed = self._deployed()
@@ -163,8 +187,8 @@ class _Check:
         off = np.abs(wanted - integers)
         wrong = ~(off <= ROUNDING)
         if not wrong.any():
-            if float(np.mean(np.rint(wanted) != integers)) > _RESTLESS:
-                self.restless.append(node.output[0])
+            differing = int((np.rint(wanted) != integers).sum())
+            self.roundings.append(Roundings(node.output[0], integers.size, differing))
             return None
         return self._disagreement(node.output[0], node.input[0], float(np.nanmax(off)), float(wrong.mean()))
 

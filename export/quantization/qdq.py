@@ -27,17 +27,19 @@ if TYPE_CHECKING:
 
 _BITS = 255
 _WEIGHT_MAX = 127
+_LEAST_RATIO = 64  # of a result's step to its accumulator's: one odd number lower costs 3 % of precision at most
 _INT32_MAX = 2**31 - 1
 _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Parameters of one tensor's pair: names of initializers, and the scale that its readers see."""
+    """Parameters of one tensor's pair: names of initializers, the scale that it is written with, and its readers'."""
 
     scale: str
     read_scale: str
     zero_point: str
+    written: float
     value: float
 
 
@@ -97,6 +99,10 @@ class _Writer:
             if isolated:
                 made = self._fresh("f") if paired else name
                 self.nodes.append(barriers.barrier(node.output[index], made))
+                if last and not paired:
+                    # A runtime moves the readers' QuantizeLinear before nodes that only move values: past an output.
+                    self.reads[name] = self._fresh("f")
+                    self.nodes.append(barriers.barrier(name, self.reads[name]))
             if paired:
                 self._thread(name, made, output=last)
 
@@ -122,7 +128,7 @@ class _Writer:
         written = self._store("s", np.array(scale, np.float32))
         read = written if factor is None else self._store("s", np.array(scale * factor, np.float32))
         point = self._store("z", np.array(zero_point, np.uint8))
-        return _Pair(written, read, point, scale * (1.0 if factor is None else factor))
+        return _Pair(written, read, point, scale, scale * (1.0 if factor is None else factor))
 
     def _operand(self, name: str) -> None:
         """Store an elementwise operator's operand as unsigned integers with one scale."""
@@ -138,6 +144,8 @@ class _Writer:
         channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
         largest = np.abs(channels).max(axis=1, initial=0) / _WEIGHT_MAX
         scales: npt.NDArray[np.float32] = np.where(largest > 0, largest, 1).astype(np.float32)
+        if (ratio := self._ratio(name)) is not None:
+            scales = between_ties(scales, ratio)
         for bias, (source, weights) in self.plan.biases.items():
             if weights == name:  # where a channel is as good as dead, its bias would leave int32 in such small steps
                 step = self.pairs[self.plan.moved.get(source, source)].value
@@ -147,6 +155,14 @@ class _Writer:
         integers = np.clip(np.rint(values / scales.reshape(shape)), -_WEIGHT_MAX, _WEIGHT_MAX).astype(np.int8)
         self._constant(name, integers, scales, np.zeros(scales.shape, np.int8), axis=axis)
         return scales
+
+    def _ratio(self, name: str) -> float | None:
+        """The result's scale over the input's, for the first product with these weights; None for a float result."""
+        for node in self.graph.node:
+            if len(node.input) > 1 and node.input[1] == name:
+                given, made = self._pair_of(node.input[0]), self._pair_of(node.output[0])
+                return None if given is None or made is None else made.written / given.value
+        return None
 
     def _bias(self, name: str, scales: npt.NDArray[np.float32]) -> None:
         values = numpy_helper.to_array(self.tensors[name]).astype(np.float64)
@@ -188,6 +204,27 @@ class _Writer:
         name = next(name for number in self.numbers if (name := f"{prefix}{number}") not in self.taken)
         self.taken.add(name)
         return name
+
+
+def between_ties(scales: npt.NDArray[np.float32], ratio: float) -> npt.NDArray[np.float32]:
+    """Widen a product's weight scales a little, so that none of its results lies just between two integers.
+
+    A result in steps is an integer, the accumulator, over K = ratio / scale. Of an odd K no multiple is a half, and the
+    nearest are 1 / 2K away from one: farther than float32 errs. So whoever adds up in floats rounds as the integer
+    kernel does.
+
+    Args:
+        scales: one a channel.
+        ratio: the result's scale over the input's.
+
+    Returns:
+        Scales at most 2 / K larger; unchanged where K is so small that this would cost precision.
+    """
+    with np.errstate(over="ignore", divide="ignore"):
+        wanted = ratio / scales.astype(np.float64)
+    odd = np.floor((wanted - 1) / 2) * 2 + 1
+    sure = np.isfinite(wanted) & (wanted >= _LEAST_RATIO)
+    return np.where(sure, ratio / np.where(sure, odd, 1), scales).astype(np.float32)
 
 
 def unsigned(bounds: Range) -> tuple[float, int]:

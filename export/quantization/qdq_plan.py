@@ -29,6 +29,8 @@ MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Un
 """Operators that only move values, so that the output has the input's scale."""
 _POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that are bound to a layout; a float one between integer convolutions costs two transpositions."""
+_STEPS, _BESIDE = 255, 0.03
+"""Steps from 0 to a gate's 1, and how far from a tie is far enough: float32 errs by less than 0.0001 there."""
 _CONSTANTS_ALLOWED = frozenset({"Add", "Mul"})
 _FLOAT_RESULT = frozenset({"Gemm", "MatMul"})
 """Operators whose integer kernels can give floats."""
@@ -258,7 +260,9 @@ class _Planner:
         if not self._quantised(x) or slope <= 0:
             return [node]
         gate = self._fresh(f"{y}.gate") if swish else y
-        shift = numpy_helper.from_array(np.array(offset / slope, np.float32), self._fresh(f"{gate}.shift"))
+        shift = numpy_helper.from_array(
+            np.array(_beside_a_tie(offset) / slope, np.float32), self._fresh(f"{gate}.shift")
+        )
         self.plan.model.graph.initializer.append(shift)
         self.plan.constants[shift.name] = None
         self.plan.factors[gate] = slope
@@ -332,6 +336,10 @@ class _Planner:
                 name = self._end(name, readers, integer_forms.PASSED)
             if self._quantised(self._end(name, readers, integer_forms.PASSED | MOVING)):
                 self.plan.isolated.add(name)
+        for name in self.outputs:
+            moved = [each.output[0] for each in readers[name] if each.op_type in MOVING]
+            if not self._quantised(name) and any(self._quantised(self._end(each, readers, MOVING)) for each in moved):
+                self.plan.isolated.add(name)
 
     def _end(self, name: str, readers: Mapping[str, list[onnx.NodeProto]], passed: Collection[str]) -> str:
         """The value at the end of a chain of such operators, each the only reader of the one before."""
@@ -340,3 +348,12 @@ class _Planner:
                 break
             name = readers[name][0].output[0]
         return name
+
+
+def _beside_a_tie(offset: float) -> float:
+    """A hard gate's value at 0, moved a little where it lies just between two of its 255 steps.
+
+    So do the usual 0.5, at every 0 of the input, and whoever rounds there errs in either direction.
+    """
+    steps = offset * _STEPS
+    return (steps + _BESIDE) / _STEPS if abs(steps % 1 - 0.5) < _BESIDE else offset

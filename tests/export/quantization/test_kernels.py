@@ -9,6 +9,7 @@ from export import onnx_file
 from export.errors import QuantizationError
 from export.quantization.distrust import Distrust
 from export.quantization.kernel_check import disagreements, findings
+from export.quantization.qdq import between_ties
 from export.quantization.qdq_plan import plan
 from export.quantization.quantize import Quantizer, float_reasons, quantize_int8, quantize_like
 
@@ -111,6 +112,18 @@ def zero_pad_before_a_pool():
     return model_of(nodes, {"w": CONV, "p": zero_pads, "b": np.full(16, -5, np.float32)}, (16, 15, 15))
 
 
+def output_before_a_move():
+    """A float output whose other reader only moves its values, into a quantised product."""
+    nodes = [
+        ("Gemm", "x w", "a", {}),
+        ("Softplus", "a", "p", {}),
+        ("Reshape", "p s", "r", {}),
+        ("Gemm", "r w b", "y", {}),
+    ]
+    stored = {"w": SQUARE, "b": np.ones(16, np.float32), "s": np.array([0, 16])}
+    return model_of(nodes, stored, (16,), outputs=("y", "p"))
+
+
 CASES = {
     "an average pool that divides otherwise": (pooled(CEIL), IMAGES),
     "an average pool with dilations": (pooled(DILATED), IMAGES),
@@ -124,6 +137,7 @@ CASES = {
     "a weight of which one reader stays float": (half_quantised(), ROWS),
     "a convolution that the runtime quantises itself": (transposed_between(), IMAGES),
     "an activation that the runtime takes in": (softmax_between(), IMAGES),
+    "an output that is moved into a product": (output_before_a_move(), ROWS),
     "zeros around negative values": (zero_pad_before_a_pool(), IMAGES),
 }
 
@@ -140,7 +154,7 @@ def test_the_file_gives_what_its_graph_says_and_is_near_the_float_model(name):
     model, inputs = CASES[name]
     quantised = quantize_int8(model, inputs)
     deployed, said = both(quantised, inputs)
-    step = np.abs(said).max() / 255
+    step = np.ptp(np.append(said, 0)) / 254  # of 255, and float32's own rounding
     assert np.abs(deployed - said).max() <= step
     plain = onnx_file.run(onnx_file.open_session(model.SerializeToString(), optimised=False), inputs)
     assert np.linalg.norm(deployed - plain) <= 0.05 * np.linalg.norm(plain)
@@ -217,6 +231,14 @@ class TestTheCheck:
     def test_a_right_kernel_agrees(self):
         assert disagreements(self.quantised_by_hand({"kernel_shape": [2, 2]}), {"x": IMAGES}) == []
 
+    def test_roundings_are_counted(self):
+        """At equal scales every fourth mean of 4 integers lies just between two; of 9 none does."""
+        for size, between in ((2, (0.05, 0.3)), (3, (0, 0))):
+            _, found = findings(self.quantised_by_hand({"kernel_shape": [size] * 2}), {"x": IMAGES}).roundings
+            assert (found.value, found.values) == ("r", 4 * 16 * (16 - size) ** 2)
+            assert found.share == found.differing / found.values
+            assert between[0] <= found.share <= between[1]
+
 
 class TestLoading:
     @pytest.mark.parametrize("culprit", range(5))
@@ -245,6 +267,63 @@ def test_outputs_without_any_signal_are_refused():
     model = model_of([("Gemm", "x w", "a", {}), ("Gemm", "a v", "y", {})], {"w": np.diag(sizes), "v": chosen}, (16,))
     with pytest.raises(QuantizationError, match="8 bits are too few"):
         quantize_int8(model, ROWS)
+
+
+class TestTies:
+    """What lies just between two integers is rounded to either, so as little as possible is made to lie there."""
+
+    def ratios(self, model):
+        """For each product of the file: its result's scale over those of its input and of its weights' channels."""
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        readers = {name: node for node in model.graph.node for name in node.input}
+        for node in model.graph.node:
+            if node.op_type in ("Conv", "Gemm", "MatMul") and node.output[0] in readers:
+                given, weights = (stored[makers[name].input[1]] for name in node.input[:2])
+                yield stored[readers[node.output[0]].input[1]] / (given.astype(np.float64) * weights)
+
+    def test_a_products_results_are_odd_parts_of_a_step(self):
+        nodes = [
+            ("Conv", "x w", "a", PADDED),
+            ("Relu", "a", "r", {}),
+            ("Conv", "r v", "c", {"group": 16}),
+            ("GlobalAveragePool", "c", "g", {}),
+            ("Flatten", "g", "f", {}),
+            ("Gemm", "f s b", "h", {"transB": 1}),
+            ("MatMul", "h t", "m", {}),
+            ("Add", "m b", "y", {}),
+        ]
+        stored = {"w": CONV, "v": CONV[:, :1] * 2, "s": SQUARE, "t": SQUARE.T.copy(), "b": np.ones(16, np.float32)}
+        found = list(self.ratios(quantize_int8(model_of(nodes, stored, (16, 15, 15)), IMAGES)))
+        assert len(found) == 4
+        for ratio in found:
+            whole = np.rint(ratio)
+            assert (whole % 2 == 1).all()
+            assert ratio == pytest.approx(whole, rel=1e-6)
+
+    def test_scales_grow_by_two_parts_at_most(self):
+        scales = np.array([0.01, 0.0123, 0.5], np.float32)
+        wider = between_ties(scales, 10.0)
+        assert (wider >= scales * (1 - 1e-7)).all()
+        assert 10 / wider[:2] == pytest.approx([999, 813])
+        assert wider[2] == scales[2]  # so few parts that two of them would be felt
+
+    def test_dead_channels_keep_their_scale(self):
+        assert between_ties(np.array([1.0], np.float32), 1e-9) == [1.0]
+
+    @pytest.mark.parametrize("op", ["HardSwish", "HardSigmoid"])
+    def test_a_hard_gate_of_0_is_no_tie(self, op):
+        """Half of 255 steps is one, and 0 is the most frequent value behind a ReLU."""
+        nodes = [
+            ("Conv", "x w", "a", PADDED),
+            ("Relu", "a", "r", {}),
+            (op, "r", "h", {}),
+            ("Conv", "h w", "y", PADDED),
+        ]
+        model = model_of(nodes, {"w": CONV}, (16, 15, 15))
+        quantised = quantize_int8(model, IMAGES)
+        deployed, said = both(quantised, np.zeros_like(IMAGES))
+        assert (deployed == said).all()
 
 
 class TestRestlessValues:
