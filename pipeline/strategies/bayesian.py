@@ -46,7 +46,7 @@ class Bayesian(PoolBasedStrategy):
         return int(generator.choice(free))
 
     def update(self) -> None:
-        self._loss.learn(self.pool.features, self.seen, self._losses())
+        self._loss.learn(self.pool.features, self.seen, self._losses(), self.ranking)
 
     def _losses(self) -> Array:
         return np.array([-record.score for record in self.history])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.spaces.base import Architecture
     from pipeline.strategies.features import Features
     from pipeline.strategies.pool import Pool
+    from pipeline.strategies.posterior import Places
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
     from pipeline.trials.journal import TrialRecord
@@ -45,13 +46,12 @@ class CostSurrogates:
         """The surrogates of costs that aren't known."""
         return list(self._surrogates.values())
 
-    def learn(self, history: Sequence[TrialRecord], seen: Features) -> None:
+    def learn(self, history: Sequence[TrialRecord], seen: Features, ranking: Places | None = None) -> None:
         """Pass what is new in the history, whose features are `seen`, to the surrogates."""
         for name, surrogate in self._surrogates.items():
-            rows = np.array([row for row, record in enumerate(history) if name in record.objectives], dtype=np.int64)
-            if len(rows) > 1:
-                values = np.array([history[row].objectives[name] for row in rows])
-                surrogate.learn(self._pool.features, seen.take(rows), values)
+            values = np.array([record.objectives.get(name, math.nan) for record in history], dtype=float)
+            if np.isfinite(values).sum() > 1:
+                surrogate.learn(self._pool.features, seen, values, ranking)
 
     def expected(self) -> Array:
         """Costs, shape (pool, objectives): known ones, or medians of predictions.

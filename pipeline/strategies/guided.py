@@ -14,6 +14,8 @@ from pipeline.strategies.pool_surrogate import PoolSurrogate, distances_to_best
 from pipeline.trials.objectives import pareto_front
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from pipeline.config.strategy import GuidedOptions
@@ -48,6 +50,8 @@ class Guided(PoolBasedStrategy):
         self._fantasies: list[tuple[float, Array]] = []
         self._counts_failures = False
         self._last_errors: Array = np.empty(0)
+        self._front: list[int] = []
+        self._looked_at = 0
         self._planned = self._plan(generator)
 
     def _plan(self, generator: np.random.Generator) -> list[int]:
@@ -80,7 +84,7 @@ class Guided(PoolBasedStrategy):
         return int(generator.choice(free, p=likely / likely.sum() if likely.sum() > 0 else None))
 
     def update(self) -> None:
-        self._costs.learn(self.history, self.seen)
+        self._costs.learn(self.history, self.seen, self.ranking)
         failed = sum(record.status == "failed" for record in self.history)
         counts = failed >= max(2, _FAILURES * len(self.history))
         if counts != self._counts_failures:
@@ -90,10 +94,11 @@ class Guided(PoolBasedStrategy):
         if not np.array_equal(errors[: len(self._last_errors)], self._last_errors, equal_nan=True):
             self._error.restart()  # extrapolations of stopped trials change with each trial that wasn't stopped
         self._last_errors = errors
-        rows = np.flatnonzero(np.isfinite(errors))
-        if self._error.learn(self.pool.features, self.seen.take(rows), errors[rows]):
+        if self._error.learn(self.pool.features, self.seen, errors, self.ranking):
             self._worst = self._worst_of_interest()
-            self._high = self._costs.high(self._front_costs(), _COST_PERCENTILE)
+            feasible = [row for row, record in enumerate(self.history) if record.status == "ok"]
+            self._high = self._costs.high(self._losses(feasible)[:, 1:], _COST_PERCENTILE)
+        self._follow_front()
 
     def _accuracies(self) -> list[int]:
         return [row for row, record in enumerate(self.history) if "accuracy" in record.objectives]
@@ -115,12 +120,20 @@ class Guided(PoolBasedStrategy):
         seen = self._error.posterior.mean[: self.pool.fixed]
         return float(self._error.scale.values(np.percentile(seen, [_WORST_PERCENTILE]))[0])
 
-    def _front_errors(self) -> Array:
-        return np.array([1.0 - record.objectives["accuracy"] for record in self.history if record.status == "ok"])
+    def _follow_front(self) -> None:
+        """Bring the Pareto front up to date: what was dominated once is so for ever."""
+        later = range(self._looked_at, len(self.history))
+        rows = [*self._front, *(row for row in later if self.history[row].status == "ok")]
+        self._front = [rows[place] for place in pareto_front(self._losses(rows))]
+        self._looked_at = len(self.history)
 
-    def _front_costs(self) -> Array:
-        rows = [[r.objectives[name] for name in self._objectives] for r in self.history if r.status == "ok"]
-        return np.array(rows, dtype=float).reshape(len(rows), len(self._objectives))
+    def _losses(self, rows: Sequence[int]) -> Array:
+        """Errors and costs of trials of the history, shape (rows, 1 + objectives)."""
+        names = ("accuracy", *self._objectives)
+        losses = np.array([[self.history[row].objectives[name] for name in names] for row in rows], dtype=float)
+        losses = losses.reshape(len(rows), len(names))
+        losses[:, 0] = 1.0 - losses[:, 0]
+        return losses
 
     def fantasize(self, pending: Features) -> None:
         for place, architecture in enumerate(self.pending):
@@ -130,8 +143,9 @@ class Guided(PoolBasedStrategy):
     def acquisition_values(self, generator: np.random.Generator) -> Array:
         """Expected hypervolume improvement times the probability of feasibility, shape (pool,)."""
         fantasies, self._fantasies = self._fantasies, []
-        errors = np.append(self._front_errors(), [error for error, _ in fantasies])
-        costs = np.vstack([self._front_costs(), *(costs[None] for _, costs in fantasies)])
+        losses = self._losses(self._front)
+        errors = np.append(losses[:, 0], [error for error, _ in fantasies])
+        costs = np.vstack([losses[:, 1:], *(costs[None] for _, costs in fantasies)])
         candidates = self._costs.expected()
         low = np.minimum(np.nanmin(candidates, axis=0, initial=np.inf), self._high)
         points = even_points(_VOLUME_POINTS, generator.random(len(self._objectives)))
@@ -146,9 +160,7 @@ class Guided(PoolBasedStrategy):
 
     def parents(self) -> list[int]:
         """Rows of the Pareto front."""
-        rows = [row for row, record in enumerate(self.history) if record.status == "ok"]
-        losses = np.column_stack([self._front_errors(), self._front_costs()])
-        return [rows[place] for place in pareto_front(losses)]
+        return self._front
 
     def surrogates(self) -> list[PoolSurrogate]:
         return [self._error, *self._costs.surrogates()]

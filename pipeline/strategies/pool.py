@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.spaces.base import Architecture
-    from pipeline.strategies.features import Features
     from pipeline.strategies.integer_codes import Codes
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
@@ -134,7 +133,7 @@ class Pool:
 
     def renew(
         self, ranking: Array, parents: Codes, tried: set[bytes], generator: np.random.Generator
-    ) -> tuple[npt.NDArray[np.int64], Features]:
+    ) -> npt.NDArray[np.int64]:
         """Add mutants of the parents and of the best candidates, and drop the worst earlier mutants.
 
         Half of the mutants differ from their parent in one active choice, the others in up to three.
@@ -146,7 +145,7 @@ class Pool:
             generator: draws the mutants.
 
         Returns:
-            The rows that stayed, and the features of the new candidates, which follow them.
+            The rows that stayed; the new candidates follow them.
         """
         order = np.argsort(-ranking, kind="stable")
         best = order[: max(_PARENTS, 2 * len(parents))]
@@ -162,7 +161,7 @@ class Pool:
         self.known = np.vstack([self.known[kept], self._known(fresh)])
         self.codes, self.features = np.vstack([self.codes[kept], fresh]), self.features.take(kept).joined(features)
         self._index()
-        return kept, features
+        return kept
 
     def _new(self, children: Codes, kept: npt.NDArray[np.int64], tried: set[bytes]) -> Codes:
         there = set(kept.tolist())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.strategies.features import Features
     from pipeline.strategies.integer_codes import Codes
     from pipeline.strategies.pool_surrogate import PoolSurrogate
+    from pipeline.strategies.posterior import Places
     from pipeline.strategies.problem import Problem
     from pipeline.strategies.surrogate import Array
 
@@ -39,15 +40,18 @@ class PoolBasedStrategy(ProposingStrategy):
         pool: the candidates.
         seen: features of the history's architectures.
         codes: integer codes of the same.
+        ranking: rows of the pool, the best candidates first, as they were ranked last; None before.
     """
 
     pool: Pool
     seen: Features
     codes: Codes
+    ranking: Places | None
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self._begun = False
+        self.ranking = None
 
     @abstractmethod
     def begin(self, generator: np.random.Generator) -> None:
@@ -97,6 +101,9 @@ class PoolBasedStrategy(ProposingStrategy):
                 self.update()
                 if not self.pool.whole:
                     self._renew(tried, generator)
+                elif self.ranking is not None:
+                    for surrogate in self.surrogates():
+                        surrogate.follow_best(self.ranking, self.pool.features)
             free = np.flatnonzero(self.pool.untried(tried) & self.pool.within_limits())
             if not len(free):
                 return self._left_over(tried, generator)
@@ -118,15 +125,19 @@ class PoolBasedStrategy(ProposingStrategy):
     def _renew(self, tried: set[bytes], generator: np.random.Generator) -> None:
         within = self.pool.within_limits()
         ranking = np.where(within, self.acquisition_values(generator), -np.nan_to_num(self.pool.excess, nan=np.inf))
-        kept, fresh = self.pool.renew(ranking, self.codes[self.parents()], tried, generator)
+        kept = self.pool.renew(ranking, self.codes[self.parents()], tried, generator)
+        self.ranking = np.argsort(-ranking[kept], kind="stable")
         for surrogate in self.surrogates():
-            surrogate.replace(kept, fresh)
+            surrogate.replace(kept, self.pool.features, self.ranking)
+        self.ranking = np.append(self.ranking, np.arange(len(kept), len(self.pool)))
 
     def _best(self, free: npt.NDArray[np.int64], generator: np.random.Generator) -> int:
         if self.pending:
             self.fantasize(self.pool.featurizer.features(self.pool.encoder.encode(self.pending)))
         values = self.acquisition_values(generator)
         row = first_best(values if values[free].any() else self.uncertainty(), free)
+        if self.pool.whole:
+            self.ranking = free[np.argsort(-values[free], kind="stable")]
         for surrogate in self.surrogates():
             surrogate.drop_fantasies()
         return row

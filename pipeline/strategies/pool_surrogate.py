@@ -10,13 +10,15 @@ import numpy as np
 from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
-from pipeline.strategies.surrogate import Array, Posterior, Surrogate
+from pipeline.strategies.posterior import Posterior
+from pipeline.strategies.surrogate import Array, Surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from pipeline.strategies.features import Features, Rows
+    from pipeline.strategies.features import Features
+    from pipeline.strategies.posterior import Places
 
 _REFIT_GROWTH = 1.25
 _CONTROLLER = ThreadpoolController()
@@ -114,33 +116,42 @@ class PoolSurrogate:
         """Earlier observations have changed: the next `learn` refits from scratch."""
         self._refit_at = 0
 
-    def learn(self, pool: Features, seen: Features, values: Array) -> bool:
+    def learn(self, pool: Features, seen: Features, values: Array, ranking: Places | None = None) -> bool:
         """Learn from observations.
 
         Args:
             pool: features of the candidates.
-            seen: features of the observations.
-            values: (n,), n ≥ 1, all observations, beginning with those of the last call.
+            seen: features of trials, of which some are observations.
+            values: (trials,), at least one of them a number, NaN where nothing was observed. They begin with those of
+                the last call.
+            ranking: rows of the pool, the best candidates first; see `Posterior`.
 
         Returns:
             Whether the surrogate was refitted.
         """
-        if refit := len(values) >= self._refit_at:
+        rows = np.flatnonzero(np.isfinite(values))
+        if refit := len(rows) >= self._refit_at:
+            observed, values = seen.take(rows), values[rows]
             self.scale = self._scale_of(values)
             y = self.scale(values)
-            self._model.fit(seen, y)
-            self.posterior = Posterior(self._model, pool, seen, y)
-            self._refit_at = max(len(values) + 1, math.ceil(len(values) * _REFIT_GROWTH))
+            self._model.fit(observed, y)
+            self.posterior = Posterior.of(self._model, pool, observed, y, ranking)
+            self._refit_at = max(len(rows) + 1, math.ceil(len(rows) * _REFIT_GROWTH))
         else:
-            for row in range(self._known, len(values)):
+            for row in rows[self._known :]:
                 self.posterior.add(seen.take(np.array([row])), float(self.scale(values[row : row + 1])[0]))
-        self._known = len(values)
+        self._known = len(rows)
         return refit
 
-    def replace(self, kept: Rows, fresh: Features) -> None:
+    def replace(self, kept: Places, pool: Features, ranking: Places) -> None:
         """Follow a change of the pool; see `Posterior.replace`."""
         if self.ready:
-            self.posterior.replace(kept, fresh)
+            self.posterior.replace(kept, pool, ranking)
+
+    def follow_best(self, ranking: Places, pool: Features) -> None:
+        """See `Posterior.follow_best`."""
+        if self.ready:
+            self.posterior.follow_best(ranking, pool)
 
     def logs(self) -> tuple[Array, Array]:
         """Mean and standard deviation (pool,) of log(value − scale.shift)."""

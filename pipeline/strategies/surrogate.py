@@ -1,24 +1,19 @@
-"""A Gaussian process over architectures, and its posterior over a pool of them."""
+"""A Gaussian process over architectures."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
 from pipeline.strategies.features import Features, Single
 
-if TYPE_CHECKING:
-    from pipeline.strategies.features import Rows
-
 Array = npt.NDArray[np.float64]
 
 _NOISE_FLOOR = 1e-3  # of the variance 1 of what is learnt: keeps factors of twins' covariances exact enough
-_ROOM = 1.25  # observations that may come before the next fit, which begins anew
 _FIT_STEPS = 15
 _FIT_MOST = 400  # observations that hyper-parameters are fitted to: their cost grows with the cube
 _LINEAR_PRIOR, _NOISE_PRIOR = 0.1, 0.05
@@ -100,9 +95,13 @@ class Surrogate:
     def covariance(self, first: Features, second: Features) -> Single:
         """Covariances of scaled features, shape (n, m), without noise."""
         scale, linear = np.exp(self.values[len(self._sizes) : -1]).astype(np.float32)
-        k: Single = np.exp(-_squared_distances(first.x, second.x))
+        k: Single = _squared_distances(first.x, second.x)
+        np.negative(k, out=k)
+        np.exp(k, out=k)
         k *= scale
-        k += linear * (first.linear @ second.linear.T)
+        products = first.linear @ second.linear.T
+        products *= linear
+        k += products
         return k
 
     def prior_variance(self, features: Features) -> Array:
@@ -123,108 +122,3 @@ def _squared_distances(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating])
     d += np.einsum("ij,ij->i", a, a)[:, None]
     d += np.einsum("ij,ij->i", b, b)[None]
     return np.maximum(d, 0, out=d)
-
-
-class Posterior:
-    """Posterior mean and variance over a pool, updated for single observations and for changes of the pool.
-
-    An update costs O(n) a candidate: the Cholesky factor L of the n observations' covariance grows by a row, and so
-    does L⁻¹ times their covariance with the pool; new candidates add columns to it.
-
-    Attributes:
-        mean: (pool,), of the process without noise.
-        variance: (pool,), likewise.
-    """
-
-    def __init__(self, model: Surrogate, pool: Features, seen: Features, y: Array) -> None:
-        """Condition the model on observations `y` (n,); its hyper-parameters must not change afterwards."""
-        self._model = model
-        self._pool, self._seen = model.scaled(pool), model.scaled(seen)
-        self._prior = model.prior_variance(pool)
-        self._n = n = len(y)
-        k = model.covariance(self._seen, self._seen).astype(np.float64)
-        k[np.diag_indices(n)] += model.noise
-        room = math.ceil(_ROOM * n) + 64
-        self._lower = np.zeros((room, room))
-        self._lower[:n, :n] = cholesky(k, lower=True, check_finite=False)
-        self._weights = np.zeros(room)
-        self._weights[:n] = solve_triangular(self._lower[:n, :n], y, lower=True, check_finite=False)
-        self._v = np.empty((room, len(pool)), dtype=np.float32)
-        self._v[:n] = self._columns(self._pool)
-        self._fantasies = 0
-        self._sum_up()
-
-    def _columns(self, scaled: Features) -> Single:
-        """L⁻¹ times the covariances of observations and scaled features, shape (n, …)."""
-        cross = self._model.covariance(self._seen, scaled)
-        lower = self._lower[: self._n, : self._n].astype(np.float32)
-        solved: Single = solve_triangular(lower, cross, lower=True, check_finite=False)
-        return solved
-
-    def _sum_up(self) -> None:
-        v = self._v[: self._n]
-        self.mean: Array = (self._weights[: self._n].astype(np.float32) @ v).astype(np.float64)
-        self.variance: Array = self._prior - np.einsum("ij,ij->j", v, v)
-
-    def at(self, features: Features) -> Array:
-        """Posterior mean at any features, shape (…,)."""
-        mean: Array = self._weights[: self._n] @ self._columns(self._model.scaled(features)).astype(np.float64)
-        return mean
-
-    def add(self, features: Features, y: float) -> None:
-        """Add an observation of one architecture."""
-        one, n = self._model.scaled(features), self._n
-        if n == len(self._lower):
-            self._grow()
-        column = self._columns(one)[:, 0].astype(np.float64)
-        variance = float(self._model.prior_variance(features)[0] - column @ column)
-        pivot = math.sqrt(max(variance, 1e-8) + self._model.noise)
-        self._lower[n, :n], self._lower[n, n] = column, pivot
-        self._weights[n] = (y - column @ self._weights[:n]) / pivot
-        k = self._model.covariance(one, self._pool)[0]
-        new = (k - column.astype(np.float32) @ self._v[:n]) / np.float32(pivot)
-        self._v[n] = new
-        self._seen = self._seen.joined(one)
-        self._n = n + 1
-        self.mean = self.mean + self._weights[n] * new
-        self.variance = self.variance - new * new
-
-    def _grow(self) -> None:
-        n = self._n
-        lower = np.zeros((2 * n, 2 * n))
-        lower[:n, :n] = self._lower
-        self._lower = lower
-        self._weights = np.concatenate([self._weights, np.zeros(n)])
-        self._v = np.vstack([self._v, np.empty_like(self._v)])
-
-    def fantasize(self, features: Features) -> float:
-        """Take the posterior mean of one architecture as an observation, until `drop_fantasies`; return it.
-
-        The "kriging believer" (Ginsbourger, Le Riche & Carraro, Kriging is well-suited to parallelize optimization,
-        2010): the mean stays, the uncertainty around it shrinks.
-        """
-        mean = float(self.at(features)[0])
-        self.add(features, mean)
-        self._fantasies += 1
-        return mean
-
-    def drop_fantasies(self) -> None:
-        """Forget the observations of `fantasize`."""
-        if self._fantasies:
-            self._n -= self._fantasies
-            self._fantasies = 0
-            self._seen = self._seen.take(np.arange(self._n))
-            self._sum_up()
-
-    def replace(self, kept: Rows, fresh: Features) -> None:
-        """Change the pool to its `kept` rows and then fresh candidates."""
-        scaled = self._model.scaled(fresh)
-        columns = self._columns(scaled)
-        old, stay = self._v[: self._n], np.flatnonzero(kept) if kept.dtype == np.bool_ else kept
-        self._v = np.empty((len(self._lower), len(stay) + len(fresh)), dtype=np.float32)
-        for row, values in enumerate(old):  # row by row: a copy of all of them would be as large again
-            np.take(values, stay, out=self._v[row, : len(stay)], mode="clip")
-        self._v[: self._n, len(stay) :] = columns
-        self._pool = self._pool.take(kept).joined(scaled)
-        self._prior = np.concatenate([self._prior[kept], self._model.prior_variance(fresh)])
-        self._sum_up()

@@ -15,6 +15,7 @@ from pipeline.bench.run import Task, Workbench
 from pipeline.config.strategy import BayesianOptions, GuidedOptions
 from pipeline.engines.trial import TrialResult
 from pipeline.spaces.base import Architecture, Choice, SearchSpace, architecture_id
+from pipeline.strategies import posterior
 from pipeline.strategies.base import ProposingStrategy
 from pipeline.strategies.bayesian import Bayesian
 from pipeline.strategies.guided import Guided
@@ -23,7 +24,7 @@ from pipeline.strategies.pool import Pool, _in_turn
 from pipeline.strategies.pool_surrogate import PoolSurrogate
 from pipeline.strategies.problem import Problem
 from pipeline.trials.journal import TrialRecord
-from pipeline.trials.objectives import as_losses, hypervolume
+from pipeline.trials.objectives import as_losses, hypervolume, pareto_front
 
 Judge = Callable[[Architecture], TrialResult]
 
@@ -141,6 +142,24 @@ class TestFinds:
         randoms = [accuracy_of_huge(a) for a in random_architectures(space, 2000)]
         assert max(record.objectives["accuracy"] for record in found) > max(randoms)
         assert len(strategy.pool) <= 5000
+
+    def test_as_much_when_few_candidates_follow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As after hundreds of trials, when most candidates keep what was predicted of them at the last fit."""
+        monkeypatch.setattr(posterior, "ALL_FOLLOWED", 10)
+        self.test_more_of_the_front_than_random_search()
+        self.test_the_front_when_costs_have_to_be_learnt()
+        self.test_a_large_space_by_a_pool_that_follows()
+
+    @pytest.mark.parametrize("aim", ["front", "accuracy"])
+    def test_mutates_the_front_of_all_trials(self, aim: str) -> None:
+        strategy = guided(self.space, objectives=("accuracy", "macs"), limits={"macs": 30.0}, aim=aim)
+        for trials in range(20, 60, 8):
+            drive(strategy, limited(30.0), trials)
+            strategy.propose(np.random.default_rng(0))
+            names = ("accuracy", "macs") if aim == "front" else ("accuracy",)
+            rows = [row for row, record in enumerate(strategy.history) if record.status == "ok"]
+            losses = as_losses([strategy.history[row].objectives for row in rows], names)
+            assert strategy.parents() == [rows[place] for place in pareto_front(losses)]
 
     def test_bayesian_beats_random_search(self) -> None:
         def one_number(architecture: Architecture) -> TrialResult:
@@ -325,9 +344,9 @@ class TestPool:
         tried: set[bytes] = set()
         for step in range(12):
             before = pool.codes
-            kept, fresh = pool.renew(ranking, pool.codes[:3], tried, np.random.default_rng(step))
+            kept = pool.renew(ranking, pool.codes[:3], tried, np.random.default_rng(step))
             assert (pool.codes[: len(kept)] == before[kept]).all()
-            assert len(pool) == len(kept) + len(fresh) <= 5000
+            assert len(kept) < len(pool) <= 5000
             assert len(np.unique(pool.codes, axis=0)) == len(pool)
             assert (pool.featurizer.features(pool.codes).x == pool.features.x).all()
             assert pool.known == pytest.approx(Known().costs(pool.encoder.decode(pool.codes)))

@@ -1,4 +1,4 @@
-"""The Gaussian process, its posterior over a pool that changes, and what pool surrogates make of both."""
+"""The Gaussian process, and what pool surrogates make of its posterior."""
 
 import math
 
@@ -8,9 +8,8 @@ from scipy.optimize import check_grad
 from scipy.stats import norm
 from threadpoolctl import threadpool_info
 
-from helpers.driven import flat
-from pipeline.strategies.features import Features, Featurizer
-from pipeline.strategies.integer_codes import IntegerEncoder
+from helpers.processes import CODES, ENCODER, POOL, model_of, truth
+from pipeline.strategies.features import Features
 from pipeline.strategies.pool_surrogate import (
     PoolSurrogate,
     Scale,
@@ -19,34 +18,8 @@ from pipeline.strategies.pool_surrogate import (
     one_blas_thread,
     ratios,
 )
-from pipeline.strategies.surrogate import Posterior, Surrogate
-
-SPACE = flat(5, 3)
-CODES_OF = IntegerEncoder(SPACE.choices)
-CODES = CODES_OF.every()
-ENCODER = Featurizer(SPACE, CODES_OF, CODES)
-POOL = ENCODER.features(CODES)
-
-
-def truth(rows: np.ndarray) -> np.ndarray:
-    """Smooth in the choices, of mean about 0 and variance about 1."""
-    effects = CODES[rows] @ np.array([1.0, -0.7, 0.5, 0.2, 0.1]) + 0.4 * (CODES[rows, 0] == CODES[rows, 1])
-    return np.asarray((effects - 1.2) / 1.2)
-
-
-def model_of(rows: np.ndarray, y: np.ndarray) -> Surrogate:
-    model = Surrogate(ENCODER.sizes)
-    model.fit(POOL.take(rows), y)
-    return model
-
-
-def exact(model: Surrogate, seen: Features, y: np.ndarray, at: Features) -> tuple[np.ndarray, np.ndarray]:
-    """The textbook's formulas, without any factor that grows."""
-    seen, scaled = model.scaled(seen), model.scaled(at)
-    k = model.covariance(seen, seen).astype(float) + model.noise * np.eye(len(y))
-    cross = model.covariance(seen, scaled).astype(float)
-    solved = np.linalg.solve(k, cross)
-    return solved.T @ y, model.prior_variance(at) - (cross * solved).sum(axis=0)
+from pipeline.strategies.posterior import Posterior
+from pipeline.strategies.surrogate import Surrogate
 
 
 class TestSurrogate:
@@ -75,7 +48,7 @@ class TestSurrogate:
     def test_a_fit_predicts_what_was_not_seen(self) -> None:
         rows = np.random.default_rng(0).choice(len(CODES), 60, replace=False)
         rest = np.setdiff1d(np.arange(len(CODES)), rows)
-        posterior = Posterior(model_of(rows, truth(rows)), POOL, POOL.take(rows), truth(rows))
+        posterior = Posterior.of(model_of(rows, truth(rows)), POOL, POOL.take(rows), truth(rows))
         errors = posterior.mean[rest] - truth(rest)
         assert np.sqrt((errors**2).mean()) < 0.2 * truth(rest).std()
         sd = np.sqrt(posterior.variance[rest])
@@ -87,67 +60,6 @@ class TestSurrogate:
         rows = rng.integers(0, len(CODES), 1000)
         many, few = model_of(rows, truth(rows)), model_of(rows[:400], truth(rows[:400]))
         assert np.abs(many.values - few.values).max() < 1.0
-
-
-class TestPosterior:
-    rows = np.random.default_rng(1).choice(len(CODES), 150, replace=False)
-    y = truth(rows) + np.random.default_rng(2).normal(0, 0.1, 150)
-    model = model_of(rows[:10], y[:10])
-
-    def begun(self, count: int = 10) -> Posterior:
-        return Posterior(self.model, POOL, POOL.take(self.rows[:count]), self.y[:count])
-
-    def check(self, posterior: Posterior, count: int, pool: Features = POOL) -> None:
-        mean, variance = exact(self.model, POOL.take(self.rows[:count]), self.y[:count], pool)
-        assert posterior.mean == pytest.approx(mean, abs=2e-4)
-        assert posterior.variance == pytest.approx(variance, abs=2e-4)
-
-    def test_is_the_textbooks(self) -> None:
-        self.check(self.begun(), 10)
-        assert self.begun().at(POOL.take(np.arange(7))) == pytest.approx(self.begun().mean[:7], abs=1e-5)
-
-    def test_grows_far_beyond_its_first_room(self) -> None:
-        posterior = self.begun()
-        for row, y in zip(self.rows[10:], self.y[10:], strict=True):
-            posterior.add(POOL.take(np.array([row])), y)
-        self.check(posterior, 150)
-
-    def test_a_point_outside_of_the_pool(self) -> None:
-        half = POOL.take(np.arange(0, len(CODES), 2))
-        posterior = Posterior(self.model, half, POOL.take(self.rows[:10]), self.y[:10])
-        for place in range(10, 40):
-            posterior.add(POOL.take(self.rows[place : place + 1]), self.y[place])
-        self.check(posterior, 40, half)
-
-    def test_pools_come_and_go(self) -> None:
-        posterior = self.begun(30)
-        kept, fresh = np.arange(5, 50, 3), POOL.take(np.arange(100, 160))
-        posterior.replace(kept, fresh)
-        self.check(posterior, 30, POOL.take(kept).joined(fresh))
-        posterior.add(POOL.take(self.rows[30:31]), self.y[30])
-        self.check(posterior, 31, POOL.take(kept).joined(fresh))
-
-    def test_beliefs_keep_the_mean_and_are_forgotten(self) -> None:
-        posterior = self.begun(30)
-        mean, variance = posterior.mean, posterior.variance
-        other = np.setdiff1d(np.arange(len(CODES)), self.rows)[:3]
-        believed = [posterior.fantasize(POOL.take(np.array([row]))) for row in other]
-        assert believed == pytest.approx(mean[other], abs=1e-4)
-        assert posterior.mean == pytest.approx(mean, abs=1e-4)
-        assert (posterior.variance[other] < 0.6 * variance[other]).all()
-        posterior.drop_fantasies()
-        self.check(posterior, 30)
-        posterior.add(POOL.take(self.rows[30:31]), self.y[30])
-        self.check(posterior, 31)
-
-    def test_the_same_point_again_and_again(self) -> None:
-        """Twins make a covariance singular but for the noise."""
-        posterior = self.begun(10)
-        for _ in range(80):
-            posterior.add(POOL.take(self.rows[:1]), 0.7)
-        assert np.isfinite(posterior.mean).all()
-        assert posterior.mean[self.rows[0]] == pytest.approx(0.7, abs=0.05)
-        assert (posterior.variance > -1e-3).all()
 
 
 class TestScale:
