@@ -29,6 +29,8 @@ _BITS = 255
 _WEIGHT_MAX = 127
 _LEAST_RATIO = 64  # of a result's step to its accumulator's: one odd number lower costs 3 % of precision at most
 _INT32_MAX = 2**31 - 1
+_APART = 1.0013
+_AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 
@@ -65,7 +67,8 @@ class _Writer:
         self.zeros: dict[tuple[str, tuple[int, ...]], str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.reads: dict[str, str] = {}
-        self.pairs = {name: self._parameters(name, ranges) for name in plan.activations}
+        known = _averages_apart(plan, ranges)
+        self.pairs = {name: self._parameters(name, known) for name in plan.activations}
 
     def run(self) -> onnx.ModelProto:
         for name in self.plan.constants:
@@ -204,6 +207,21 @@ class _Writer:
         name = next(name for number in self.numbers if (name := f"{prefix}{number}") not in self.taken)
         self.taken.add(name)
         return name
+
+
+def _averages_apart(plan: Plan, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges, with those of averages a little wider where they have the scale of what is averaged.
+
+    At equal scales every second mean of two integers lies just between two others.
+    """
+    found = dict(ranges)
+    for node in plan.model.graph.node:
+        if node.op_type not in _AVERAGES:
+            continue
+        given, made = plan.moved.get(node.input[0], node.input[0]), node.output[0]
+        if given in found and made in found and unsigned(found[given])[0] == unsigned(found[made])[0]:
+            found[made] = (found[made][0] * _APART, found[made][1] * _APART)
+    return found
 
 
 def between_ties(scales: npt.NDArray[np.float32], ratio: float) -> npt.NDArray[np.float32]:

@@ -311,6 +311,17 @@ class TestTies:
     def test_dead_channels_keep_their_scale(self):
         assert between_ties(np.array([1.0], np.float32), 1e-9) == [1.0]
 
+    def test_an_average_has_another_scale_than_what_is_averaged(self):
+        """These images are the same in each window of the pool, so that its range is its input's."""
+        images = np.repeat(np.repeat(IMAGES[:, :, :7, :7], 2, 2), 2, 3)
+        options = {"kernel_shape": [2, 2], "strides": [2, 2]}
+        same = np.eye(16, dtype=np.float32)[:, :, None, None]
+        nodes = [("Conv", "x e", "a", {}), ("AveragePool", "a", "p", options), ("Conv", "p w", "y", PADDED)]
+        quantised = quantize_int8(model_of(nodes, {"w": CONV, "e": same}, (16, 14, 14)), images)
+        checked = findings(quantised, {"x": IMAGES[:, :, :14, :14]}).roundings
+        assert len(checked) == 4
+        assert max(each.share for each in checked) < 1e-3
+
     @pytest.mark.parametrize("op", ["HardSwish", "HardSigmoid"])
     def test_a_hard_gate_of_0_is_no_tie(self, op):
         """Half of 255 steps is one, and 0 is the most frequent value behind a ReLU."""
