@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _REACH_SD = 4.0
 """Standard deviations below the mean from which on a level counts as out of reach."""
 
+_BLOCK = 512
+"""Candidates whose improvement is computed at a time."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -74,7 +77,9 @@ class Front:
         self._ends = np.append(self._starts[1:], high)
 
     def _sample(self, errors: Array, costs: Array, points: Array) -> None:
-        reached = (costs[None] <= points[:, None]).all(axis=2)
+        reached = np.ones((len(points), len(costs)), dtype=bool)
+        for column, bounds in zip(costs.T, points.T, strict=True):
+            reached &= column[None] <= bounds[:, None]
         best = np.where(reached, errors[None], np.inf).min(axis=1, initial=np.inf)
         self.levels, where = np.unique(np.minimum(best, self._box.worst), return_inverse=True)
         self._points = points
@@ -117,6 +122,12 @@ def expected_hypervolume_improvement(mean: Array, sd: Array, levels: Array, weig
         weights: (n, m), see `Front.weights`.
         shift: a value below all errors.
     """
+    parts = [slice(start, start + _BLOCK) for start in range(0, len(mean), _BLOCK)]
+    return np.concatenate([np.empty(0), *(_improvement(mean[p], sd[p], levels, weights[p], shift) for p in parts)])
+
+
+def _improvement(mean: Array, sd: Array, levels: Array, weights: Array, shift: float) -> Array:
+    """`expected_hypervolume_improvement` of one block: its intermediate results are as large as all weights."""
     logs = np.log(np.maximum(levels - shift, 1e-12))
     rows, steps = np.nonzero((logs[None] > (mean - _REACH_SD * sd)[:, None]) & (weights > 0))
     mu, s = mean[rows], sd[rows]

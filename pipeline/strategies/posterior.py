@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Places = npt.NDArray[np.int64]
 
 _ROOM = 1.25  # observations that may come before the next fit, which begins anew
-_BLOCK = 1024  # candidates that are computed at a time
+_BLOCK = 512  # candidates that are computed at a time
 
 ALL_FOLLOWED = 500
 """Up to so many observations all candidates follow every one of them."""
