@@ -36,7 +36,8 @@ def train_once() -> None:
     from pipeline.config.run import TrainOptions
     from pipeline.config.space import ConvNetOptions
     from pipeline.data import load_data
-    from pipeline.evaluators.training import DeviceData, train
+    from pipeline.evaluators.device_data import DeviceData
+    from pipeline.evaluators.training import train
     from pipeline.spaces.convnet import ConvNetSpace
 
     data = load_data(DigitsOptions(name="digits"))

@@ -29,7 +29,8 @@ from latency_models.devices.device import Device
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.file import parse_config
 from pipeline.data import load_data
-from pipeline.evaluators.training import DeviceData, train
+from pipeline.evaluators.device_data import DeviceData
+from pipeline.evaluators.training import train
 from pipeline.winner.int8 import try_int8
 
 WIDTH = 32

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pipeline.evaluators.base import CandidateEvaluator
-from pipeline.evaluators.training import DeviceData, train
+from pipeline.evaluators.device_data import DeviceData
+from pipeline.evaluators.training import train
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,6 +21,7 @@ class TrainEvaluator(CandidateEvaluator):
     """Trains each candidate from scratch for `epochs` epochs, or until a rule stops it."""
 
     stops: ClassVar[bool] = True
+    pilot: ClassVar[bool] = True
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         super().__init__(options, data, recipe)

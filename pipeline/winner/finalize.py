@@ -19,7 +19,8 @@ from latency_models.counted_costs import static_costs
 from latency_models.model_profile import profile
 from pipeline.costs.metrics import measured_metrics
 from pipeline.costs.precision import INT8
-from pipeline.evaluators.training import DeviceData, train
+from pipeline.evaluators.device_data import DeviceData
+from pipeline.evaluators.training import train
 from pipeline.spaces.base import trial_seed
 from pipeline.winner import checkpoint
 from pipeline.winner.int8 import search_int8

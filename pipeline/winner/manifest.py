@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet, Split
-    from pipeline.evaluators.training import DeviceData
+    from pipeline.evaluators.device_data import DeviceData
     from pipeline.run import RunDirectory
     from pipeline.trials.journal import TrialRecord
     from pipeline.winner.finalize import FinalModel

@@ -23,7 +23,7 @@ from helpers.cli import check_message, small_config
 from helpers.places import REPOSITORY
 from pipeline.config.run import TrainOptions
 from pipeline.config.space import ConvNetOptions
-from pipeline.evaluators.training import _optimizer
+from pipeline.evaluators.optimizers import make_optimizer
 from pipeline.spaces.activation_names import resolve_activation
 from pipeline.spaces.convnet import ConvNetSpace
 
@@ -68,7 +68,7 @@ def outputs(graph: onnx.ModelProto, images: torch.Tensor) -> np.ndarray:
 def test_no_weight_decay_on_what_an_activation_learns(name: str, optimizer: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 1), activations.create(resolve_activation(name), 4), nn.Linear(4, 2))
     own = {id(parameter) for parameter in network[1].parameters()}
-    groups = _optimizer(network, TrainOptions(optimizer=optimizer, weight_decay=0.1)).param_groups
+    groups = make_optimizer(network, TrainOptions(optimizer=optimizer, weight_decay=0.1)).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     others = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
     assert decayed == {id(network[0].weight), id(network[2].weight)}
