@@ -110,7 +110,7 @@ class TestRealTraining:
     def test_without_a_rule_and_a_listener_only_the_end_is_evaluated(
         self, one_thread: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from pipeline.evaluators.training import DeviceData
+        from pipeline.evaluators.device_data import DeviceData
 
         calls: list[int] = []
         original = DeviceData.accuracy
