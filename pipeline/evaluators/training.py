@@ -104,7 +104,7 @@ def _train_epoch(
     model: nn.Module, data: DeviceData, recipe: TrainOptions, optimizer: ScheduledOptimizer, epoch: int
 ) -> None:
     model.train()
-    watch = _LossWatch(data.device, epoch)
+    watch = LossWatch(1 if data.device.type == "cpu" else _STEPS_BETWEEN_LOOKS, epoch)
     for images, labels in data.batches(recipe):
         loss = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
         watch.see(loss.detach())
@@ -113,23 +113,37 @@ def _train_epoch(
     watch.look()
 
 
-class _LossWatch:
-    """Notices within `every` steps, and before the epoch ends, that a loss is infinite or no number.
+class LossWatch:
+    """Notices, within some steps and before the epoch ends, that a loss is infinite or no number.
 
-    A look makes the program wait for the device. On a CPU nothing is waited for, so each step is looked at.
+    A look makes the program wait for a GPU. On a CPU nothing is waited for, so each step is looked at.
+
+    Args:
+        every: steps from look to look.
+        epoch: counted from 1, for the message.
     """
 
-    def __init__(self, device: torch.device, epoch: int) -> None:
-        self._every = 1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS
-        self._epoch, self._unseen = epoch, list[Tensor]()
+    def __init__(self, every: int, epoch: int) -> None:
+        self._every, self._epoch = every, epoch
+        self._unseen: list[Tensor] = []
 
     def see(self, loss: Tensor) -> None:
+        """Take a step's loss, detached.
+
+        Raises:
+            DivergedError: it is time to look, and a loss is infinite or no number.
+        """
         self._unseen.append(loss)
         if len(self._unseen) == self._every:
             self.look()
 
     def look(self) -> None:
-        losses = torch.stack(self._unseen).tolist() if len(self._unseen) > 1 else [v.item() for v in self._unseen]
+        """Look at the losses since the last look.
+
+        Raises:
+            DivergedError: one is infinite or no number.
+        """
+        losses = torch.stack(self._unseen).tolist() if self._unseen else []
         self._unseen.clear()
         for loss in losses:
             if not math.isfinite(loss):
