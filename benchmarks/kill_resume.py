@@ -35,7 +35,7 @@ _MOMENTS = {"worker": ("Searching", 8.0), "trials": ("  trial ", 1.5), "final": 
 """Kind of kill → the line that it waits for, and how many seconds after it the kill falls at the latest."""
 _ONE_SESSION_LIMIT_S = 900.0
 _ORPHAN_PATIENCE_S = 5.0
-_WORKER = "pipeline.engines.worker"
+_WORKER = "pipeline.engines.fork_server"
 _MEASURED = "latency_ms"
 
 

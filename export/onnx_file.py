@@ -37,6 +37,7 @@ RUN_ERRORS: tuple[type[Exception], ...] = (
 CHECKER_ERRORS: tuple[type[Exception], ...] = (
     onnx.checker.ValidationError,  # this one and the next are no ValueErrors
     onnx.shape_inference.InferenceError,
+    onnx.version_converter.ConvertError,
     DecodeError,
     OSError,
     ValueError,

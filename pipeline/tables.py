@@ -72,6 +72,11 @@ EVALUATORS = _table(
 ENGINES = _table(
     "pipeline.engines",
     "pipeline.config.engine",
+    auto=(
+        "auto:AutoEngine",
+        "AutoOptions",
+        "trials side by side, or one at a time: whichever a pilot shows to be faster",
+    ),
     inline=("inline:InlineEngine", "InlineOptions", "one trial at a time, in one persistent child process"),
     processes=("processes:ProcessesEngine", "ProcessesOptions", "several trials at a time, each in a child process"),
 )

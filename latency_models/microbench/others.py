@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -109,18 +110,20 @@ def resized(rng: np.random.Generator) -> bytes:
     kind = choice(rng, ("doubled", "nearest", "nearest", "linear", "linear", "cubic", "antialiased"))
     width, side = map_size(rng, 3, 128, 4e3 if kind == "cubic" else 1e5)
     growth = 2.0 if kind == "doubled" else float(rng.choice([0.5, 1.5, 2.0, 2.0, 3.0, 4.0]))
+    mode = kind
+    how: dict[str, Any] = {}
     if kind == "doubled":
-        attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        mode, how = "nearest", {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     elif kind == "antialiased":
-        attributes = {"mode": choice(rng, ("linear", "cubic")), "antialias": 1}
-    else:
-        attributes = {"mode": kind}
+        mode, how = choice(rng, ("linear", "cubic")), {"antialias": 1}
     g = GraphBuilder(rng)
     x = g.image(1, width, side, side)
     for _ in range(1 if growth > 2 else 2):
         size = max(1, int(x.dims[2] * growth))
         sizes = g.constant(np.array([1, width, size, size], np.int64))
-        x = g.activation(g.add("Resize", [x, "", "", sizes], (1, width, size, size), **attributes), "Relu")
+        dims = (1, width, size, size)
+        x = g.add("Resize", [x, "", "", sizes], dims, mode=mode, **how)
+        x = g.activation(x, "Relu")
     return g.model(x)
 
 

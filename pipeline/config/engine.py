@@ -7,6 +7,15 @@ from typing import Literal
 from pipeline.config.base import Count, Positive, Section
 
 
+class AutoOptions(Section):
+    """Options of `auto`: trainings side by side on `cores` (all that the process may use), or one at a time."""
+
+    name: Literal["auto"]
+    cores: Count | None = None
+    trial_minutes: Positive = 30.0
+    memory_gb: Positive | None = None
+
+
 class InlineOptions(Section):
     """Options of `inline`: one child process, replaced when it dies, hangs or takes too much memory."""
 

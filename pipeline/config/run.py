@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Cost, Count, Positive, Section, Strict
 from pipeline.config.device import DeviceOptions
-from pipeline.config.engine import InlineOptions
+from pipeline.config.engine import AutoOptions
 from pipeline.config.evaluator import TrainEvaluatorOptions
 from pipeline.config.strategy import GuidedOptions
 from pipeline.errors import nearest
@@ -110,7 +110,7 @@ class RunConfig(Strict):
     objectives: list[Metric] = ["accuracy", "latency_ms"]
     constraints: dict[Cost, Positive] = {}
     budget: BudgetOptions = BudgetOptions()
-    engine: AnySection = InlineOptions(name="inline")
+    engine: AnySection = AutoOptions(name="auto")
     final: FinalOptions = FinalOptions()
     export: ExportOptions = ExportOptions()
     references: ReferencesOptions = ReferencesOptions()

@@ -7,6 +7,7 @@ once it is trained, where it may join the front. Each measurement improves the p
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from pipeline.costs.predictor_file import CostModelError, Scope, read
 from pipeline.trials.objectives import as_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from latency_models.predictors.prediction import Prediction
     from latency_models.timing.meter import Latency, LatencyMeter
@@ -40,12 +42,28 @@ class LatencySource:
     Order of calls: `restore` with the trials of a resumed search; for each candidate `before_training`, then, where it
     was trained, `after_training`.
 
+    Args:
+        config: of the run.
+        data: its data set.
+        space: its space.
+        meter: of its device.
+        alone: has a measurement wait until no other process of the search computes, and gives whether none does; by
+            default none waits.
+
     Raises:
         CostModelError: the config names a file that isn't this space's and device's.
     """
 
-    def __init__(self, config: RunConfig, data: DataSet, space: SearchSpace, meter: LatencyMeter) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: DataSet,
+        space: SearchSpace,
+        meter: LatencyMeter,
+        alone: Callable[[], AbstractContextManager[bool]] | None = None,
+    ) -> None:
         self._config, self._meter = config, meter
+        self._alone = alone if alone is not None else lambda: nullcontext(enter_result=True)
         self._limit = config.limits.get("latency_ms")
         self._model = None if config.cost_model == "measure" else _model_of(config, data, space, meter)
         self._trained: list[Costs] = []
@@ -111,11 +129,14 @@ class LatencySource:
         predicted: Prediction | None,
         began: float,
     ) -> tuple[float, Details]:
-        latency = self._meter.measure(content, budget_s=SEARCH_MEASURE_S)
+        with self._alone() as alone:
+            latency = self._meter.measure(content, budget_s=SEARCH_MEASURE_S)
         if self._model is not None:
             noise = relative_noise(latency.low_ms, latency.latency_ms, latency.high_ms)
             self._model.observe(architecture, counted, latency.latency_ms, noise)
         details = {"source": "measured", **_measured_details(latency), "cost_s": time.perf_counter() - began}
+        if not alone:
+            details["warnings"].append("measured beside a training of another candidate")
         if predicted is not None:
             details["predicted"] = _predicted_details(predicted)["predicted"]
         return latency.latency_ms, details

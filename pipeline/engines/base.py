@@ -80,7 +80,9 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
     def _check_replay(self, identity: str) -> None:
         expected = self._replay.pop(0)
         if identity != expected and any("submission" in record.details for record in self._known.values()):
-            raise JournalError(f"{self._journal.path}: several trials ran at a time; go on with engine.name processes")
+            raise JournalError(
+                f"{self._journal.path}: several trials ran at a time; go on with engine.name auto or processes"
+            )
         if identity != expected:
             raise JournalError(
                 f"{self._journal.path}: trial {expected} doesn't follow from config and seed (the strategy asks for"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.costs.latency_source import history_of
 from pipeline.engines.base import JournaledEngine
+from pipeline.engines.fork_client import ForkServer
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping_rules import peers_for
 
@@ -35,9 +36,9 @@ class InlineEngine(JournaledEngine):
     ) -> None:
         super().__init__(config, space, journal, budget, reporter)
         options = cast("Any", config.engine)
+        self._server = ForkServer(json.loads(config.model_dump_json()), log)
         self._worker = WorkerClient(
-            json.loads(config.model_dump_json()),
-            log,
+            self._server,
             limit_s=options.trial_minutes * 60,
             memory_bytes=memory_allowance(options.memory_gb),
             history=self._history,
@@ -53,3 +54,4 @@ class InlineEngine(JournaledEngine):
     def shutdown(self) -> None:
         """End the child process."""
         self._worker.stop()
+        self._server.stop()

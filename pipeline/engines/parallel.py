@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.engines.base import JournaledEngine
 from pipeline.errors import JournalError
@@ -86,6 +86,10 @@ class ParallelEngine(JournaledEngine):
     def _judge(self, architecture: Architecture) -> TrialResult:
         raise AssertionError("trials are started and waited for")
 
+    def _how(self) -> dict[str, Any]:
+        """What the record of a submission says beside its place in the order."""
+        return {}
+
     @abstractmethod
     def _wait(self) -> EndedTrial:
         """Wait for the next of the started trials to end."""
@@ -158,7 +162,8 @@ class ParallelEngine(JournaledEngine):
         ended = self._wait()
         identity = architecture_id(ended.architecture)
         flight = self._in_flight[identity]
-        details = {**ended.result.details, "submission": {"number": flight.number, "after": flight.after}}
+        submission = {"number": flight.number, "after": flight.after, **self._how()}
+        details = {**ended.result.details, "submission": submission}
         result = replace(ended.result, details=details)
         self._known[identity] = self._recorded(identity, ended.architecture, result, ended.started, ended.seconds)
         return identity

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from latency_models.timer import usable_cores
 from pipeline.costs.latency_source import history_of
+from pipeline.engines.fork_client import ForkServer
 from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping_rules import peers_for
@@ -19,7 +20,7 @@ from pipeline.evaluators.stopping_rules import peers_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.config.engine import ProcessesOptions
+    from pipeline.config.engine import AutoOptions, ProcessesOptions
     from pipeline.config.run import RunConfig
     from pipeline.spaces.base import Architecture, SearchSpace
     from pipeline.trials.budget import Budget
@@ -33,23 +34,32 @@ class ProcessesEngine(ParallelEngine):
     """Runs each trial in one of several child processes. Options: `pipeline.config.engine.ProcessesOptions`.
 
     A thread watches each child; only the main thread writes the journal and talks to strategy and reporter. The
-    children share the cores and the memory that they may take.
+    children share the cores and the memory that they may take. A measurement waits until the other children have ended
+    a step of their training, and they wait until it is done.
     """
 
     def __init__(
-        self, config: RunConfig, space: SearchSpace, journal: Journal, budget: Budget, reporter: Reporter, log: Path
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        journal: Journal,
+        budget: Budget,
+        reporter: Reporter,
+        log: Path,
+        workers: int | None = None,
     ) -> None:
-        options = cast("ProcessesOptions", config.engine)
-        workers = options.workers or usable_cores()
+        options = cast("ProcessesOptions | AutoOptions", config.engine)
+        if workers is None:
+            workers = cast("ProcessesOptions", options).workers or usable_cores()
         super().__init__(config, space, journal, budget, reporter, workers)
         self._jobs: queue.SimpleQueue[tuple[Architecture, list[dict[str, Any]]] | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[dict[str, Any] | EndedTrial | BaseException] = queue.SimpleQueue()
+        self._server = ForkServer(json.loads(config.model_dump_json()), log)
         self._clients = [
             WorkerClient(
-                json.loads(config.model_dump_json()),
-                log,
+                self._server,
                 limit_s=options.trial_minutes * 60,
-                memory_bytes=_share_of_memory(options.memory_gb, workers),
+                memory_bytes=share_of_memory(options.memory_gb, workers),
                 history=self._history,
                 threads=max(1, usable_cores() // workers),
             )
@@ -63,6 +73,7 @@ class ProcessesEngine(ParallelEngine):
         return history_of(list(self._known.values()))
 
     def _start(self, architecture: Architecture) -> None:
+        self._server.start()  # here, since it ends with the thread that started it
         # Peers are the trials known at the submission, whenever a child is free: the same again in a resumed run.
         given = list(self._known.values())[: self._given]
         self._jobs.put((architecture, peers_for(self._config.evaluator, given)))
@@ -99,8 +110,9 @@ class ProcessesEngine(ParallelEngine):
             client.kill()
         for thread in self._threads:
             thread.join()
+        self._server.stop()
 
 
-def _share_of_memory(limit_gb: float | None, workers: int) -> int:
+def share_of_memory(limit_gb: float | None, workers: int) -> int:
     """Bytes that each child may take: the configured limit, or its share of the allowance."""
     return memory_allowance(limit_gb) if limit_gb is not None else memory_allowance(None) // workers

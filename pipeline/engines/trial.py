@@ -22,6 +22,7 @@ from pipeline.costs.latency_source import LatencySource
 from pipeline.costs.precision import INT8, calibration_images, validation_accuracy
 from pipeline.costs.target import Target
 from pipeline.data import load_data
+from pipeline.engines.quiet import Quiet
 from pipeline.errors import EvaluatorError, ReadingError
 from pipeline.evaluators.learning_curve import CurveMonitor, LearningCurve, curves_of
 from pipeline.evaluators.stopping_rules import stopping_of, verdict
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.config.run import RunConfig
+    from pipeline.data import DataSet
     from pipeline.evaluators.base import CandidateEvaluator
     from pipeline.spaces.base import Value
     from pipeline.trials.result import Progress
@@ -51,17 +53,27 @@ class TrialRunner:
     Args:
         config: of the run.
         history: the search's finished trials: `architecture`, `status`, `objectives` and `details` of each.
+        data: the data set, where it was loaded already.
+        quiet: the room that trainings and measurements of several runners share; each has its own by default.
 
     Raises:
         HwnasError: the data, the space or the device can't be used.
     """
 
-    def __init__(self, config: RunConfig, history: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        history: Iterable[Mapping[str, Any]] = (),
+        *,
+        data: DataSet | None = None,
+        quiet: Quiet | None = None,
+    ) -> None:
         self.config = config
-        self.data = load_data(config.data)
+        self._quiet = quiet if quiet is not None else Quiet()
+        self.data = data if data is not None else load_data(config.data)
         self.space = make_space(config, self.data)
         self.target = Target.of(self.space, LatencyMeter(device_of(config.device)))
-        self.latencies = LatencySource(config, self.data, self.space, self.target.meter)
+        self.latencies = LatencySource(config, self.data, self.space, self.target.meter, self._quiet.alone)
         self.latencies.restore(history)
         self.evaluator: CandidateEvaluator = make(
             "evaluator", config.evaluator.name, EVALUATORS, config.evaluator, self.data, config.train
@@ -110,7 +122,8 @@ class TrialRunner:
         monitor = CurveMonitor(decide, progress)
         # Nobody listens, nobody decides: then nothing has to be evaluated for it.
         listens = progress is not None or self._stopping.rule != "none"
-        accuracy = checked_accuracy(self.evaluator.evaluate(model, monitor if listens else None))
+        with self._quiet.working():
+            accuracy = checked_accuracy(self.evaluator.evaluate(model, monitor if listens else None))
         details |= {**self.evaluator.details(), **monitor.details()}
         return accuracy
 
@@ -145,7 +158,8 @@ class TrialRunner:
         if not self._broken(costs):
             costs["latency_ms"], details["latency"] = self.latencies.before_training(architecture, costs, graph.content)
             if "energy_mj" in self.config.metrics():
-                energy = energy_of(graph.content, self.target.device)
+                with self._quiet.alone():
+                    energy = energy_of(graph.content, self.target.device)
                 if isinstance(energy, Unavailable):
                     raise ReadingError(energy.reason)
                 costs["energy_mj"] = energy

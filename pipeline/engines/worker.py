@@ -1,14 +1,12 @@
-"""The child process of an engine: runs trials one by one and answers in JSON lines.
+"""A process that runs trials one by one and answers in JSON lines.
 
-Started as `python -P -m pipeline.engines.worker REQUEST_FD ANSWER_FD PARENT_PID`. Its stdout and stderr belong to the
-libraries and go to the run's log. A candidate that raises is a failed trial; the
-parent notices one that kills this process.
+It is forked from `pipeline.engines.fork_server`. A candidate that raises is a failed trial; the engine notices one that
+kills this process.
 """
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import json
 import os
 import resource
@@ -18,26 +16,41 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+import torch
+
+from latency_models.errors import CostError
+from pipeline.engines.pilot import steps_per_second
+from pipeline.engines.trial import TrialRunner
+from pipeline.errors import HwnasError
 from pipeline.storage import refusal
-from pipeline.user_modules import NameSource, names_from
 
 if TYPE_CHECKING:
-    from pipeline.engines.trial import TrialRunner
+    from pipeline.config.run import RunConfig
+    from pipeline.data import DataSet
+    from pipeline.engines.quiet import Quiet
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(request_fd: int, answer_fd: int, parent: int) -> None:
-    """Answer requests until the parent closes its end."""
-    die_with(parent)
-    with os.fdopen(request_fd) as requests, os.fdopen(answer_fd, "w", buffering=1) as answers:
-        setup = json.loads(requests.readline())
-        with names_from(NameSource.from_json(setup["names"])):
-            runner = _begin(setup, answers)
-            if runner is None:
-                return
-            for line in requests:
-                _answer(answers, _serve(runner, json.loads(line), answers))
+def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | None, quiet: Quiet) -> None:
+    """Answer requests until the engine closes its end.
+
+    Args:
+        requests: first the setup (`history`, `threads`, `memory_bytes`), then a line for each request.
+        answers: gets a line for each.
+        config: of the run.
+        data: the data set, where it was loaded already.
+        quiet: the room shared with the other workers.
+    """
+    runner = _begin(json.loads(requests.readline()), answers, config, data, quiet)
+    if runner is None:
+        return
+    for line in requests:
+        request = json.loads(line)
+        if request.get("threads") is not None:
+            torch.set_num_threads(request["threads"])
+        serve = _pilot if "pilot_s" in request else _serve
+        _answer(answers, serve(runner, request, answers))
 
 
 def die_with(parent: int) -> None:
@@ -48,40 +61,44 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _begin(setup: dict[str, Any], answers: TextIO) -> TrialRunner | None:
-    from latency_models.errors import CostError
-    from pipeline.config.file import parse_config
-    from pipeline.errors import HwnasError
+def told(error: Exception) -> dict[str, Any]:
+    """An error that ends all work, as the engine raises it again."""
+    if isinstance(error, (HwnasError, CostError)):
+        return {"fatal": str(error), "exit_code": error.exit_code}
+    traceback.print_exception(error)  # whatever it is: the engine tells its first line
+    return {"fatal": f"{type(error).__name__}: {error}", "exit_code": 1}
 
+
+def _begin(
+    setup: dict[str, Any], answers: TextIO, config: RunConfig, data: DataSet | None, quiet: Quiet
+) -> TrialRunner | None:
     try:
         if setup["threads"] is not None:
-            import torch
-
             torch.set_num_threads(setup["threads"])
-        from pipeline.engines.trial import TrialRunner
-
-        runner = TrialRunner(parse_config(setup["setup"], "the run's config"), setup["history"])
-    except (HwnasError, CostError) as error:
-        _answer(answers, {"fatal": str(error), "exit_code": error.exit_code})
-        return None
-    except Exception as error:  # the parent reports it, whatever it is
-        traceback.print_exc()
-        _answer(answers, {"fatal": f"{type(error).__name__}: {error}", "exit_code": 1})
+        runner = TrialRunner(config, setup["history"], data=data, quiet=quiet)
+    except Exception as error:
+        _answer(answers, told(error))
         return None
     _limit_memory(setup["memory_bytes"])
-    gc.freeze()  # spare trials the collection of the libraries' half a million objects
     _answer(answers, {"ready": True})
     return runner
 
 
 def _limit_memory(limit_bytes: int) -> None:
     """Make huge allocations fail, before the machine runs out of memory; CUDA reserves more than it uses."""
-    import torch
-
     if not torch.cuda.is_available():
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+
+
+def _pilot(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
+    try:
+        return {"steps_per_s": steps_per_second(runner, request["architecture"], request["pilot_s"])}
+    except Exception:  # the trial of this candidate will tell
+        with suppress(OSError):
+            traceback.print_exc()
+        return {"steps_per_s": None}
 
 
 def _serve(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
@@ -125,7 +142,3 @@ def _first_line(error: Exception) -> str:
 def _answer(answers: TextIO, message: dict[str, Any]) -> None:
     answers.write(json.dumps(message) + "\n")
     answers.flush()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

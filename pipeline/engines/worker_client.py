@@ -7,29 +7,25 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from pipeline.engines.fork_client import fatal
 from pipeline.errors import HwnasError, StorageError
-from pipeline.files import open_to_append
 from pipeline.spaces.base import architecture_id
-from pipeline.thread_settings import child_environment
 from pipeline.trials.result import TrialResult
-from pipeline.user_modules import current_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from pipeline.engines.fork_client import ForkServer
     from pipeline.spaces.base import Architecture
 
 _WATCH_EVERY_S = 0.1
 _START_LIMIT_S = 300.0
-_KILL_LIMIT_S = 10.0
+_PILOT_LIMIT_S = 120.0
 
 
 class WorkerFailure(Exception):  # noqa: N818 - a trial's outcome, not a mistake in the program
@@ -37,34 +33,31 @@ class WorkerFailure(Exception):  # noqa: N818 - a trial's outcome, not a mistake
 
 
 class WorkerClient:
-    """One child process that runs trials, started when it is needed and replaced after a failure.
+    """One worker process, started when it is needed and replaced after a failure.
 
-    Requests and answers are JSON lines over two pipes. The child's own output goes to the log. It ends with this
+    Requests and answers are JSON lines over two pipes. The worker's own output goes to the log. It ends with this
     process, however that ends.
 
     Args:
-        setup: the config, as a mapping.
-        log: file that the child's stdout and stderr are appended to.
+        server: forks the worker.
         limit_s: seconds that one request may take.
-        memory_bytes: resident memory that the child may take.
+        memory_bytes: resident memory that the child may take; a change holds from its next start on.
         history: gives the finished trials whenever a child is started.
-        threads: number that it computes with; torch's default when None.
+        threads: number that it computes with; torch's default when None. It may be changed between requests.
     """
 
     def __init__(
         self,
-        setup: dict[str, Any],
-        log: Path,
+        server: ForkServer,
         *,
         limit_s: float,
         memory_bytes: int,
         history: Callable[[], list[dict[str, Any]]] = list,
         threads: int | None = None,
     ) -> None:
-        self._setup, self._log, self._history, self._threads = setup, log, history, threads
-        self._names = current_source().as_json()
-        self._limit_s, self._memory_bytes = limit_s, memory_bytes
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server, self._history, self.threads = server, history, threads
+        self._limit_s, self.memory_bytes = limit_s, memory_bytes
+        self._pid: int | None = None
         self._requests = -1
         self._answers = -1
         self._buffer = b""
@@ -87,12 +80,12 @@ class WorkerClient:
             HwnasError: the child can't begin at all, for example because its data is missing.
             StorageError: something couldn't be written, a full disk's fault and not the candidate's.
         """
-        if self._process is None:
-            self._start()
+        self.start()
         fresh = list(peers[self._peers_sent :])
         self._peers_sent += len(fresh)
         try:
-            answer = self._ask({"architecture": architecture, "peers": fresh}, on_progress)
+            request = {"architecture": architecture, "peers": fresh, "threads": self.threads}
+            answer = self._ask(request, on_progress)
         except WorkerFailure as failure:
             self.stop()
             return TrialResult("failed", error=str(failure))
@@ -110,57 +103,59 @@ class WorkerClient:
             on_progress(answer["progress"])
         return answer
 
+    def steps_per_second(self, architecture: Architecture, seconds: float, threads: int) -> float | None:
+        """Steps of a candidate's training in a second with `threads` threads; None where that can't be known."""
+        self.start()
+        request = {"architecture": architecture, "pilot_s": seconds, "threads": threads}
+        try:
+            self._send(request)
+            found: float | None = self._receive(time.monotonic() + _PILOT_LIMIT_S)["steps_per_s"]
+        except WorkerFailure:
+            self.stop()
+            return None
+        return found
+
     def kill(self) -> None:
-        """Kill the child, also from another thread; a call that waits for its answer ends with a failed trial."""
-        process = self._process
-        if process is not None:
+        """Kill the worker, also from another thread; a call that waits for its answer ends with a failed trial."""
+        pid = self._pid
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Kill the child and wait for its end."""
-        if self._process is None:
+        """Kill the worker and wait for its end."""
+        if self._pid is None:
             return
         self.kill()
-        self._process.wait(_KILL_LIMIT_S)
-        self._process = None
+        self._server.reap(self._pid)
+        self._pid = None
         os.close(self._requests)
         os.close(self._answers)
         self._buffer = b""
         self._peers_sent = 0
 
-    def _start(self) -> None:
-        child_in, self._requests = os.pipe()
-        self._answers, child_out = os.pipe()
-        # -P: a `pipeline.py` of the user's, in the working folder, isn't taken for this package.
-        command = [sys.executable, "-P", "-m", "pipeline.engines.worker", *map(str, (child_in, child_out, os.getpid()))]
-        with open_to_append(self._log) as log:
-            self._process = subprocess.Popen(  # a session of its own: Ctrl-C is the parent's to handle
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=child_environment(),
-                pass_fds=(child_in, child_out),
-                start_new_session=True,
-            )
-        os.close(child_in)
-        os.close(child_out)
+    def start(self) -> None:
+        """Start the worker, unless it runs.
+
+        Raises:
+            HwnasError: it can't begin at all, for example because its data is missing.
+        """
+        if self._pid is not None:
+            return
+        self._pid, self._requests, self._answers = self._server.begin()
         try:
-            limits = {"memory_bytes": self._memory_bytes, "threads": self._threads}
-            self._send({"setup": self._setup, "names": self._names, "history": self._history(), **limits})
+            limits = {"memory_bytes": self.memory_bytes, "threads": self.threads}
+            self._send({"history": self._history(), **limits})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()
-            raise HwnasError(f"the worker process can't start: {failure}; see {self._log}") from failure
+            raise HwnasError(f"the worker process can't start: {failure}; see {self._server.log}") from failure
         except BaseException:
             self.stop()
             raise
         if "fatal" in answer:
             self.stop()
-            error = HwnasError(answer["fatal"])
-            error.exit_code = answer["exit_code"]
-            raise error
+            raise fatal(answer)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -185,19 +180,18 @@ class WorkerClient:
         return answer
 
     def _check_memory(self) -> None:
-        assert self._process is not None
+        assert self._pid is not None
         with contextlib.suppress(psutil.NoSuchProcess):
-            resident = psutil.Process(self._process.pid).memory_info().rss
-            if resident > self._memory_bytes:
+            resident = psutil.Process(self._pid).memory_info().rss
+            if resident > self.memory_bytes:
                 raise WorkerFailure(
-                    f"out of memory: took {resident / 1e9:.1f} GB, may take {self._memory_bytes / 1e9:.1f} GB"
+                    f"out of memory: took {resident / 1e9:.1f} GB, may take {self.memory_bytes / 1e9:.1f} GB"
                 )
 
     def _last_words(self) -> str:
-        assert self._process is not None
-        try:
-            code = self._process.wait(_KILL_LIMIT_S)
-        except subprocess.TimeoutExpired:
+        assert self._pid is not None
+        code = self._server.reap(self._pid)
+        if code is None:
             return "closed its pipe"
         if code < 0:
             return f"died from signal {-code} ({signal.Signals(-code).name})"

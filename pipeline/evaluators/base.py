@@ -28,10 +28,13 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
             them, since its accuracy is that of the network quantised afterwards.
         stops: whether `evaluate` calls `progress` after each epoch and, on True, returns that epoch's accuracy at once.
             Only then is its section's option `stopping` read, as that of `train`; else `progress` never gives True.
+        pilot: whether `evaluate` may be begun to see how fast it is, and ended by an exception in a step of its
+            optimizer. Only then does the engine `auto` train candidates side by side.
     """
 
     trains: ClassVar[bool] = True
     stops: ClassVar[bool] = False
+    pilot: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         self.options, self.data, self.recipe = options, data, recipe

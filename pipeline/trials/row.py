@@ -68,6 +68,8 @@ class _Latency(TypedDict):
 class _Submission(TypedDict):
     number: Count
     after: Count
+    workers: NotRequired[Count]
+    threads: NotRequired[Count]
 
 
 @with_config(_OPEN)

@@ -10,7 +10,7 @@ import yaml
 
 from helpers.cli import check_message, small_config
 from pipeline.config.data import TorchvisionOptions
-from pipeline.config.engine import InlineOptions
+from pipeline.config.engine import AutoOptions
 from pipeline.config.file import load_config, parse_config
 from pipeline.config.strategy import GuidedOptions
 from pipeline.data import load_data
@@ -23,7 +23,7 @@ LEAST = {"data": {"name": "digits"}, "space": {"name": "convnet"}}
 
 def test_a_section_with_a_default_needs_no_name() -> None:
     config = parse_config({**LEAST, "engine": {"memory_gb": 8}, "strategy": {"initial": 4}}, "here")
-    assert config.engine == InlineOptions(name="inline", memory_gb=8.0)
+    assert config.engine == AutoOptions(name="auto", memory_gb=8.0)
     assert config.strategy == GuidedOptions(name="guided", initial=4)
 
 

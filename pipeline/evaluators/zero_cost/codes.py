@@ -35,7 +35,7 @@ def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         labels: unused.
 
     Returns:
-        −∞ where two images have the same codes; NaN where no activation bends.
+        −∞ where the kernel is singular, as where two images have the same codes; NaN where no activation bends.
     """
     network.train()
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64)
@@ -58,6 +58,8 @@ def naswot(network: nn.Module, images: Tensor, labels: Tensor) -> float:
             hook.remove()
     if not bits:
         return math.nan
+    if int(torch.linalg.matrix_rank(kernel, hermitian=True)) < len(kernel):  # a determinant's rounding may hide it
+        return -math.inf
     sign, log_determinant = torch.linalg.slogdet(kernel)
     return float(log_determinant) if float(sign) > 0 else -math.inf
 

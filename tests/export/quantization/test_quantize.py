@@ -307,6 +307,18 @@ class TestRefusals:
         with pytest.raises(QuantizationError, match="no convolution of 1 or 2 dimensions and no matrix product"):
             quantize_like(build_graph(nn.Sequential(nn.ReLU()).eval(), (3, 4, 4)).SerializeToString())
 
+    def test_an_opset_that_cannot_be_raised(self, monkeypatch):
+        def refuse(*_):
+            raise onnx.version_converter.ConvertError("nobody makes y")
+
+        monkeypatch.setattr(onnx.version_converter, "convert_version", refuse)
+        node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"]
+        graph = onnx.helper.make_graph([node], "old", values[:1], values[1:])
+        old = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 9)])
+        with pytest.raises(QuantizationError, match=r"can't be brought to opset.*nobody makes y"):
+            quantize_like(old.SerializeToString())
+
     def test_weights_that_are_not_there(self):
         graph = graph_of()
         tensor = next(t for t in graph.graph.initializer if len(t.dims) == 4)

@@ -30,7 +30,7 @@ def test_only_data_and_space_are_needed() -> None:
     assert config.device.model_dump() == {"name": "cpu", "threads": 1, "batch_size": 1, "precision": "fp32"}
     assert config.strategy.name == "guided"
     assert config.evaluator.name == "train"
-    assert config.engine.name == "inline"
+    assert config.engine.name == "auto"
     assert config.final.pick == "knee"
     assert config.export.opset == 20
     assert config.constraints == {}

@@ -8,6 +8,7 @@ import pytest
 
 from helpers.cli import SMALL
 from pipeline.config.file import parse_config
+from pipeline.engines.fork_client import ForkServer
 from pipeline.engines.worker_client import WorkerClient
 from pipeline.errors import HwnasError
 from pipeline.user_modules import NameSource, names_from
@@ -44,17 +45,21 @@ def folder(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def client(folder: Path) -> Iterator[Client]:
     started: list[WorkerClient] = []
+    servers: list[ForkServer] = []
 
     def start(source: NameSource) -> WorkerClient:
         config = parse_config({**SMALL, "evaluator": {"name": "own_judge:Half"}}, "small.yaml")
         setup = json.loads(config.model_dump_json())
         with names_from(source):
-            started.append(WorkerClient(setup, folder / "log", limit_s=120, memory_bytes=8 * 10**9))
+            servers.append(ForkServer(setup, folder / "log"))
+            started.append(WorkerClient(servers[-1], limit_s=120, memory_bytes=8 * 10**9))
         return started[-1]
 
     yield start
     for each in started:
         each.stop()
+    for server in servers:
+        server.stop()
 
 
 def test_it_looks_in_the_folder_of_code_alone(client: Client, folder: Path, mark: Path) -> None:

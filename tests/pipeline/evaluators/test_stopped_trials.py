@@ -331,4 +331,4 @@ class TestExpectedErrors:
         np.testing.assert_allclose(errors[stopped], recorded[stopped] / 4)
         others = np.setdiff1d(np.arange(20), stopped)
         np.testing.assert_array_equal(errors[others], recorded[others])
-        np.testing.assert_array_equal(strategy._front_errors(), recorded)
+        np.testing.assert_array_equal(strategy._losses(range(20))[:, 0], recorded)

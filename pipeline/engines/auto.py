@@ -1,0 +1,126 @@
+"""The engine `auto`: trainings side by side with one thread each, where that trains more candidates an hour."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from latency_models.timer import usable_cores
+from pipeline.engines.processes import ProcessesEngine, share_of_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pipeline.config.engine import AutoOptions
+    from pipeline.config.run import RunConfig
+    from pipeline.engines.worker_client import WorkerClient
+    from pipeline.spaces.base import Architecture, SearchSpace
+    from pipeline.trials.budget import Budget
+    from pipeline.trials.journal import Journal, TrialRecord
+    from pipeline.trials.reporter import Reporter
+
+_PILOT_S = 1.0
+_GAIN = 1.0
+"""Side by side has to train at least so many times the candidates: else one at a time, which measures undisturbed."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many trainings run at a time, and with how many threads each."""
+
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        if self.workers == 1:
+            return f"one training at a time, with {_threads(self.threads)}"
+        return f"{self.workers} trainings side by side, with {_threads(self.threads)} each"
+
+
+class AutoEngine(ProcessesEngine):
+    """Runs trials side by side, or one at a time, whichever a pilot shows to be faster on the cores that it may use.
+
+    The first trial waits for the pilot: a few steps of a candidate's training, once on all cores side by side with one
+    thread each, once alone with all of them. A resumed run goes on as it began, if it has as many cores. An evaluator
+    that doesn't allow a pilot, or trains on a GPU, has one trial at a time. Options:
+    `pipeline.config.engine.AutoOptions`.
+    """
+
+    def __init__(
+        self, config: RunConfig, space: SearchSpace, journal: Journal, budget: Budget, reporter: Reporter, log: Path
+    ) -> None:
+        options = cast("AutoOptions", config.engine)
+        super().__init__(config, space, journal, budget, reporter, log, options.cores or usable_cores())
+        self._memory_gb = options.memory_gb
+        self._layout: Layout | None = None
+        self._began_as = _layout_of(list(self._known.values()))
+
+    def _start(self, architecture: Architecture) -> None:
+        if self._layout is None:
+            self._settle(self._known_layout() or self._pilot(architecture))
+        super()._start(architecture)
+
+    def _known_layout(self) -> Layout | None:
+        """The layout that needs no pilot: the recorded one, or the only one."""
+        cores = len(self._clients)
+        if cores == 1:
+            return Layout(1, 1)
+        recorded = self._began_as
+        return recorded if recorded is not None and recorded.workers * recorded.threads == cores else None
+
+    def _pilot(self, architecture: Architecture) -> Layout:
+        self._server.start()
+        layout, gain = choose_layout(self._clients, architecture)
+        if gain is not None:
+            self._reporter.note(
+                f"{layout}: side by side trains {gain:.2f} times the candidates (a pilot of a few steps)"
+            )
+        return layout
+
+    def _settle(self, layout: Layout) -> None:
+        """Keep the workers that are needed, each with its threads."""
+        self._layout, self._workers = layout, layout.workers
+        for client in self._clients:
+            client.threads = layout.threads
+            if layout.workers < len(self._clients):  # those that stay begin anew, with more memory
+                client.stop()
+                client.memory_bytes = share_of_memory(self._memory_gb, layout.workers)
+        for _ in self._clients[layout.workers :]:
+            self._jobs.put(None)
+
+    def _how(self) -> dict[str, Any]:
+        return {} if self._layout is None else {"workers": self._layout.workers, "threads": self._layout.threads}
+
+
+def choose_layout(clients: Sequence[WorkerClient], architecture: Architecture) -> tuple[Layout, float | None]:
+    """The layout that trains more candidates on as many cores as there are workers.
+
+    Returns:
+        The layout, and how many times the candidates are trained side by side; None where no pilot is possible.
+    """
+    cores = len(clients)
+    with ThreadPoolExecutor(cores) as pool:
+        for begun in [pool.submit(client.start) for client in clients]:
+            begun.result()  # all have begun before the first is timed
+        together = list(pool.map(lambda each: each.steps_per_second(architecture, _PILOT_S, 1), clients))
+    rates = [each for each in together if each is not None]
+    alone = clients[0].steps_per_second(architecture, _PILOT_S, cores) if len(rates) == cores else None
+    if alone is None:
+        return Layout(1, cores), None
+    gain = sum(rates) / alone
+    return Layout(cores, 1) if gain >= _GAIN else Layout(1, cores), gain
+
+
+def _layout_of(records: Sequence[TrialRecord]) -> Layout | None:
+    """The layout of the last trial that says one."""
+    for record in reversed(records):
+        submission = record.details.get("submission", {})
+        if "workers" in submission and "threads" in submission:
+            return Layout(submission["workers"], submission["threads"])
+    return None
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
