@@ -58,7 +58,9 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Roundings:
-    """How often a right kernel rounds otherwise than the graph, from the same integers: always by one step, at a tie.
+    """The number of times that a right kernel rounds otherwise than the graph.
+
+    It does so from the same integers, always by one step, at a tie.
 
     Attributes:
         value: the name of a QuantizeLinear's result.
@@ -78,7 +80,7 @@ class Roundings:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one check found.
+    """The findings of one check.
 
     Attributes:
         wrong: values that the deployed session makes wrongly, in order of execution.

@@ -28,7 +28,7 @@ _GAIN = 1.0
 
 @dataclass(frozen=True)
 class Layout:
-    """How many trainings run at a time, and with how many threads each."""
+    """The number of trainings at a time, and that of threads of each."""
 
     workers: int
     threads: int

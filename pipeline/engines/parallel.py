@@ -87,7 +87,7 @@ class ParallelEngine(JournaledEngine):
         raise AssertionError("trials are started and waited for")
 
     def _how(self) -> dict[str, Any]:
-        """What the record of a submission says beside its place in the order."""
+        """Further entries of a submission's record, beside its place in the order."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How fast a candidate trains here: a few steps of its training, timed."""
+"""A pilot: a few steps of a candidate's training, timed."""
 
 from __future__ import annotations
 

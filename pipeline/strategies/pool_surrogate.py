@@ -149,7 +149,7 @@ class PoolSurrogate:
             self.posterior.replace(kept, pool, ranking)
 
     def follow_best(self, ranking: Places, pool: Features) -> None:
-        """See `Posterior.follow_best`."""
+        """Choose the candidates whose posterior is kept up to date: those ranked best."""
         if self.ready:
             self.posterior.follow_best(ranking, pool)
 

@@ -226,7 +226,7 @@ class PartialPosterior(Posterior):
 
 
 class _Followed:
-    """What updates need of the candidates that follow them: features and columns, each in a place of its own.
+    """The parts that updates need of the candidates that follow them: features and columns, each in a place of its own.
 
     Attributes:
         features: scaled, of all places.
