@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     "strategy": {"name": "random"},
     "evaluator": {"name": "train", "epochs": 1},
     "train": {"learning_rate": 0.006, "batch_size": 32},
+    "engine": {"name": "inline"},  # one trial at a time: two searches of one seed are the same
     "objectives": ["accuracy", "macs"],
     "constraints": {"macs": 3_000_000},
     "budget": {"trials": 6, "minutes": 5},

@@ -43,7 +43,9 @@ def test_side_by_side_where_that_trains_more(
 
 @pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
 def test_a_resumed_run_goes_on_as_it_began(tmp_path: Path, hwnas: Any) -> None:
-    config = small_config(tmp_path / "c.yaml", budget={"trials": 2, "minutes": 5}, final={"epochs": 1})
+    config = small_config(
+        tmp_path / "c.yaml", budget={"trials": 2, "minutes": 5}, engine={"name": "auto"}, final={"epochs": 1}
+    )
     run = tmp_path / "run"
     begun = hwnas("search", config, "--run-dir", run)
     assert begun.code == 0
