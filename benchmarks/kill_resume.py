@@ -142,6 +142,7 @@ def _config(arguments: Options) -> dict[str, Any]:
         "objectives": ["accuracy", "macs"],
         "constraints": {"macs": 3_000_000},
         "budget": {"trials": arguments.trials, "minutes": 60},
+        "engine": {"name": "inline"},  # one trial at a time, so that both runs propose the same
         "final": {"epochs": 3, "patience": 3},
     }
 
