@@ -109,7 +109,9 @@ def _is_unnamed(region: Region, named: list[Region]) -> bool:
     """Whether a region has a nonlinear node in no named one; it may hold named ones where it gates its input."""
     own = set(region.positions)
     parts = [set(other.positions) for other in named if not own.isdisjoint(other.positions)]
-    if parts and (sum(region.root in node.input for node in region.nodes) < 2 or not own.issuperset(*parts)):
+    if parts and (
+        sum(region.root in node.input for node in region.nodes) < 2 or not own.issuperset(set().union(*parts))
+    ):
         return False
     rest = own.difference(*parts)
     return any(

@@ -147,7 +147,8 @@ class _Writer:
         channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
         largest = np.abs(channels).max(axis=1, initial=0) / _WEIGHT_MAX
         scales: npt.NDArray[np.float32] = np.where(largest > 0, largest, 1).astype(np.float32)
-        if (ratio := self._ratio(name)) is not None:
+        exact = channels.shape[1] == 1  # a factor of each channel is stored as it is, unless its scale is widened
+        if not exact and (ratio := self._ratio(name)) is not None:
             scales = between_ties(scales, ratio)
         for bias, (source, weights) in self.plan.biases.items():
             if weights == name:  # where a channel is as good as dead, its bias would leave int32 in such small steps
