@@ -2,7 +2,7 @@
 
 Without files: those of the shared data and the networks of judged_networks.py, exported with random weights. The cost
 model of operators comes from the user's data folder; it is built first where there is none for this environment (about
-two minutes), or anew with --rebuild. Each file is then measured for --seconds. Run it on an idle machine.
+three minutes), or anew with --rebuild. Each file is then measured for --seconds. Run it on an idle machine.
 """
 
 import statistics

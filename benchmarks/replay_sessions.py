@@ -22,8 +22,8 @@ from common import BENCHMARKS
 from networks import convnet, nasbench201
 from searches import TABLE_SECTIONS, Listening, ListeningEngine, config_of, direct_engine, strategy_on, table_lookup
 
+from pipeline.engines.parent_death import die_with
 from pipeline.engines.processes import ProcessesEngine
-from pipeline.engines.worker import die_with
 from pipeline.trials.budget import Budget
 from pipeline.trials.journal import Journal, TrialRecord
 from pipeline.trials.reporter import Reporter

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from latency_models.kernels.kernel_values import Rule
     from latency_models.kernels.optimised_graph import Kernel
 
-_OF_RESULT = frozenset({"Slice", "Split"})
-
 
 def _reorder(kernel: Kernel, footprint: Footprint) -> Iterable[Operator]:
     value = largest(kernel)

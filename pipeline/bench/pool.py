@@ -10,7 +10,7 @@ from multiprocessing import connection, get_context
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bench.run import Result, Task, Workbench
-from pipeline.engines.worker import die_with
+from pipeline.engines.parent_death import die_with
 from pipeline.errors import EXIT_OWN_FAULT, HwnasError
 from pipeline.user_modules import NameSource, current_source, names_from
 

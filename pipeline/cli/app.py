@@ -295,7 +295,7 @@ def predict(
     precision: Precision = None,
     shapes: Shapes = None,
     inputs: Inputs = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about two minutes.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Time the operators again: about three minutes.")] = False,
     code: Code = None,
     trust_device: TrustDevice = False,
     as_json: Json = False,

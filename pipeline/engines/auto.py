@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from latency_models.timer import usable_cores
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from pipeline.trials.reporter import Reporter
 
 _PILOT_S = 1.0
-_GAIN = 1.0
-"""Side by side has to train at least so many times the candidates: else one at a time, which measures undisturbed."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class Parallelism:
     """The number of trainings at a time, and that of threads of each."""
 
     workers: int
@@ -54,51 +52,51 @@ class AutoEngine(ProcessesEngine):
         options = cast("AutoOptions", config.engine)
         super().__init__(config, space, journal, budget, reporter, log, options.cores or usable_cores())
         self._memory_gb = options.memory_gb
-        self._layout: Layout | None = None
-        self._began_as = _layout_of(list(self._known.values()))
+        self._parallelism: Parallelism | None = None
+        self._began_as = _parallelism_of(list(self._known.values()))
 
     def _start(self, architecture: Architecture) -> None:
-        if self._layout is None:
-            self._settle(self._known_layout() or self._pilot(architecture))
+        if self._parallelism is None:
+            self._settle(self._known_parallelism() or self._pilot(architecture))
         super()._start(architecture)
 
-    def _known_layout(self) -> Layout | None:
-        """The layout that needs no pilot: the recorded one, or the only one."""
+    def _known_parallelism(self) -> Parallelism | None:
+        """The parallelism that needs no pilot: the recorded one, or the only one."""
         cores = len(self._clients)
         if cores == 1:
-            return Layout(1, 1)
+            return Parallelism(1, 1)
         recorded = self._began_as
         return recorded if recorded is not None and recorded.workers * recorded.threads == cores else None
 
-    def _pilot(self, architecture: Architecture) -> Layout:
+    def _pilot(self, architecture: Architecture) -> Parallelism:
         self._server.start()
-        layout, gain = choose_layout(self._clients, architecture)
+        parallelism, gain = choose_parallelism(self._clients, architecture)
         if gain is not None:
             self._reporter.note(
-                f"{layout}: side by side trains {gain:.2f} times the candidates (a pilot of a few steps)"
+                f"{parallelism}: side by side trains {gain:.2f} times the candidates (a pilot of a few steps)"
             )
-        return layout
+        return parallelism
 
-    def _settle(self, layout: Layout) -> None:
+    def _settle(self, parallelism: Parallelism) -> None:
         """Keep the workers that are needed, each with its threads."""
-        self._layout, self._workers = layout, layout.workers
+        self._parallelism, self._workers = parallelism, parallelism.workers
         for client in self._clients:
-            client.threads = layout.threads
-            if layout.workers < len(self._clients):  # those that stay begin anew, with more memory
+            client.threads = parallelism.threads
+            if parallelism.workers < len(self._clients):  # those that stay begin anew, with more memory
                 client.stop()
-                client.memory_bytes = share_of_memory(self._memory_gb, layout.workers)
-        for _ in self._clients[layout.workers :]:
+                client.memory_bytes = share_of_memory(self._memory_gb, parallelism.workers)
+        for _ in self._clients[parallelism.workers :]:
             self._jobs.put(None)
 
     def _how(self) -> dict[str, Any]:
-        return {} if self._layout is None else {"workers": self._layout.workers, "threads": self._layout.threads}
+        return {} if self._parallelism is None else asdict(self._parallelism)
 
 
-def choose_layout(clients: Sequence[WorkerClient], architecture: Architecture) -> tuple[Layout, float | None]:
-    """The layout that trains more candidates on as many cores as there are workers.
+def choose_parallelism(clients: Sequence[WorkerClient], architecture: Architecture) -> tuple[Parallelism, float | None]:
+    """The parallelism that trains more candidates on as many cores as there are workers.
 
     Returns:
-        The layout, and how many times the candidates are trained side by side; None where no pilot is possible.
+        The parallelism, and how many times the candidates are trained side by side; None where no pilot is possible.
     """
     cores = len(clients)
     with ThreadPoolExecutor(cores) as pool:
@@ -108,17 +106,17 @@ def choose_layout(clients: Sequence[WorkerClient], architecture: Architecture) -
     rates = [each for each in together if each is not None]
     alone = clients[0].steps_per_second(architecture, _PILOT_S, cores) if len(rates) == cores else None
     if alone is None:
-        return Layout(1, cores), None
+        return Parallelism(1, cores), None
     gain = sum(rates) / alone
-    return Layout(cores, 1) if gain >= _GAIN else Layout(1, cores), gain
+    return Parallelism(cores, 1) if gain >= 1 else Parallelism(1, cores), gain
 
 
-def _layout_of(records: Sequence[TrialRecord]) -> Layout | None:
-    """The layout of the last trial that says one."""
+def _parallelism_of(records: Sequence[TrialRecord]) -> Parallelism | None:
+    """The parallelism of the last trial that says one."""
     for record in reversed(records):
         submission = record.details.get("submission", {})
         if "workers" in submission and "threads" in submission:
-            return Layout(submission["workers"], submission["threads"])
+            return Parallelism(submission["workers"], submission["threads"])
     return None
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engines.control import receive, send
@@ -16,7 +17,7 @@ from pipeline.thread_settings import child_environment
 from pipeline.user_modules import current_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _START_LIMIT_S = 300.0
@@ -48,7 +49,7 @@ class ForkServer:
         Raises:
             HwnasError: it can't begin at all, for example because the data is missing.
         """
-        with self._lock:
+        with self._lock, self._told():
             self._start()
 
     def begin(self) -> tuple[int, int, int]:
@@ -63,15 +64,12 @@ class ForkServer:
         child_in, requests = os.pipe()
         answers, child_out = os.pipe()
         try:
-            with self._lock:
+            with self._lock, self._told():
                 self._start()
                 pid: int = self._ask({"begin": True}, (child_in, child_out))["pid"]
-        except BaseException as error:
+        except BaseException:  # also one that interrupts the wait
             os.close(requests)
             os.close(answers)
-            if isinstance(error, (OSError, EOFError)):
-                self.stop()
-                raise HwnasError(f"the process that starts workers has ended; see {self.log}") from error
             raise
         finally:
             os.close(child_in)
@@ -90,20 +88,30 @@ class ForkServer:
     def stop(self) -> None:
         """End the server, and any worker that still runs."""
         with self._lock:
-            if self._process is None:
-                return
+            self._end()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell in a sentence that the server has ended, and be ready for another one."""
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            self._end()
+            raise HwnasError(f"the process that starts workers has ended; see {self.log}") from error
+
+    def _end(self) -> None:
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
-            if self._control is not None:
-                self._control.close()
-                self._control = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
-        if self._control is not None:
-            self._control.close()
+        self._end()
         self._control, other = socket.socketpair()
         # -P: a `pipeline.py` of the user's, in the working folder, isn't taken for this package.
         command = [sys.executable, "-P", "-m", "pipeline.engines.fork_server", str(other.fileno()), str(os.getpid())]
@@ -121,6 +129,7 @@ class ForkServer:
         answer = self._ask({"setup": self._setup, "names": self._names})
         self._control.settimeout(_ANSWER_LIMIT_S)
         if "fatal" in answer:
+            self._end()
             raise fatal(answer)
 
     def _ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The process that workers are forked from: it imports all that they need, once, and trains nothing itself.
 
-Started as `python -P -m pipeline.engines.fork_server CONTROL_FD PARENT_PID`. A worker that is forked begins in a few
-milliseconds instead of seconds, and shares the memory of the libraries and of the data with all others. Its stdout and
-stderr belong to the libraries and go to the run's log.
+Started as `python -P -m pipeline.engines.fork_server CONTROL_FD PARENT_PID`. A worker that is forked begins in a
+fraction of a second instead of several, and shares the memory of the libraries and of the data with all others. Its
+stdout and stderr belong to the libraries and go to the run's log.
 
 Over the control socket come `{"setup": …, "names": …}` first, then `{"begin": true}` with the two descriptors of a
 worker's pipes, answered by `{"pid": …}`, and `{"reap": PID}`, answered by `{"code": …}` when that worker has ended.
@@ -24,8 +24,9 @@ import torch
 from pipeline.config.file import parse_config
 from pipeline.data import load_data
 from pipeline.engines.control import receive, send
+from pipeline.engines.parent_death import die_with
 from pipeline.engines.quiet import Quiet, shared_file
-from pipeline.engines.worker import die_with, told, work
+from pipeline.engines.worker import told, work
 from pipeline.registry import load
 from pipeline.spaces.make import make_space
 from pipeline.tables import DATA, EVALUATORS, SPACES
@@ -42,6 +43,8 @@ _REAP_EVERY_S = 0.005
 def main(control_fd: int, parent: int) -> None:
     """Fork workers until the parent closes its end."""
     die_with(parent)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # OpenMP's threads don't survive a fork: none are begun here
     with socket.socket(fileno=control_fd) as control:
         setup, _ = receive(control)
         with names_from(NameSource.from_json(setup["names"])):
@@ -49,12 +52,10 @@ def main(control_fd: int, parent: int) -> None:
                 config = parse_config(setup["setup"], "the run's config")
                 # A user's own data may start threads or a GPU's driver, which no fork survives: workers load those.
                 data = load_data(config.data) if config.data.name in DATA else None
-            except Exception as error:
+                _import_what_trials_need(config, data)
+            except Exception as error:  # the engine raises it again
                 send(control, told(error))
                 return
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # OpenMP's threads don't survive a fork: none are begun here
-            _import_what_trials_need(config, data)
             gc.collect()
             gc.freeze()  # what is shared stays so: no collection writes to the libraries' half a million objects
             send(control, {"ready": True})
@@ -108,7 +109,7 @@ def _become_worker(
         pass  # the engine is gone, or has given this worker up
     except SystemExit as error:  # a candidate's code may end its process as it likes
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
+    except BaseException:  # this process ends here, whatever it is
         traceback.print_exc()
         sys.stderr.flush()
     finally:

@@ -101,7 +101,8 @@ class TrialRunner:
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
         accuracy = self._accuracy(model, objectives, progress, details)
         if self.target.device.precision == INT8:
-            details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
+            with self._quiet.working():
+                details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
         objectives = {"accuracy": accuracy, **objectives}
         objectives["latency_ms"], details["latency"] = self.latencies.after_training(
             architecture, objectives, details["latency"], content

@@ -6,11 +6,8 @@ kills this process.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import resource
-import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from pipeline.config.run import RunConfig
     from pipeline.data import DataSet
     from pipeline.engines.quiet import Quiet
-
-_PR_SET_PDEATHSIG = 1
 
 
 def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | None, quiet: Quiet) -> None:
@@ -51,14 +46,6 @@ def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | N
             torch.set_num_threads(request["threads"])
         serve = _pilot if "pilot_s" in request else _serve
         _answer(answers, serve(runner, request, answers))
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the line above
-        os._exit(1)
 
 
 def told(error: Exception) -> dict[str, Any]:

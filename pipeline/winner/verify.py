@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from pipeline.config.file import parse_section
 from pipeline.costs.metrics import measured_metrics
 from pipeline.data import load_data
 from pipeline.errors import HwnasError
+from pipeline.memory_settings import give_back_memory
 from pipeline.registry import is_dotted
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def evaluate(model: Path, manifest: Mapping[str, Any]) -> float | str:
         return str(error)
     if not len(test):
         return "the test data holds no image"
-    _return_freed_memory()
+    give_back_memory()
     session = onnx_file.open_session(model)
     batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // (4 * math.prod(data.input_shape))))
     right = 0
@@ -86,7 +85,7 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
         device = device_on_a_word(recorded)
     except DeviceError as error:
         return dict.fromkeys(manifest["limits"], str(error))
-    _return_freed_memory()
+    give_back_memory()
     try:
         measured = profile(openable(model), device, budget_s=BUDGET_S)
     except CostError as error:
@@ -107,10 +106,3 @@ def measure(model: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[float, 
             f" the limit was asked for on another environment ({before.get('cpu_model', 'unknown')})"
         )
     return intervals
-
-
-def _return_freed_memory() -> None:
-    """Have the C library return what is free to the system: it keeps blocks of a model's size for the next one."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DRAWN, _DRAWN_OF_LARGE = 12, 4
 _LARGE = {convolutions.heavy, transformers.vectors, transformers.rows} | WHOLE
-_MOST = 1320  # they are timed in about two minutes, when the first file is predicted
+_MOST = 1320  # they are timed in 170 s on two idle cores, when the first file is predicted
 
 
 @cache
@@ -65,5 +65,5 @@ def test_whole_networks_are_marked() -> None:
     assert sorted(each.whole for each in benchmarks(families)) == [False, True, True]
 
 
-def test_there_are_no_more_than_can_be_timed_in_two_minutes() -> None:
+def test_there_are_no_more_than_can_be_timed_in_three_minutes() -> None:
     assert sum(count for _, count in FAMILIES) <= _MOST

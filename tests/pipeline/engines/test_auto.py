@@ -8,7 +8,7 @@ import pytest
 
 from helpers.cli import records, small_config
 from latency_models.timer import usable_cores
-from pipeline.engines.auto import Layout, choose_layout
+from pipeline.engines.auto import Parallelism, choose_parallelism
 
 
 class Client:
@@ -26,19 +26,19 @@ class Client:
 
 
 @pytest.mark.parametrize(
-    ("rates", "layout", "gain"),
+    ("rates", "parallelism", "gain"),
     [
-        ({1: 10.0, 2: 12.5}, Layout(2, 1), 1.6),
-        ({1: 5.0, 2: 12.5}, Layout(1, 2), 0.8),
-        ({1: None, 2: 12.5}, Layout(1, 2), None),
-        ({1: 10.0, 2: None}, Layout(1, 2), None),
+        ({1: 10.0, 2: 12.5}, Parallelism(2, 1), 1.6),
+        ({1: 5.0, 2: 12.5}, Parallelism(1, 2), 0.8),
+        ({1: None, 2: 12.5}, Parallelism(1, 2), None),
+        ({1: 10.0, 2: None}, Parallelism(1, 2), None),
     ],
 )
 def test_side_by_side_where_that_trains_more(
-    rates: dict[int, float | None], layout: Layout, gain: float | None
+    rates: dict[int, float | None], parallelism: Parallelism, gain: float | None
 ) -> None:
     clients: Any = [Client(rates), Client(rates)]
-    assert choose_layout(clients, {}) == (layout, gain)
+    assert choose_parallelism(clients, {}) == (parallelism, gain)
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
@@ -52,7 +52,7 @@ def test_a_resumed_run_goes_on_as_it_began(tmp_path: Path, hwnas: Any) -> None:
     (said,) = re.findall(r"(.*): side by side trains \d", begun.stderr)
     told = {(each["workers"], each["threads"]) for each in submissions(run)}
     assert len(told) == 1
-    assert said.strip() == str(Layout(*told.pop()))
+    assert said.strip() == str(Parallelism(*told.pop()))
     text = (run / "config.yaml").read_text(encoding="utf-8").replace("trials: 2", "trials: 3")
     (run / "config.yaml").write_text(text, encoding="utf-8")
     resumed = hwnas("resume", run)
