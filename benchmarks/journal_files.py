@@ -30,6 +30,17 @@ def changed(before: list[Row], after: list[Row]) -> list[str]:
     return [row["id"] for index, row in enumerate(before) if index >= len(after) or after[index] != row]
 
 
+def in_order(rows: list[Row]) -> list[Row]:
+    """The rows in the order in which the strategy asked for them, and numbered so: it doesn't depend on a clock."""
+    numbered = [{**row, "number": submitted(row)} for row in rows]
+    return sorted(numbered, key=lambda row: int(row["number"]))
+
+
+def submitted(row: Row) -> int:
+    """Number of trials that the strategy asked for before this one."""
+    return int(json.loads(row["details"]).get("submission", {}).get("number", row["number"]))
+
+
 def counted(rows: list[Row]) -> int:
     """Number of trials that the budget counts."""
     return sum(row["status"] != "infeasible" for row in rows)

@@ -1,12 +1,14 @@
 """Whether a run survives kill -9 at any moment: nothing lost, nothing twice, the same search in the end.
 
 One run goes through undisturbed. A second one of the same config is killed again and again, at seeded random moments
-of four kinds (while it starts, while its worker starts, while it runs trials, while it finishes the winner), and
+of four kinds (while it starts, while its workers start, while it runs trials, while it finishes the winner), and
 resumed each time. Then both are compared. After every kill the journal is read from a copy, so that looking at it
-repairs nothing.
+repairs nothing. In a third run one of several workers is killed: its trial has failed, and nothing else; a longer
+budget then has it replayed.
 
-By default candidates aren't trained: a stub gives each an accuracy by its structure. `--real` trains them on digits.
-No measured number enters the reward, so both runs must propose the same architectures in the same order.
+By default two trials run at a time, and aren't trained: a stub gives each an accuracy by its structure, after 0 to
+twice `--sleep` seconds by chance, so that they end in another order each time. `--real` trains them on digits. No
+measured number enters the reward, so both runs must ask for the same architectures in the same order.
 """
 
 import contextlib
@@ -25,18 +27,24 @@ from typing import Any
 import psutil
 import yaml
 from common import BENCHMARKS, HWNAS, summary
-from journal_files import Row, changed, counted, differing, journal_rows
+from journal_files import Row, changed, counted, differing, in_order, journal_rows
 from options import SEED, Options, amount, begin, flag, option, positive
 
 from export.bundle.verify import verify_bundle
 
-_EARLIEST_S, _LATEST_S = 0.5, 12.0
-_MOMENTS = {"worker": ("Searching", 8.0), "trials": ("  trial ", 1.5), "final": ("Measuring the top picks again", 8.0)}
+_EARLIEST_S, _LATEST_S = 0.5, 9.0
+_MOMENTS = {"worker": ("Searching", 5.0), "trials": ("  trial ", 1.5), "final": ("Measuring the top picks again", 5.0)}
 """Kind of kill → the line that it waits for, and how many seconds after it the kill falls at the latest."""
 _ONE_SESSION_LIMIT_S = 900.0
 _ORPHAN_PATIENCE_S = 5.0
 _WORKER = "pipeline.engines.fork_server"
 _MEASURED = "latency_ms"
+_ENGINES: dict[str, dict[str, Any]] = {
+    "processes": {"name": "processes", "workers": 2},
+    "auto": {"name": "auto"},
+    "inline": {"name": "inline"},
+}
+_LONGER = 5
 
 
 @dataclass
@@ -114,7 +122,8 @@ def main() -> None:
         positive("--kills", text="20 by default, with --real 6"),
         positive("--trials", 30),
         option("--strategy", "evolution", choices=["random", "evolution", "grid"]),
-        amount("--sleep", 0.1, "seconds of a stub trial"),
+        option("--engine", "processes", choices=list(_ENGINES), text="auto runs stubs one at a time, as no pilot can"),
+        amount("--sleep", 0.1, "seconds of a stub trial, on average"),
         flag("--real", "train the candidates, on digits"),
         SEED,
     )
@@ -128,10 +137,12 @@ def main() -> None:
         print(f"broken run: {time.monotonic() - began:.0f} s, {len(seen)} trials", flush=True)
         _compare(unbroken, seen, found, arguments)
         _print_leftovers(folder / "unbroken", folder / "broken")
+        if arguments.engine != "inline":
+            _kill_a_worker(config, folder / "worker", arguments)
 
 
 def _config(arguments: Options) -> dict[str, Any]:
-    stub = {"name": "stub_evaluator:HashEvaluator", "sleep_s": arguments.sleep}
+    stub = {"name": "stub_evaluator:HashEvaluator", "sleep_s": arguments.sleep, "uneven": True}
     return {
         "name": "kill-resume",
         "seed": arguments.seed,
@@ -142,7 +153,7 @@ def _config(arguments: Options) -> dict[str, Any]:
         "objectives": ["accuracy", "macs"],
         "constraints": {"macs": 3_000_000},
         "budget": {"trials": arguments.trials, "minutes": 60},
-        "engine": {"name": "inline"},  # one trial at a time, so that both runs propose the same
+        "engine": _ENGINES[arguments.engine],
         "final": {"epochs": 3, "patience": 3},
     }
 
@@ -221,13 +232,19 @@ def _orphans(parent: int) -> int:
 
 
 def _workers_of(parent: int) -> int:
-    count = 0
+    return len(_processes_of(parent))
+
+
+def _processes_of(parent: int) -> list[psutil.Process]:
+    """The fork server of a search, and its workers."""
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
             zombie = process.status() == psutil.STATUS_ZOMBIE
-            count += _WORKER in command and command[-1] == str(parent) and not zombie
-    return count
+            if _WORKER in command and command[-1] == str(parent) and not zombie:
+                found.append(process)
+    return found
 
 
 def _check_bundle(run_dir: Path, found: Findings, *, must_exist: bool) -> None:
@@ -251,6 +268,7 @@ def _compare(unbroken: list[Row], broken: list[Row], found: Findings, arguments:
     print(f"trials in the journal after each kill: {' '.join(map(str, found.journal_sizes))}")
     for problem in (*found.bad_exits, *found.bad_bundles):
         print(f"problem: {problem}")
+    broken, unbroken = in_order(broken), in_order(unbroken)
     ids = [row["id"] for row in broken]
     same_ids = ids == [row["id"] for row in unbroken]
     wanted = arguments.trials
@@ -270,6 +288,30 @@ def _first_difference(unbroken: list[Row], broken: list[Row]) -> str:
     if at is None:
         return f"the same until one ends ({len(unbroken)} and {len(broken)} trials)"
     return f"differs from number {at} on"
+
+
+def _kill_a_worker(config: Path, run_dir: Path, arguments: Options) -> None:
+    """Kill one of several workers in a run of its own, then replay that run with a longer budget."""
+    session = _start(config, run_dir)
+    session.wait(lambda: session.said(_MOMENTS["trials"][0]), _ONE_SESSION_LIMIT_S)
+    server, *workers = sorted(_processes_of(session.process.pid), key=lambda each: each.create_time())
+    random.Random(arguments.seed).choice(workers).send_signal(signal.SIGKILL)
+    code = session.finish()
+    first = journal_rows(run_dir / "journal.sqlite")
+    changed_config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    changed_config["budget"]["trials"] += _LONGER
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(changed_config, sort_keys=False), encoding="utf-8")
+    again = _start(config, run_dir)
+    code = code or again.finish()
+    now = journal_rows(run_dir / "journal.sqlite")
+    failed = [row["error"] for row in now if row["status"] == "failed"]
+    print(f"\na worker of {len(workers)} beside process {server.pid} was killed; failed trials: {failed or 'none'}")
+    summary("a worker killed: exit code", str(code), "0")
+    summary("a worker killed: failed trials", str(len(failed)), "1, or 0 where it had none")
+    summary("a worker killed: trials there twice", str(len(now) - len({row["id"] for row in now})), "0")
+    summary("a worker killed: trials lost or changed by the replay", str(len(changed(first, now))), "0")
+    summary("a worker killed: counted trials", f"{counted(first)}, then {counted(now)}",
+            f"{arguments.trials}, then {arguments.trials + _LONGER}")  # fmt: skip
 
 
 def _print_leftovers(unbroken: Path, broken: Path) -> None:

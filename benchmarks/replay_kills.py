@@ -6,10 +6,11 @@ between them (starting, replaying, proposing, writing), and resumed each time by
 file is compared with the undisturbed run's, trial by trial; at last a search goes on to its end, and the whole file is
 compared, and the whole sequence that the strategy asked for, repeats and all.
 
-`processes`: real networks in two worker processes, accuracies by a stub whose trials take 0 to twice `--sleep` seconds
-by chance, so that results come in another order each time. Then there is no undisturbed run to compare with: what was
-in the journal at a kill must stay there to the last digit, every resumed search must be able to follow the recorded
-order (the engine ends with an error otherwise), and at last a longer one replays all of it.
+`processes`, `auto`, `inline`: real networks in worker processes, accuracies by a stub whose trials take 0 to twice
+`--sleep` seconds by chance, so that they end in another order each time (with `processes`, two at a time; `auto` finds
+no pilot in a stub). What was in the journal at a kill must stay there to the last digit, and be what an undisturbed
+search of the same seed has; every resumed search must be able to follow (the engine ends with an error otherwise), and
+at last a longer one replays all of it.
 
 The processes are forks of three interpreters with different seeds of Python's hashes (`replay_sessions.py`).
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common import summary, table
-from journal_files import Row, changed, counted, differing, journal_rows
+from journal_files import Row, changed, counted, differing, in_order, journal_rows, lasting
 from options import SEED, Options, amount, begin, positive, some_of
 from replay_sessions import Interpreter, Search
 
@@ -32,9 +33,9 @@ from pipeline.tables import STRATEGIES
 
 _LIMIT_MS, _LIMIT_MACS = 10.5, 3_000_000.0
 _INTERPRETERS = 3
-_START_S = {"table": 0.05, "processes": 8.0}
+_START_S = {"table": 0.05, "processes": 8.0, "auto": 8.0, "inline": 8.0}
 """How late a kill may fall that is to hit the start, the worker processes' one included."""
-_LONGER, _ENDLESS = 2, 1_000_000
+_LONGER, _BEYOND, _ENDLESS = 2, 20, 1_000_000
 
 
 @dataclass
@@ -57,9 +58,9 @@ def main() -> None:
         __doc__,
         positive("--kills", 20, "of each strategy"),
         some_of("--strategies", STRATEGIES),
-        some_of("--engines", _START_S),
+        some_of("--engines", _START_S, ["table", "processes"]),
         positive("--trials", 100, "on the table"),
-        positive("--networks", 40, "with processes"),
+        positive("--networks", 40, "with worker processes"),
         amount("--sleep", 0.1, "seconds of a stub trial"),
         SEED,
     )
@@ -85,12 +86,12 @@ def _one(engine: str, name: str, interpreters: list[Interpreter], arguments: Opt
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
         for each in (whole, broken):
             each.mkdir()
-        if engine == "processes":
+        if engine != "table":
             limits = {"limit": _LIMIT_MACS, "sleep_s": arguments.sleep}
-            search = Search(name, arguments.networks, arguments.seed, broken, **limits)
-            found = _processes(search, interpreters, arguments)
+            search = Search(name, arguments.networks, arguments.seed, whole, engine=engine, **limits)
+            found = _processes(search, broken, interpreters, arguments)
         else:
-            search = Search(name, arguments.trials, arguments.seed, whole, _LIMIT_MS, on_table=True)
+            search = Search(name, arguments.trials, arguments.seed, whole, _LIMIT_MS)
             found = _table(search, broken, interpreters, arguments)
     found.seconds = time.monotonic() - began
     return found
@@ -112,9 +113,14 @@ def _table(whole: Search, folder: Path, interpreters: list[Interpreter], argumen
     return found
 
 
-def _processes(search: Search, interpreters: list[Interpreter], arguments: Options) -> Findings:
-    found = Findings()
-    seen = [[], *_killed(search, search.trials, search.sleep_s, interpreters, found, arguments)][-1]
+def _processes(whole: Search, folder: Path, interpreters: list[Interpreter], arguments: Options) -> Findings:
+    found, search, seen = Findings(), replace(whole, folder=folder), list[Row]()
+    undisturbed = replace(whole, longer=_BEYOND)  # further than the killed one comes, so that its end decides nothing
+    found.errors += interpreters[0].run(undisturbed).code != 0
+    wanted = {row["number"]: lasting(row) for row in in_order(journal_rows(whole.journal))}
+    for seen in _killed(search, search.trials, search.sleep_s, interpreters, found, arguments):
+        numbered = {row["number"]: lasting(row) for row in in_order(seen)}
+        found.mismatches += sum(numbered[number] != wanted[number] for number in numbered.keys() & wanted.keys())
     for _ in range(2):
         last = _to_end(search)
         found.errors += interpreters[0].run(last).code != 0
@@ -144,10 +150,10 @@ def _killed(
     rng = random.Random(f"{arguments.seed} {search.strategy}")
     seen: list[Row] = []
     endless = replace(search, longer=_ENDLESS)  # it must not end before it is killed
-    start_s = _START_S["table" if search.on_table else "processes"]
+    start_s = _START_S[search.engine]
     for number, place in enumerate(sorted(rng.randrange(trials) for _ in range(arguments.kills)), 1):
         new = max(0, place - len(seen))
-        pause_s = rng.uniform(0, 2 * pace_s if new else start_s + pace_s * len(seen) * bool(search.on_table))
+        pause_s = rng.uniform(0, 2 * pace_s if new else start_s + pace_s * len(seen) * (search.engine == "table"))
         ended = interpreters[number % len(interpreters)].run(endless, (new, pause_s))
         now = journal_rows(search.journal)
         found.kills += ended.killed

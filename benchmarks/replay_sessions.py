@@ -22,6 +22,8 @@ from common import BENCHMARKS
 from networks import convnet, nasbench201
 from searches import TABLE_SECTIONS, Listening, ListeningEngine, config_of, direct_engine, strategy_on, table_lookup
 
+from pipeline.engines.auto import AutoEngine
+from pipeline.engines.inline import InlineEngine
 from pipeline.engines.parent_death import die_with
 from pipeline.engines.processes import ProcessesEngine
 from pipeline.trials.budget import Budget
@@ -42,7 +44,7 @@ class Search:
         seed: of the run.
         folder: where the journal lies.
         limit: of milliseconds on a table, of multiply-adds of networks.
-        on_table: whether it is on NAS-Bench-201's; else there are networks, which two worker processes build.
+        engine: `table` for NAS-Bench-201's; else there are networks, which this engine's worker processes build.
         sleep_s: how long a trial in a worker process pretends to train, on average.
         longer: trials that were added to the budget since.
     """
@@ -52,7 +54,7 @@ class Search:
     seed: int
     folder: Path
     limit: float
-    on_table: bool = False
+    engine: str = "table"
     sleep_s: float = 0.0
     longer: int = 0
 
@@ -127,7 +129,7 @@ def _serve(pipe: Connection) -> None:
     die_with(os.getppid())
     os.chdir(BENCHMARKS)  # the stub evaluator lies here
     while (search := pipe.recv()) is not None:
-        if search.on_table:
+        if search.engine == "table":
             _lookup(search.limit)  # read before the fork
         process = os.fork()
         if process == 0:
@@ -163,17 +165,17 @@ class _Telling(Reporter):
 def _search(search: Search, reporter: Reporter) -> list[str]:
     """Begin or go on with a search; what its strategy asked for."""
     journal = Journal.open(search.journal) if search.journal.exists() else Journal.create(search.journal, {})
-    sections = _of_table(search) if search.on_table else _of_networks(search)
+    sections = _of_table(search) if search.engine == "table" else _of_networks(search)
     budget = {"trials": search.trials + search.longer}
     config = config_of(search.trials, seed=search.seed, strategy={"name": search.strategy}, budget=budget, **sections)
-    if search.on_table:
+    if search.engine == "table":
         lookup = _lookup(search.limit)
         space, known = nasbench201(), lookup.known
         engine: Any = direct_engine(config, space, journal, lookup.run, reporter=reporter, kind=ListeningEngine)
     else:
         space, known = convnet((1, 8, 8), **_NETWORKS), None
         parts: Any = (config, space, journal, Budget(config.budget, journal.trials()), reporter)
-        engine = _ListeningProcesses(*parts, search.folder / "search.log")
+        engine = _KINDS[search.engine](*parts, search.folder / "search.log")
     run = strategy_on(config, space, known)
     try:
         run(engine)
@@ -188,11 +190,22 @@ class _ListeningProcesses(Listening, ProcessesEngine):
     pass
 
 
+class _ListeningAuto(Listening, AutoEngine):
+    pass
+
+
+class _ListeningInline(Listening, InlineEngine):
+    pass
+
+
+_KINDS: dict[str, Any] = {"processes": _ListeningProcesses, "auto": _ListeningAuto, "inline": _ListeningInline}
+
+
 def _of_networks(search: Search) -> dict[str, Any]:
     return {
         "space": {"name": "convnet", **_NETWORKS},
         "evaluator": {"name": "stub_evaluator:HashEvaluator", "sleep_s": search.sleep_s, "uneven": True},
-        "engine": {"name": "processes", "workers": 2},
+        "engine": {"name": search.engine, **({"workers": 2} if search.engine == "processes" else {})},
         "objectives": ["accuracy", "macs"],
         "constraints": {"macs": search.limit},
     }

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from latency_models.model_profile import Profile
 
 MEGABYTE = 10**6
+COUNTED = ("macs", "params", "size_mb", "peak_memory_mb")
+"""The metrics that need no clock."""
 
 
 def counted(costs: StaticCosts, needed: Iterable[str] = ()) -> dict[str, float]:

@@ -54,10 +54,12 @@ class AutoEngine(ProcessesEngine):
         self._memory_gb = options.memory_gb
         self._parallelism: Parallelism | None = None
         self._began_as = _parallelism_of(list(self._known.values()))
+        if (known := self._known_parallelism()) is not None:
+            self._settle(known)
 
     def _start(self, architecture: Architecture) -> None:
         if self._parallelism is None:
-            self._settle(self._known_parallelism() or self._pilot(architecture))
+            self._settle(self._pilot(architecture))
         super()._start(architecture)
 
     def _known_parallelism(self) -> Parallelism | None:

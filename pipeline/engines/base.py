@@ -99,7 +99,9 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
         self._announce(identity)
         started, began = datetime.now(UTC), time.monotonic()
         result = self._judge(architecture)
-        return self._recorded(identity, architecture, result, started, time.monotonic() - began)
+        record = self._recorded(identity, architecture, result, started, time.monotonic() - began)
+        self._count(record)
+        return record
 
     def _recorded(
         self, identity: str, architecture: Architecture, result: TrialResult, started: datetime, seconds: float
@@ -119,9 +121,12 @@ class JournaledEngine(ExecutionEngine):  # type: ignore[misc]  # NNI has no type
             elapsed_s=self._budget.elapsed_s,
         )
         self._journal.append(record)
+        return record
+
+    def _count(self, record: TrialRecord) -> None:
+        """Count a new trial, and tell the user of it."""
         self._budget.count(record)
         self._reporter.trial_ended(record)
-        return record
 
     def _score(self, result: TrialResult) -> float:
         if result.status == "failed":

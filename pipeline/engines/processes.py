@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from latency_models.timer import usable_cores
 from pipeline.costs.latency_source import history_of
+from pipeline.engines.cost_check import counts_break_limits
 from pipeline.engines.fork_client import ForkServer
 from pipeline.engines.parallel import EndedTrial, ParallelEngine
 from pipeline.engines.worker_client import WorkerClient, memory_allowance
 from pipeline.evaluators.stopping_rules import peers_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pipeline.config.engine import AutoOptions, ProcessesOptions
@@ -36,6 +38,9 @@ class ProcessesEngine(ParallelEngine):
     A thread watches each child; only the main thread writes the journal and talks to strategy and reporter. The
     children share the cores and the memory that they may take. A measurement waits until the other children have ended
     a step of their training, and they wait until it is done.
+
+    Where counted costs have limits, one more child counts each candidate at its submission: one that breaks a limit has
+    its result at once, and holds up no worker that would wait for the order.
     """
 
     def __init__(
@@ -65,6 +70,13 @@ class ProcessesEngine(ParallelEngine):
             )
             for _ in range(workers)
         ]
+        self._counter = WorkerClient(
+            self._server,
+            limit_s=options.trial_minutes * 60,
+            memory_bytes=share_of_memory(options.memory_gb, workers),
+            threads=1,
+        )
+        self._counts = counts_break_limits(config)
         self._threads = [threading.Thread(target=self._serve, args=(each,), daemon=True) for each in self._clients]
         for thread in self._threads:
             thread.start()
@@ -74,9 +86,44 @@ class ProcessesEngine(ParallelEngine):
 
     def _start(self, architecture: Architecture) -> None:
         self._server.start()  # here, since it ends with the thread that started it
-        # Peers are the trials known at the submission, whenever a child is free: the same again in a resumed run.
-        given = list(self._known.values())[: self._given]
-        self._jobs.put((architecture, peers_for(self._config.evaluator, given)))
+        # Peers are the trials known at the submission, whenever a child is free: the same again in every run.
+        self._jobs.put((architecture, peers_for(self._config.evaluator, self._given)))
+
+    def _at_once(self, architecture: Architecture) -> EndedTrial | None:
+        if not self._counts or self._workers == 1:
+            return None
+        self._server.start()
+        started, began = datetime.now(UTC), time.monotonic()
+        result = self._counter.count(architecture)
+        return None if result is None else EndedTrial(architecture, result, started, time.monotonic() - began)
+
+    def _withdraw(self) -> Sequence[Architecture]:
+        withdrawn: list[Architecture] = []
+        ends = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is None:
+                    ends += 1
+                else:
+                    withdrawn.append(job[0])
+        for _ in range(ends):
+            self._jobs.put(None)
+        return withdrawn
+
+    def _ended_meanwhile(self) -> Sequence[EndedTrial]:
+        ended: list[EndedTrial] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                news = self._news.get_nowait()
+                if isinstance(news, EndedTrial):
+                    ended.append(news)
+                elif isinstance(news, BaseException):
+                    self._news.put(news)  # told when this is waited for, once what has ended is in the journal
+                    break
+                else:
+                    self._reporter.trial_progress(news)
+        return ended
 
     def _wait(self) -> EndedTrial:
         while True:
@@ -110,6 +157,7 @@ class ProcessesEngine(ParallelEngine):
             client.kill()
         for thread in self._threads:
             thread.join()
+        self._counter.stop()
         self._server.stop()
 
 

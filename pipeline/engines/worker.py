@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import torch
 
 from latency_models.errors import CostError
+from pipeline.engines.cost_check import CostCheck
 from pipeline.engines.pilot import steps_per_second
 from pipeline.engines.trial import TrialRunner
 from pipeline.errors import HwnasError
@@ -31,7 +32,7 @@ def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | N
     """Answer requests until the engine closes its end.
 
     Args:
-        requests: first the setup (`history`, `threads`, `memory_bytes`), then a line for each request.
+        requests: first the setup (`history`, `threads`, `memory_bytes`, `counts`), then a line for each request.
         answers: gets a line for each.
         config: of the run.
         data: the data set, where it was loaded already.
@@ -44,6 +45,9 @@ def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | N
         request = json.loads(line)
         if request.get("threads") is not None:
             torch.set_num_threads(request["threads"])
+        if isinstance(runner, CostCheck):
+            _answer(answers, _count(runner, request))
+            continue
         serve = _pilot if "pilot_s" in request else _serve
         _answer(answers, serve(runner, request, answers))
 
@@ -58,11 +62,15 @@ def told(error: Exception) -> dict[str, Any]:
 
 def _begin(
     setup: dict[str, Any], answers: TextIO, config: RunConfig, data: DataSet | None, quiet: Quiet
-) -> TrialRunner | None:
+) -> TrialRunner | CostCheck | None:
+    runner: TrialRunner | CostCheck
     try:
         if setup["threads"] is not None:
             torch.set_num_threads(setup["threads"])
-        runner = TrialRunner(config, setup["history"], data=data, quiet=quiet)
+        if setup["counts"]:
+            runner = CostCheck(config, data, quiet)
+        else:
+            runner = TrialRunner(config, setup["history"], data=data, quiet=quiet)
     except Exception as error:
         _answer(answers, told(error))
         return None
@@ -77,6 +85,18 @@ def _limit_memory(limit_bytes: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+
+
+def _count(check: CostCheck, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        result = check.run(request["architecture"])
+    except Exception:  # the trial of this candidate will tell
+        with suppress(OSError):
+            traceback.print_exc()
+        return {}
+    if result is None:
+        return {}
+    return {"status": result.status, "objectives": result.objectives, "details": result.details}
 
 
 def _pilot(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:

@@ -96,6 +96,22 @@ class WorkerClient:
             self.stop()
         return TrialResult(answer["status"], answer["objectives"], answer["details"], answer["error"])
 
+    def count(self, architecture: Architecture) -> TrialResult | None:
+        """Have the child count a candidate's costs; its result where these break a limit, None where it is to be tried.
+
+        What goes wrong the trial itself will tell. This worker runs no trials.
+
+        Raises:
+            HwnasError: the child can't begin at all, for example because its data is missing.
+        """
+        self.start(counts=True)
+        try:
+            answer = self._ask({"architecture": architecture}, lambda _: None)
+        except WorkerFailure:
+            self.stop()
+            return None
+        return TrialResult(answer["status"], answer["objectives"], answer["details"]) if "status" in answer else None
+
     def _ask(self, request: dict[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         self._send(request)
         deadline = time.monotonic() + self._limit_s  # one for the whole trial, however much it reports
@@ -134,8 +150,8 @@ class WorkerClient:
         self._buffer = b""
         self._peers_sent = 0
 
-    def start(self) -> None:
-        """Start the worker, unless it runs.
+    def start(self, *, counts: bool = False) -> None:
+        """Start the worker, unless it runs; one that `counts` can do nothing else.
 
         Raises:
             HwnasError: it can't begin at all, for example because its data is missing.
@@ -145,7 +161,7 @@ class WorkerClient:
         self._pid, self._requests, self._answers = self._server.begin()
         try:
             limits = {"memory_bytes": self.memory_bytes, "threads": self.threads}
-            self._send({"history": self._history(), **limits})
+            self._send({"history": self._history(), "counts": counts, **limits})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()

@@ -42,6 +42,11 @@ class Budget:
         return self._options.minutes * 60
 
     @property
+    def time_is_over(self) -> bool:
+        """Whether the search time is spent: nothing is begun any more."""
+        return self.elapsed_s >= self.limit_s
+
+    @property
     def wanted(self) -> int:
         """Number of trained and failed trials that may be spent in all."""
         return self._options.trials
@@ -66,7 +71,7 @@ class Budget:
         """The reason why the search is over, in words; None while it may go on."""
         if self.trials >= self._options.trials:
             return f"all {self._options.trials} trials are done"
-        if self.elapsed_s >= self.limit_s:
+        if self.time_is_over:
             return f"the {self._options.minutes:g} minutes are over"
         if self.infeasible >= self._options.infeasible_cap:
             return f"{self.infeasible} candidates broke the limits"

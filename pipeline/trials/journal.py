@@ -57,6 +57,14 @@ class TrialRecord:
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def submitted(self) -> int:
+        """Number of trials that the strategy asked for before this one: where several run, another order than theirs.
+
+        It follows from config and seed, while the order in which trials end is the clock's.
+        """
+        return int(self.details.get("submission", {}).get("number", self.number))
+
 
 class Journal:
     """A run's trials on disk. One process writes; others may read.

@@ -65,9 +65,17 @@ class _Latency(TypedDict):
 
 
 @with_config(_OPEN)
+class _Place(TypedDict):
+    number: Count
+    after: Count
+
+
+@with_config(_OPEN)
 class _Submission(TypedDict):
     number: Count
     after: Count
+    earlier: NotRequired[list[_Place]]
+    at_once: NotRequired[bool]
     workers: NotRequired[Count]
     threads: NotRequired[Count]
 

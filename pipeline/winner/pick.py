@@ -37,6 +37,7 @@ def ranked(run: RunDirectory, records: list[TrialRecord], pick: str) -> list[Tri
     """
     if not any(record.status == "ok" for record in records):
         raise NothingFeasibleError(_nothing_feasible(records), run.path)
+    records = sorted(records, key=lambda record: record.submitted)  # among equals the clock mustn't choose
     if pick in RULES:
         feasible = [record for record in records if record.status == "ok"]
         stopped = [record for record in feasible if is_stopped(record.details)]

@@ -42,24 +42,45 @@ class InstantEngine(JournaledEngine):
 
 
 class InstantWorkers(ParallelEngine):
-    """The same with several trials at a time: of those that run the one ends next whose id's hash is the smallest."""
+    """The same with several trials at a time: of those that run the one ends next whose id's hash is the smallest.
 
-    def __init__(self, *args: Any, judge: Judge, killed_at: int | None = None, workers: int) -> None:
+    Args:
+        clock: another word has trials end in another order.
+        counts: trials that break a limit have their result at once.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        judge: Judge,
+        killed_at: int | None = None,
+        workers: int,
+        clock: str = "",
+        counts: bool = False,
+    ) -> None:
         super().__init__(*args, workers)
-        self._judged, self._killed_at = judge, killed_at
-        self._running: list[Architecture] = []
+        self._judged, self._killed_at, self._clock, self._counts = judge, killed_at, clock, counts
+        self._started: list[Architecture] = []  # the first of them run, the others wait for a worker
         self.judged: list[str] = []
-        self.most_at_a_time = 0
+        self.running: list[int] = []
 
     def _start(self, architecture: Architecture) -> None:
-        self._running.append(architecture)
-        self.most_at_a_time = max(self.most_at_a_time, len(self._running))
+        self._started.append(architecture)
+
+    def _at_once(self, architecture: Architecture) -> EndedTrial | None:
+        result = self._judged(architecture)
+        return self._ended(architecture) if self._counts and result.status == "infeasible" else None
 
     def _wait(self) -> EndedTrial:
+        running = self._started[: self._workers]
+        self.running.append(len(running))
+        ended = min(running, key=lambda each: hashlib.sha256((self._clock + architecture_id(each)).encode()).digest())
+        self._started.remove(ended)
+        return self._ended(ended)
+
+    def _ended(self, architecture: Architecture) -> EndedTrial:
         if len(self._known) == self._killed_at:
             raise KilledError
-        self._running.sort(key=lambda each: hashlib.sha256(architecture_id(each).encode()).digest())
-        architecture = self._running.pop(0)
         self.judged.append(architecture_id(architecture))
         return EndedTrial(architecture, self._judged(architecture), datetime.now(UTC), 0.0)
 
@@ -98,9 +119,20 @@ def space_of(config: RunConfig) -> SearchSpace:
 
 
 def search(
-    path: Path, config: RunConfig, *, judge: Judge = by_hash, killed_at: int | None = None, workers: int | None = None
+    path: Path,
+    config: RunConfig,
+    *,
+    judge: Judge = by_hash,
+    killed_at: int | None = None,
+    workers: int | None = None,
+    kind: type[InstantWorkers] = InstantWorkers,
+    **how: Any,
 ) -> tuple[list[TrialRecord], list[str]]:
-    """Begin or go on with a search; gives the journal's trials, and the ids that were judged this time."""
+    """Begin or go on with a search; gives the journal's trials, and the ids that were judged this time.
+
+    Args:
+        workers: one at a time when None; else with an engine of this `kind`, which takes `how`.
+    """
     journal = Journal.open(path) if path.exists() else Journal.create(path, {})
     try:
         space = space_of(config)
@@ -110,7 +142,7 @@ def search(
         if workers is None:
             engine = InstantEngine(*parts, judge=judge, killed_at=killed_at)
         else:
-            engine = InstantWorkers(*parts, judge=judge, killed_at=killed_at, workers=workers)
+            engine = kind(*parts, judge=judge, killed_at=killed_at, workers=workers, **how)
         problem = Problem(space, config.seed, tuple(config.objectives), config.limits)
         strategy = strategy_of(config.strategy, problem)
         try:

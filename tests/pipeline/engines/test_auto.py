@@ -1,6 +1,9 @@
 """The engine that decides how many trainings run at a time."""
 
+import multiprocessing
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,13 @@ import pytest
 
 from helpers.cli import records, small_config
 from latency_models.timer import usable_cores
+from pipeline.config.file import load_config
+from pipeline.engines import auto
 from pipeline.engines.auto import Parallelism, choose_parallelism
+from pipeline.run import RunDirectory
+from pipeline.search import load_inputs, run_search
+from pipeline.trials.journal import TrialRecord
+from pipeline.trials.reporter import Reporter
 
 
 class Client:
@@ -64,3 +73,71 @@ def test_a_resumed_run_goes_on_as_it_began(tmp_path: Path, hwnas: Any) -> None:
 
 def submissions(run: Path) -> list[dict[str, int]]:
     return [record.details["submission"] for record in records(run) if "workers" in record.details["submission"]]
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+def test_two_runs_of_one_seed_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings at a time, stopped by their peers; the second run has a busy machine, and is killed in between."""
+    monkeypatch.setattr(auto, "choose_parallelism", lambda *_: (Parallelism(2, 1), None))
+    path = small_config(
+        tmp_path / "c.yaml",
+        strategy={"name": "guided"},
+        engine={"name": "auto", "cores": 2},
+        space={"depths": [1, 2]},
+        evaluator={"epochs": 2, "stopping": {"rule": "median", "min_peers": 2}},
+        train={"batch_size": 128},
+        constraints={"macs": 600_000},
+        budget={"trials": 8},
+    )
+    whole = searched(tmp_path / "whole", path)
+    with busy(), pytest.raises(KeyboardInterrupt):
+        searched(tmp_path / "killed", path, ends_after=3)
+    assert searched(tmp_path / "killed", path) == whole
+    assert sum(each["status"] == "ok" for each in whole) == 8
+    assert any(each["status"] == "infeasible" for each in whole)
+
+
+def searched(folder: Path, path: Path, ends_after: int | None = None) -> list[dict[str, Any]]:
+    """What a search finds, without what a clock says, in the order of submission."""
+
+    class Ending(Reporter):
+        ended = 0
+
+        def trial_ended(self, record: TrialRecord) -> None:
+            self.ended += 1
+            if self.ended == ends_after:
+                raise KeyboardInterrupt
+
+    run = RunDirectory.open(folder) if folder.exists() else RunDirectory.create(folder, load_config(path))
+    journal = run.open_journal()
+    try:
+        run_search(run, journal, *load_inputs(run.config, "c.yaml"), Ending())
+        found = sorted(journal.trials(), key=lambda record: record.submitted)
+    finally:
+        journal.close()
+    return [without_clock(record) for record in found]
+
+
+def without_clock(record: TrialRecord) -> dict[str, Any]:
+    objectives = {name: value for name, value in record.objectives.items() if name != "latency_ms"}
+    details = {name: value for name, value in record.details.items() if name != "latency"}
+    place = {name: value for name, value in details["submission"].items() if name in ("number", "after", "at_once")}
+    return {"id": record.id, "status": record.status, "score": record.score, "objectives": objectives,
+            "details": {**details, "submission": place}}  # fmt: skip
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """A process that computes beside what runs here."""
+    process = multiprocessing.get_context("fork").Process(target=_compute, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _compute() -> None:
+    while True:
+        sum(range(10**6))
