@@ -29,6 +29,7 @@ from export.preprocessing import Preprocessing
 from pipeline.config.data import DigitsOptions
 from pipeline.config.run import TrainOptions
 from pipeline.data import DataSet, Split, load_data
+from pipeline.evaluators.convolution_forms import fast_convolutions
 from pipeline.evaluators.device_data import DeviceData
 from pipeline.evaluators.memory_layout import fast_layout
 from pipeline.evaluators.optimizers import OneCycle, ScheduledOptimizer
@@ -41,7 +42,18 @@ CASES = {
     "3x32x32": {"width": 16},
 }
 """Images → options of the space; those of `digits` are `configs/digits-cpu.yaml`'s."""
-WAYS = ("plain", "kept memory", "channels-last", "fused optimizer", "evaluation by 128", "all: train()")
+WAYS = (
+    "plain",
+    "kept memory",
+    "channels-last",
+    "fused optimizer",
+    "evaluation by 128",
+    "matrix products",
+    "bf16",
+    "all: train()",
+)
+_FORMS = ("matrix products", "bf16")
+"""Ways that need channels-last, and have it: `bf16` has the matrix products, too."""
 
 
 def data_of(case: str, batches: int) -> tuple[DataSet, TrainOptions]:
@@ -81,8 +93,9 @@ def train_by(way: str, model: torch.nn.Module, data: DeviceData, recipe: TrainOp
         return
     sample = data.network_input(data.images[:2])
     memory = kept_memory() if way == "kept memory" else nullcontext()
-    layout = fast_layout(model, sample) if way == "channels-last" else nullcontext()
-    with memory, layout:
+    layout = fast_layout(model, sample) if way in ("channels-last", *_FORMS) else nullcontext()
+    forms = fast_convolutions(model, bf16=way == "bf16") if way in _FORMS else nullcontext()
+    with memory, layout, forms:
         make = ScheduledOptimizer if way == "fused optimizer" else Plain
         optimizer = make(model, recipe, data.batch_count(recipe))
         model.train()

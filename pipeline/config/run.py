@@ -19,6 +19,12 @@ from pipeline.tables import REFERENCES, SECTIONS
 
 Metric = Literal["accuracy", Cost]
 
+
+def _is_auto(value: object) -> bool:
+    """Leave the default out when serialising, as `is_empty`."""
+    return value == "auto"
+
+
 COST_MODELS = ("auto", "measure", "predict")
 """Ways to know a candidate's latency, beside a file that `hwnas calibrate` wrote."""
 
@@ -32,6 +38,7 @@ class TrainOptions(Strict):
     batch_size: Annotated[int, Field(ge=2)] = 128
     augment: Literal["none", "light"] = "light"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Field(exclude_if=_is_auto)] = "auto"
 
 
 class RewardOptions(Strict):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import HwnasError
+from pipeline.evaluators.convolution_forms import fast_convolutions, may_use_bf16
 from pipeline.evaluators.memory_layout import fast_layout
 from pipeline.evaluators.optimizers import ScheduledOptimizer
 from pipeline.memory_settings import kept_memory
@@ -72,7 +73,12 @@ def train(
         DivergedError: the loss became infinite or no number.
     """
     model.to(data.device)
-    with kept_memory(), fast_layout(model, data.network_input(data.images[:2])):
+    bf16 = may_use_bf16(recipe, data.device)
+    with (
+        kept_memory(),
+        fast_layout(model, data.network_input(data.images[:2])),
+        fast_convolutions(model, bf16=bf16),
+    ):
         return _train(model, data, recipe, epochs, patience, progress)
 
 
