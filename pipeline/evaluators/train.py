@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pipeline.evaluators.base import CandidateEvaluator
+from pipeline.evaluators.convolution_forms import may_use_bf16
 from pipeline.evaluators.device_data import DeviceData
 from pipeline.evaluators.training import train
 
@@ -31,3 +32,7 @@ class TrainEvaluator(CandidateEvaluator):
     def evaluate(self, model: nn.Module, progress: Progress | None = None) -> float:
         """The validation accuracy after the last epoch."""
         return train(model, self._data, self.recipe, epochs=self._epochs, progress=progress).last
+
+    def details(self) -> dict[str, Any]:
+        """That large convolutions may have multiplied bf16 numbers, where they may: results depend on it."""
+        return {"training_precision": "bf16"} if may_use_bf16(self.recipe, self._data.device) else {}

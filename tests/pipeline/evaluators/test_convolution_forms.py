@@ -1,14 +1,19 @@
 """While a network trains, convolutions may be computed in a faster form; their maths stays, and so does the rest."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pipeline.config.data import DigitsOptions
+from pipeline.config.evaluator import TrainEvaluatorOptions
 from pipeline.config.run import TrainOptions
+from pipeline.data import load_data
 from pipeline.evaluators.convolution_forms import fast_convolutions, may_use_bf16
+from pipeline.evaluators.train import TrainEvaluator
 
 _CPU = torch.device("cpu")
 
@@ -115,3 +120,12 @@ def test_auto_asks_the_processor(capabilities: Mapping[str, bool], used: bool, m
 def test_the_default_leaves_no_trace_in_a_config() -> None:
     assert "precision" not in TrainOptions().model_dump()
     assert TrainOptions(precision="fp32").model_dump()["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "told"), [("bf16", {"training_precision": "bf16"}), ("fp32", {})])
+def test_a_trial_tells_what_it_was_trained_with(precision: Literal["bf16", "fp32"], told: dict[str, str]) -> None:
+    recipe = TrainOptions(precision=precision)
+    assert (
+        TrainEvaluator(TrainEvaluatorOptions(name="train"), load_data(DigitsOptions(name="digits")), recipe).details()
+        == told
+    )
