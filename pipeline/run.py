@@ -31,7 +31,8 @@ _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 
 _FOLDERS = ("bundle", "checkpoints", "references")
 _FILES = (
-    *(".lock", "activations.json", "config.yaml", "cost_model.json", "references.json", "report.html", "search.log"),
+    *(".lock", "activations.json", "channel_blocks.json", "config.yaml", "cost_model.json", "references.json"),
+    *("report.html", "search.log"),
     *("journal.sqlite", "journal.sqlite-journal", "journal.sqlite-shm", "journal.sqlite-wal", "zero_cost.jsonl"),
 )
 _COST_MODEL = "cost_model.json"
@@ -56,25 +57,42 @@ class RunDirectory:
         self.log = path / "search.log"
         self.cost_model = _own_cost_model(path)
         self.scores = path / "zero_cost.jsonl"
+        self.channel_blocks = path / "channel_blocks.json"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunDirectory:
-        """Create a run.
+    def check_new(cls, path: Path) -> None:
+        """Check that a run can begin at a place.
 
         Raises:
-            RunDirectoryError: the directory isn't empty, or can't be made.
+            RunDirectoryError: the directory isn't empty.
         """
         if path.exists() and (not path.is_dir() or any(p.suffix != UNFINISHED for p in path.iterdir())):
             going = (
                 f"; go on with it: hwnas resume {shlex.quote(str(path))}" if (path / "config.yaml").is_file() else ""
             )
             raise RunDirectoryError(f"{path} exists and isn't empty{going}")
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, channel_blocks: bytes | None = None) -> RunDirectory:
+        """Create a run.
+
+        Args:
+            path: its folder.
+            config: resolved here.
+            channel_blocks: content of the file of the device's blocks, where they were timed for the run.
+
+        Raises:
+            RunDirectoryError: the directory isn't empty, or can't be made.
+        """
+        cls.check_new(path)
         whole = config.resolved()
         try:
             path.mkdir(parents=True, exist_ok=True)
             if config.cost_model.endswith(".json"):
                 write_whole(_own_cost_model(path), read_file(Path(config.cost_model)))
                 whole = _with_own_cost_model(path, whole)
+            if channel_blocks is not None:
+                write_whole(path / "channel_blocks.json", channel_blocks)
             write_whole(path / "config.yaml", dump_config(whole).encode())
         except OSError as error:
             raise RunDirectoryError(f"{path} can't be made: {error}") from error

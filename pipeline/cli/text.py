@@ -203,6 +203,7 @@ def calibration(result: dict[str, Any]) -> str:
     if predicted:
         shown = ", ".join(f"{number(row['predicted_ms'])} → {number(row['latency_ms'])}" for row in predicted)
         table.add_row("whole networks, ms", f"{shown} (as predicted before → as measured)")
+    table.add_row("channels", result["channel_blocks"]["text"])
     table.add_row("file", result["file"])
     return _render(table)
 

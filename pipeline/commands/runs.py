@@ -56,6 +56,7 @@ def search(
         NothingFeasibleError: no candidate keeps the limits.
         HwnasError: data, space, device or somebody else's code can't be had.
     """
+    from pipeline.costs.width_step import as_file, asks_device, own_step, with_any_step
     from pipeline.references.training import check_names
     from pipeline.search import check_costs, load_inputs
 
@@ -63,12 +64,18 @@ def search(
     with given_config("search", path, _folder(code)) as of_run:
         read = load_config(path, _as_texts(overrides))
         check_device("search", read.device, trusted=not of_run)
-        inputs = load_inputs(read, str(path))  # mistakes are found before a directory is made
-        check_costs(read, *inputs, str(path))
+        reporter, source, blocks = reporter or Reporter(), str(path), None
+        place = Path(run_dir) if run_dir is not None else default_path(read.name)
+        data, space = load_inputs(with_any_step(read), source)  # mistakes are found before anything is timed or made
+        if asks_device(read):
+            RunDirectory.check_new(place)
+            own = own_step(read, data, reporter)
+            read, space, blocks = own.config, own.space, own.blocks
+        check_costs(read, data, space, source)
         if references:
             check_names(read)
-        run = RunDirectory.create(Path(run_dir) if run_dir is not None else default_path(read.name), read)
-        return _search_and_finish(run, inputs, reporter or Reporter(), references)
+        run = RunDirectory.create(place, read, None if blocks is None else as_file(blocks))
+        return _search_and_finish(run, (data, space), reporter, references)
 
 
 @with_calm_threads
@@ -188,8 +195,9 @@ def _search_and_finish(
             before = len(journal.trials())
             if run.config.cost_model == "predict":
                 from pipeline.costs.calibration import ensure_cost_model
+                from pipeline.costs.width_step import read_blocks
 
-                ensure_cost_model(run.config, data, space, reporter)
+                ensure_cost_model(run.config, data, space, reporter, read_blocks(run.channel_blocks))
             reporter.stage("Searching")
             run_search(run, journal, data, space, reporter)
             records = journal.trials()
@@ -391,6 +399,7 @@ def calibrate(
         HwnasError: the config, the device or the file's place can't be used.
     """
     from pipeline.costs.calibration import Calibrator
+    from pipeline.costs.width_step import asks_device, own_step, with_any_step
     from pipeline.search import load_inputs
 
     path, reporter, texts = Path(config), reporter or Reporter(), _as_texts(overrides)
@@ -400,10 +409,15 @@ def calibrate(
         # The file that the config names may be the one that is to be made.
         read = load_config(path, texts).model_copy(update={"cost_model": "auto"})
         check_device("calibrate", read.device, trusted=not of_run)
-        data, space = load_inputs(read, str(path))
+        data, space = load_inputs(with_any_step(read), str(path))
+        blocks = None
+        if asks_device(read):
+            own = own_step(read, data, reporter)
+            read, space, blocks = own.config, own.space, own.blocks
         reporter.stage(f"Building a cost model of the space {read.space.name} on the device {read.device.name}")
         place = Path(output) if output is not None else None
-        return Calibrator(read, data, space, reporter).run(seconds=seconds, nets=nets, output=place)
+        calibrator = Calibrator(read, data, space, reporter)
+        return calibrator.run(seconds=seconds, nets=nets, output=place, channel_blocks=blocks)
 
 
 def _beside_references(

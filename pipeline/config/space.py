@@ -9,6 +9,15 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.base import Count, Section
 
+WIDTH_STEP = 8
+DEVICE_STEP = "device"
+"""A step that is found by timing the device, before the space is made."""
+WIDEST_STEP = 256
+
+
+def _is_usual(step: object) -> bool:
+    return step == WIDTH_STEP
+
 
 class ConvNetOptions(Section):
     """Options of `convnet`; see `pipeline.spaces.convnet`."""
@@ -17,6 +26,7 @@ class ConvNetOptions(Section):
     stages: Annotated[int, Field(ge=1, le=6)] | None = None
     width: Annotated[int, Field(ge=8, le=256)] = 16
     width_multipliers: list[Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]] = [0.5, 1.0, 1.5, 2.0]
+    width_step: Annotated[int | str, Field(exclude_if=_is_usual)] = WIDTH_STEP
     depths: list[Annotated[int, Field(ge=1, le=8)]] = [1, 2, 3]
     blocks: list[Literal["residual", "fused", "inverted"]] = ["residual", "fused", "inverted"]
     kernels: list[Literal[3, 5, 7]] = [3, 5]
@@ -31,6 +41,14 @@ class ConvNetOptions(Section):
     @classmethod
     def _choices(cls, values: list[Any]) -> list[Any]:
         return _distinct(values)
+
+    @field_validator("width_step", mode="before")
+    @classmethod
+    def _step(cls, value: Any) -> Any:
+        number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= WIDEST_STEP
+        if not number and value != DEVICE_STEP:
+            raise PydanticCustomError("step", f"needs a number of channels from 1 to {WIDEST_STEP}, or '{DEVICE_STEP}'")
+        return value
 
 
 class NasBench201Options(Section):

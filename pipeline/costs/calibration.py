@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from latency_models.channel_blocks import BUDGET_S
 from latency_models.predictors.operator_model import Observation
 from latency_models.timing.meter import LatencyMeter
 from pipeline.config.device import device_of
 from pipeline.costs.latency_predictor import BlockwisePredictor, FeaturePredictor, predictor_for, relative_noise
 from pipeline.costs.predictor_file import CostModelError, Scope, check_writable, read, save
 from pipeline.costs.target import Target
+from pipeline.costs.width_step import timed_blocks, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from latency_models.timing.meter import Latency
     from pipeline.config.run import RunConfig
+    from pipeline.costs.width_step import BlocksRecord
     from pipeline.data import DataSet
     from pipeline.spaces.base import Architecture, Block, SearchSpace
     from pipeline.trials.reporter import Reporter
@@ -34,6 +37,7 @@ NETS = {BlockwisePredictor.kind: 5, FeaturePredictor.kind: 60}
 """Whole networks that are measured: beside blocks a few show what whole ones have in common; without, they are all."""
 NET_SECONDS = 0.6
 """For each whole network and repetition."""
+_LEAST_BLOCK_SECONDS = 0.5
 _PROBE_S = 0.04
 _REPETITIONS = 3
 _FEW_NETS = 10
@@ -55,6 +59,7 @@ class Calibration:
             probes.
         nets: of each whole network the measured time, and the one predicted before.
         probe_seconds: spent on blocks, building and loading them included; `net_seconds` on whole networks.
+        channel_blocks: of the device, with the space's widths that are no multiples of them; `text` says it in words.
     """
 
     path: Path
@@ -63,6 +68,7 @@ class Calibration:
     nets: tuple[dict[str, float], ...]
     probe_seconds: float
     net_seconds: float
+    channel_blocks: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON takes it."""
@@ -74,6 +80,7 @@ class Calibration:
             "nets": list(self.nets),
             "probe_seconds": self.probe_seconds,
             "net_seconds": self.net_seconds,
+            "channel_blocks": self.channel_blocks,
         }
 
 
@@ -91,8 +98,17 @@ class Calibrator:
         self._config, self._data, self._space, self._reporter = config, data, space, reporter
         self._random = random.Random(config.seed)  # noqa: S311 - a sample, no secret
 
-    def run(self, *, seconds: float | None = None, nets: int | None = None, output: Path | None = None) -> Calibration:
+    def run(
+        self,
+        *,
+        seconds: float | None = None,
+        nets: int | None = None,
+        output: Path | None = None,
+        channel_blocks: BlocksRecord | None = None,
+    ) -> Calibration:
         """Time blocks for `seconds`, then `nets` whole networks; save the predictor.
+
+        The device's blocks of channels are timed first, unless the caller has them.
 
         Raises:
             CostError: the device can't time a network of this space.
@@ -105,9 +121,12 @@ class Calibrator:
             scope = Scope.of(self._config, self._data, meter)
             path = output or scope.file
             check_writable(path)
+            budget = seconds if seconds is not None else BLOCK_SECONDS[target.device.precision]
+            if channel_blocks is None:
+                channel_blocks = timed_blocks(meter, _share_of(budget))
+            channel_blocks = channel_blocks.beside(self._space)
             probe_seconds = 0.0
             if isinstance(model, BlockwisePredictor):
-                budget = seconds if seconds is not None else BLOCK_SECONDS[target.device.precision]
                 began = time.monotonic()
                 observations = self._timed_probes(target, budget)
                 probe_seconds = time.monotonic() - began
@@ -115,12 +134,20 @@ class Calibrator:
             began = time.monotonic()
             timed = self._timed_nets(target, model, NETS[model.kind] if nets is None else nets)
             net_seconds = time.monotonic() - began
-        save(path, model, scope)
+        save(path, model, scope, channel_blocks.as_dict())
         errors = model.held_out() if isinstance(model, BlockwisePredictor) else None
         held_out = (
             None if errors is None else (float(np.median(np.abs(errors))), float(np.percentile(np.abs(errors), 90)))
         )
-        return Calibration(path, model.description, held_out, timed, probe_seconds, net_seconds)
+        return Calibration(
+            path,
+            model.description,
+            held_out,
+            timed,
+            probe_seconds,
+            net_seconds,
+            {**channel_blocks.as_dict(), "text": words(channel_blocks, self._config)},
+        )
 
     def _timed_probes(self, target: Target, budget_s: float) -> list[Observation]:
         end = time.monotonic() + budget_s
@@ -192,14 +219,25 @@ class Calibrator:
         return self._space.at(self._random.randrange(self._space.size()))
 
 
-def ensure_cost_model(config: RunConfig, data: DataSet, space: SearchSpace, reporter: Reporter) -> None:
+def _share_of(seconds: float) -> float:
+    """The time for the blocks of channels, less where there is little for the space's own blocks."""
+    return min(BUDGET_S, max(_LEAST_BLOCK_SECONDS, seconds / 10.0))
+
+
+def ensure_cost_model(
+    config: RunConfig,
+    data: DataSet,
+    space: SearchSpace,
+    reporter: Reporter,
+    channel_blocks: BlocksRecord | None = None,
+) -> None:
     """Calibrate, unless a predictor of this space on this device lies where searches look for it."""
     scope = Scope.today(config, data)
     try:
         read(scope.file, space, scope)
     except CostModelError as error:
         reporter.stage(f"Building a cost model ({error})")
-        result = Calibrator(config, data, space, reporter).run()
+        result = Calibrator(config, data, space, reporter).run(channel_blocks=channel_blocks)
         reporter.note(f"{result.description}: {result.path}")
 
 

@@ -64,6 +64,7 @@ class CostModelFile(BaseModel):
     device: dict[str, Any]
     environment: dict[str, Any]
     model: dict[str, Any]
+    channel_blocks: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ def check_writable(path: Path) -> None:
         raise CostModelError(f"{path} can't be written ({error.strerror or error}); {place}") from error
 
 
-def save(path: Path, model: LatencyPredictor, scope: Scope) -> None:
-    """Write a predictor with its scope."""
+def save(path: Path, model: LatencyPredictor, scope: Scope, channel_blocks: Mapping[str, Any] | None = None) -> None:
+    """Write a predictor with its scope, and with the device's blocks of channels where they were timed."""
     document = {
         "format": FORMAT,
         "hwnas": version("hwnas"),
@@ -144,6 +145,8 @@ def save(path: Path, model: LatencyPredictor, scope: Scope) -> None:
         "environment": scope.environment.as_dict(),
         "model": model.as_dict(),
     }
+    if channel_blocks is not None:
+        document["channel_blocks"] = dict(channel_blocks)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(path, json.dumps(document).encode())
 
@@ -170,6 +173,17 @@ def read_anywhere(path: Path, space: SearchSpace, identity: Mapping[str, Any]) -
         CostModelError: there is none, it is damaged, or it is another space's.
     """
     return _loaded(path, space, _document(path, identity))
+
+
+def recorded_space(path: Path) -> dict[str, Any]:
+    """The section `space` that a predictor's file says it is of; empty where it says none, or can't be read."""
+    try:
+        document = read_json(path, MOST_BYTES)
+    except (OSError, DamagedJsonError):
+        return {}
+    identity = document.get("identity") if isinstance(document, dict) else None
+    space = identity.get("space") if isinstance(identity, dict) else None
+    return space if isinstance(space, dict) else {}
 
 
 def _document(path: Path, identity: Mapping[str, Any]) -> CostModelFile:

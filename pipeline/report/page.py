@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.errors import BundleError
 from pipeline.config.file import dump_config
+from pipeline.costs.width_step import read_blocks, words
 from pipeline.report.activation_section import activation_section
 from pipeline.report.html import write_html
 from pipeline.report.plots import front_plot, prediction_plot, progress_plot
@@ -54,6 +55,7 @@ def write_report(run: RunDirectory, records: Sequence[TrialRecord]) -> None:
         left_out=_left_out(run, records),
         counts=_counts(records),
         cost_model=_cost_model(run.config, records),
+        channels=_channels(run),
         config=dump_config(run.config),
         version=version("hwnas"),
     )
@@ -155,6 +157,12 @@ def _cost_model(config: RunConfig, records: Sequence[TrialRecord]) -> dict[str, 
             " 90 % intervals."
         )
     return {"text": text, "plot": prediction_plot(pairs) if pairs else ""}
+
+
+def _channels(run: RunDirectory) -> str:
+    """Sentences on the device's blocks of channels and the space's widths; empty where they weren't timed."""
+    blocks = read_blocks(run.channel_blocks) or read_blocks(run.cost_model)
+    return "" if blocks is None else words(blocks, run.config)
 
 
 def _sources(count: int, measured: int) -> str:

@@ -109,6 +109,11 @@ class SearchSpace(ABC):
             if old in vars(cls):  # else its cost model would silently do without
                 raise TypeError(f"{cls.__name__}.{old} is called {new} since hwnas 0.2; see SearchSpace.{new}")
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of channels that its stages may have, narrowest first; none where nobody tells."""
+        return ()
+
     @abstractmethod
     def model_space(self) -> ModelSpace:
         """NNI's `ModelSpace` with the labels and values of `choices`."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.config.space import DEVICE_STEP
 from pipeline.nni_types import ModelSpace, model_context
 from pipeline.spaces import convnet_chains
 from pipeline.spaces.activation_names import resolve_activation
-from pipeline.spaces.base import Block, BlockChain, Choice, SearchSpace, Value
+from pipeline.spaces.base import ArchitectureError, Block, BlockChain, Choice, SearchSpace, Value
 from pipeline.spaces.convnet_net import ConvNet, Plan, StagePlan, initialised, with_dots
 
 if TYPE_CHECKING:
@@ -42,9 +43,19 @@ class ConvNetSpace(SearchSpace):
         section = cast("ConvNetOptions", options)
         # A wrong activation has to be an error before the search begins.
         names = tuple(dict.fromkeys(resolve_activation(name) for name in section.activations))
+        if section.width_step == DEVICE_STEP:
+            raise ArchitectureError(
+                f"width_step {DEVICE_STEP!r} is timed where `hwnas search` or `hwnas calibrate` begins; valid here: a"
+                " number"
+            )
         self._input_shape = input_shape
         self.plan = _plan(section, input_shape, classes)
         self.choices = _choices(section, names, self.plan)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """All widths that a stage may have, and the stem's, narrowest first."""
+        return tuple(sorted({self.plan.stem_width, *(width for stage in self.plan.stages for width in stage.widths)}))
 
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
         """The architecture of an NNI sample, with the dots of custom activations' names that NNI can't have."""
@@ -70,6 +81,7 @@ class ConvNetSpace(SearchSpace):
 
 def _plan(options: ConvNetOptions, input_shape: tuple[int, int, int], classes: int) -> Plan:
     channels, height, width = input_shape
+    step = int(options.width_step)
     size = min(height, width)
     count = options.stages or (3 if size < 64 else 4)
     halvings = max(1, round(math.log2(size / _LAST_MAP)))
@@ -78,15 +90,15 @@ def _plan(options: ConvNetOptions, input_shape: tuple[int, int, int], classes: i
     early = halvings - late
     strides = [2 if early > 1 else 1] + [2 if n < late else 1 for n in range(count - 1)]
     stages = tuple(
-        StagePlan(stride, tuple(sorted({_width(options.width * 2**n * m) for m in options.width_multipliers})))
+        StagePlan(stride, tuple(sorted({_width(options.width * 2**n * m, step) for m in options.width_multipliers})))
         for n, stride in enumerate(strides)
     )
-    return Plan(channels, classes, _width(options.width), 2 if early > 0 else 1, stages)
+    return Plan(channels, classes, _width(options.width, step), 2 if early > 0 else 1, stages)
 
 
-def _width(wanted: float) -> int:
-    """Round channels to multiples of eight, to which ONNX Runtime's blocked layout pads anyway."""
-    return max(8, 8 * round(wanted / 8))
+def _width(wanted: float, step: int) -> int:
+    """Round channels to multiples of a step; a device whose blocks are of so many channels pads to them anyway."""
+    return max(step, step * round(wanted / step))
 
 
 def _choices(options: ConvNetOptions, names: tuple[str, ...], plan: Plan) -> tuple[Choice, ...]:

@@ -47,6 +47,11 @@ class NasBench201Space(SearchSpace):
         edges = tuple(Choice(label, OPERATORS) for label in LABELS)
         self.choices = (*edges, Choice(_ACTIVATION, names)) if len(names) > 1 else edges
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of the three stages, each twice the one before."""
+        return tuple(self.plan.width * 2**stage for stage in range(3))
+
     def canonical(self, sample: Mapping[str, Any]) -> Architecture:
         """The architecture of an NNI sample, with the dots of custom activations' names that NNI can't have."""
         return super().canonical({label: with_dots(value) for label, value in sample.items()})

@@ -33,6 +33,7 @@ FIELDS = {
     "held_out_median_error",
     "held_out_p90_error",
     "nets",
+    "channel_blocks",
     "probe_seconds",
     "net_seconds",
 }
