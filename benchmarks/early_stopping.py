@@ -15,7 +15,7 @@ with its 95 % interval over replays or seeds.
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -113,6 +113,7 @@ def run(config: RunConfig, epochs: int) -> Search:
         began = time.process_time()
         result = runner.run(architecture, lambda *_: None)
         runner.add_peers([{"curve": result.details["curve"], "objectives": result.objectives}])
+        runner.learn([{"architecture": architecture, **asdict(result)}])
         done, seconds = spent[-1]
         spent.append((done + len(result.details["curve"]), seconds + time.process_time() - began))
         return result

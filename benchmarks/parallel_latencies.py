@@ -48,7 +48,7 @@ def main() -> None:
     arguments = begin(
         __doc__,
         positive("--trials", 40, "candidates"),
-        positive("--rounds", 5, "of measurements alone"),
+        positive("--rounds", 9, "of measurements alone"),
         option("--engine", "processes", choices=list(_ENGINES)),
         positive("--images", 1500, "training images"),
         SEED,

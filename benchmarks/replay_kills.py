@@ -117,9 +117,9 @@ def _processes(whole: Search, folder: Path, interpreters: list[Interpreter], arg
     found, search, seen = Findings(), replace(whole, folder=folder), list[Row]()
     undisturbed = replace(whole, longer=_BEYOND)  # further than the killed one comes, so that its end decides nothing
     found.errors += interpreters[0].run(undisturbed).code != 0
-    wanted = {row["number"]: lasting(row) for row in in_order(journal_rows(whole.journal))}
+    wanted = {row["number"]: lasting(row, "latency_ms") for row in in_order(journal_rows(whole.journal))}
     for seen in _killed(search, search.trials, search.sleep_s, interpreters, found, arguments):
-        numbered = {row["number"]: lasting(row) for row in in_order(seen)}
+        numbered = {row["number"]: lasting(row, "latency_ms") for row in in_order(seen)}
         found.mismatches += sum(numbered[number] != wanted[number] for number in numbered.keys() & wanted.keys())
     for _ in range(2):
         last = _to_end(search)

@@ -5,7 +5,7 @@ are drawn at random from the config's space, within its limits on multiply-adds.
 seeds of initial weights and order, each training in one thread, two at a time, the builds in turn. What ranks differ by
 when one build trains twice is the noise that ranks across builds are held against.
 
-By default the digits with fewer epochs than a search would have: the shorter a training, the more accuracies differ,
+By default the digits with one epoch, where a search has four: the shorter a training, the more accuracies differ,
 and few of the small set's are the same by chance.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
         file_path("--before", text="a checkout of the build to compare with"),
         file_path("--config", _CONFIG, "of that build, or a file anywhere"),
         positive("--samples", 40, "networks"),
-        positive("--epochs", 2, "of a training"),
+        positive("--epochs", 1, "of a training"),
         changes(),
         SEED,
     )

@@ -347,7 +347,7 @@ def predict_trial(
             device = device_of(run.config.device)
         with LatencyMeter(device) as meter:
             latencies = LatencySource(run.config, data, space, meter)
-        latencies.restore(history_of(records.values()))
+        latencies.learn(history_of(records.values()))
         found, model = latencies.prediction(record.architecture, record.objectives)
     latency = record.details.get("latency", {})
     return LatencyPrediction.of(

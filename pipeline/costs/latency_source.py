@@ -1,7 +1,8 @@
 """Latencies of candidates: predicted where that decides as well, measured where it matters.
 
 A candidate is measured while the predictor knows too little, where its predicted interval straddles the limit, and,
-once it is trained, where it may join the front. Each measurement improves the predictor.
+once it is trained, where it may join the front. Each measurement improves the predictor, once its trial is told: so it
+knows the same in whichever process it is asked.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ SEARCH_MEASURE_S = 0.06
 class LatencySource:
     """Gives the latencies of one search's candidates, one after the other.
 
-    Order of calls: `restore` with the trials of a resumed search; for each candidate `before_training`, then, where it
-    was trained, `after_training`.
+    Order of calls: for each candidate `learn` with the trials that were given to the strategy since the last one, in
+    that order, then `before_training`, then, where it was trained, `after_training`. Only `learn` teaches it.
 
     Args:
         config: of the run.
@@ -68,7 +69,7 @@ class LatencySource:
         self._model = None if config.cost_model == "measure" else _model_of(config, data, space, meter)
         self._trained: list[Costs] = []
 
-    def restore(self, history: Iterable[Mapping[str, Any]]) -> None:
+    def learn(self, history: Iterable[Mapping[str, Any]]) -> None:
         """Learn from finished trials: their `architecture`, `status`, `objectives` and `details`."""
         for trial in history:
             latency = trial["details"].get("latency", {})
@@ -104,36 +105,23 @@ class LatencySource:
         began = time.perf_counter()
         predicted = None if self._model is None else self._model.predict(architecture, counted)
         if predicted is None or self._straddles_limit(predicted):
-            return self._measured(architecture, counted, content, predicted, began)
+            return self._measured(content, predicted, began)
         details = {"source": "predicted", **_predicted_details(predicted), "cost_s": time.perf_counter() - began}
         return predicted.latency_ms, details
 
-    def after_training(
-        self, architecture: Mapping[str, Value], objectives: Costs, details: Details, content: bytes
-    ) -> tuple[float, Details]:
+    def after_training(self, objectives: Costs, details: Details, content: bytes) -> tuple[float, Details]:
         """Like `before_training`, once the accuracy is known: a candidate that may join the front is measured."""
         if details["source"] == "predicted" and self._may_join(objectives, details["low_ms"]):
             began = time.perf_counter() - details["cost_s"]
             prediction = details["predicted"]
-            ms, details = self._measured(architecture, objectives, content, None, began)
+            ms, details = self._measured(content, None, began)
             details["predicted"] = prediction
-            objectives = {**objectives, "latency_ms": ms}
-        self._trained.append(dict(objectives))
+            return ms, details
         return objectives["latency_ms"], details
 
-    def _measured(
-        self,
-        architecture: Mapping[str, Value],
-        counted: Costs,
-        content: bytes,
-        predicted: Prediction | None,
-        began: float,
-    ) -> tuple[float, Details]:
+    def _measured(self, content: bytes, predicted: Prediction | None, began: float) -> tuple[float, Details]:
         with self._alone() as alone:
             latency = self._meter.measure(content, budget_s=SEARCH_MEASURE_S)
-        if self._model is not None:
-            noise = relative_noise(latency.low_ms, latency.latency_ms, latency.high_ms)
-            self._model.observe(architecture, counted, latency.latency_ms, noise)
         details = {"source": "measured", **_measured_details(latency), "cost_s": time.perf_counter() - began}
         if not alone:
             details["warnings"].append("measured beside a training of another candidate")
@@ -154,10 +142,15 @@ class LatencySource:
 
 
 def history_of(records: Iterable[TrialRecord]) -> list[dict[str, Any]]:
-    """The trials of a journal as `LatencySource.restore` takes them."""
+    """The trials of a journal as `LatencySource.learn` takes them."""
     return [
-        {"architecture": r.architecture, "status": r.status, "objectives": r.objectives, "details": r.details}
-        for r in records
+        {
+            "architecture": record.architecture,
+            "status": record.status,
+            "objectives": record.objectives,
+            "details": {"latency": record.details.get("latency", {})},
+        }
+        for record in records
     ]
 
 

@@ -41,15 +41,12 @@ class InlineEngine(JournaledEngine):
             self._server,
             limit_s=options.trial_minutes * 60,
             memory_bytes=memory_allowance(options.memory_gb),
-            history=self._history,
         )
 
-    def _history(self) -> list[dict[str, Any]]:
-        return history_of(self._known.values())
-
     def _judge(self, architecture: Architecture) -> TrialResult:
-        peers = peers_for(self._config.evaluator, self._known.values())
-        return self._worker.judge(architecture, self._reporter.trial_progress, peers)
+        known = list(self._known.values())
+        peers = peers_for(self._config.evaluator, known)
+        return self._worker.judge(architecture, self._reporter.trial_progress, peers, history_of(known))
 
     def shutdown(self) -> None:
         """End the child process."""

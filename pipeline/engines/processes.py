@@ -7,6 +7,7 @@ import json
 import queue
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from pipeline.trials.reporter import Reporter
 
 _POLL_EVERY_S = 0.2  # an endless wait couldn't be interrupted on every platform
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A trial that waits for a worker, and what that worker may know."""
+
+    architecture: Architecture
+    peers: list[dict[str, Any]]
+    history: list[dict[str, Any]]
 
 
 class ProcessesEngine(ParallelEngine):
@@ -57,7 +67,7 @@ class ProcessesEngine(ParallelEngine):
         if workers is None:
             workers = cast("ProcessesOptions", options).workers or usable_cores()
         super().__init__(config, space, journal, budget, reporter, workers)
-        self._jobs: queue.SimpleQueue[tuple[Architecture, list[dict[str, Any]]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[dict[str, Any] | EndedTrial | BaseException] = queue.SimpleQueue()
         self._server = ForkServer(json.loads(config.model_dump_json()), log)
         self._clients = [
@@ -65,7 +75,6 @@ class ProcessesEngine(ParallelEngine):
                 self._server,
                 limit_s=options.trial_minutes * 60,
                 memory_bytes=share_of_memory(options.memory_gb, workers),
-                history=self._history,
                 threads=max(1, usable_cores() // workers),
             )
             for _ in range(workers)
@@ -81,13 +90,11 @@ class ProcessesEngine(ParallelEngine):
         for thread in self._threads:
             thread.start()
 
-    def _history(self) -> list[dict[str, Any]]:
-        return history_of(list(self._known.values()))
-
     def _start(self, architecture: Architecture) -> None:
         self._server.start()  # here, since it ends with the thread that started it
-        # Peers are the trials known at the submission, whenever a child is free: the same again in every run.
-        self._jobs.put((architecture, peers_for(self._config.evaluator, self._given)))
+        # What is known at the submission, whenever a child is free, and whichever: the same again in every run.
+        peers, history = peers_for(self._config.evaluator, self._given), history_of(self._given)
+        self._jobs.put(_Job(architecture, peers, history))
 
     def _at_once(self, architecture: Architecture) -> EndedTrial | None:
         if not self._counts or self._workers == 1:
@@ -106,7 +113,7 @@ class ProcessesEngine(ParallelEngine):
                 if job is None:
                     ends += 1
                 else:
-                    withdrawn.append(job[0])
+                    withdrawn.append(job.architecture)
         for _ in range(ends):
             self._jobs.put(None)
         return withdrawn
@@ -138,16 +145,16 @@ class ProcessesEngine(ParallelEngine):
     def _serve(self, client: WorkerClient) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                self._news.put(self._judged(client, *job))
+                self._news.put(self._judged(client, job))
         except BaseException as error:  # anything that ends this thread is the main one's to raise
             self._news.put(error)
         finally:
             client.stop()
 
-    def _judged(self, client: WorkerClient, architecture: Architecture, peers: list[dict[str, Any]]) -> EndedTrial:
+    def _judged(self, client: WorkerClient, job: _Job) -> EndedTrial:
         started, began = datetime.now(UTC), time.monotonic()
-        result = client.judge(architecture, self._news.put, peers)
-        return EndedTrial(architecture, result, started, time.monotonic() - began)
+        result = client.judge(job.architecture, self._news.put, job.peers, job.history)
+        return EndedTrial(job.architecture, result, started, time.monotonic() - began)
 
     def shutdown(self) -> None:
         """End the child processes, and the threads that watch them."""

@@ -52,7 +52,7 @@ class TrialRunner:
 
     Args:
         config: of the run.
-        history: the search's finished trials: `architecture`, `status`, `objectives` and `details` of each.
+        history: trials to begin with, as `learn` takes them.
         data: the data set, where it was loaded already.
         quiet: the room that trainings and measurements of several runners share; each has its own by default.
 
@@ -74,13 +74,17 @@ class TrialRunner:
         self.space = make_space(config, self.data)
         self.target = Target.of(self.space, LatencyMeter(device_of(config.device)))
         self.latencies = LatencySource(config, self.data, self.space, self.target.meter, self._quiet.alone)
-        self.latencies.restore(history)
+        self.learn(history)
         self.evaluator: CandidateEvaluator = make(
             "evaluator", config.evaluator.name, EVALUATORS, config.evaluator, self.data, config.train
         )
         self._stopping = stopping_of(config.evaluator, self.evaluator)
         self._compared = [n for n in config.objectives if n != "accuracy" and self._stopping.aim == "front"]
         self._peers: list[LearningCurve] = []
+
+    def learn(self, history: Iterable[Mapping[str, Any]]) -> None:
+        """Learn from trials whose results were given to the strategy, as `pipeline.costs.latency_source.history_of`."""
+        self.latencies.learn(history)
 
     def add_peers(self, peers: Iterable[Mapping[str, Any]]) -> None:
         """Add trials that later ones are compared with, as `pipeline.evaluators.learning_curve.peers_of` gives them."""
@@ -104,9 +108,8 @@ class TrialRunner:
             with self._quiet.working():
                 details["accuracy_fp32"], accuracy = accuracy, self._quantized_accuracy(model)
         objectives = {"accuracy": accuracy, **objectives}
-        objectives["latency_ms"], details["latency"] = self.latencies.after_training(
-            architecture, objectives, details["latency"], content
-        )
+        latency = self.latencies.after_training(objectives, details["latency"], content)
+        objectives["latency_ms"], details["latency"] = latency
         if broken := self._broken(objectives):  # a prediction kept the limit, the measurement doesn't
             return TrialResult("infeasible", objectives, {**details, "excess": broken})
         return TrialResult("ok", objectives, details)

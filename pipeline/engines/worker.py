@@ -32,7 +32,7 @@ def work(requests: TextIO, answers: TextIO, config: RunConfig, data: DataSet | N
     """Answer requests until the engine closes its end.
 
     Args:
-        requests: first the setup (`history`, `threads`, `memory_bytes`, `counts`), then a line for each request.
+        requests: first the setup (`threads`, `memory_bytes`, `counts`), then a line for each request.
         answers: gets a line for each.
         config: of the run.
         data: the data set, where it was loaded already.
@@ -67,10 +67,7 @@ def _begin(
     try:
         if setup["threads"] is not None:
             torch.set_num_threads(setup["threads"])
-        if setup["counts"]:
-            runner = CostCheck(config, data, quiet)
-        else:
-            runner = TrialRunner(config, setup["history"], data=data, quiet=quiet)
+        runner = CostCheck(config, data, quiet) if setup["counts"] else TrialRunner(config, data=data, quiet=quiet)
     except Exception as error:
         _answer(answers, told(error))
         return None
@@ -113,7 +110,8 @@ def _serve(runner: TrialRunner, request: dict[str, Any], answers: TextIO) -> dic
         _answer(answers, {"progress": {"epoch": epoch, "epochs": epochs, "accuracy": accuracy}})
 
     try:
-        runner.add_peers(request.get("peers", ()))
+        runner.add_peers(request["peers"])
+        runner.learn(request["history"])
         result = runner.run(request["architecture"], progress)
     except Exception as error:  # a candidate may raise anything; that is its result
         with suppress(OSError):

@@ -42,7 +42,6 @@ class WorkerClient:
         server: forks the worker.
         limit_s: seconds that one request may take.
         memory_bytes: resident memory that the child may take; a change holds from its next start on.
-        history: gives the finished trials whenever a child is started.
         threads: number that it computes with; torch's default when None. It may be changed between requests.
     """
 
@@ -52,22 +51,22 @@ class WorkerClient:
         *,
         limit_s: float,
         memory_bytes: int,
-        history: Callable[[], list[dict[str, Any]]] = list,
         threads: int | None = None,
     ) -> None:
-        self._server, self._history, self.threads = server, history, threads
+        self._server, self.threads = server, threads
         self._limit_s, self.memory_bytes = limit_s, memory_bytes
         self._pid: int | None = None
         self._requests = -1
         self._answers = -1
         self._buffer = b""
-        self._peers_sent = 0
+        self._peers_sent = self._history_sent = 0
 
     def judge(
         self,
         architecture: Architecture,
         on_progress: Callable[[dict[str, Any]], None],
         peers: Sequence[dict[str, Any]] = (),
+        history: Sequence[dict[str, Any]] = (),
     ) -> TrialResult:
         """Have the child run a trial; one that the child doesn't survive has failed.
 
@@ -75,16 +74,22 @@ class WorkerClient:
             architecture: in canonical form.
             on_progress: called after every epoch.
             peers: the trials that it is compared with, earlier calls' first; only new ones are sent.
+            history: the trials that it may learn from, as `pipeline.costs.latency_source.history_of` gives them;
+                likewise.
 
         Raises:
             HwnasError: the child can't begin at all, for example because its data is missing.
             StorageError: something couldn't be written, a full disk's fault and not the candidate's.
         """
         self.start()
-        fresh = list(peers[self._peers_sent :])
-        self._peers_sent += len(fresh)
+        request = {
+            "architecture": architecture,
+            "peers": peers[self._peers_sent :],
+            "history": history[self._history_sent :],
+            "threads": self.threads,
+        }
+        self._peers_sent, self._history_sent = len(peers), len(history)
         try:
-            request = {"architecture": architecture, "peers": fresh, "threads": self.threads}
             answer = self._ask(request, on_progress)
         except WorkerFailure as failure:
             self.stop()
@@ -148,7 +153,7 @@ class WorkerClient:
         os.close(self._requests)
         os.close(self._answers)
         self._buffer = b""
-        self._peers_sent = 0
+        self._peers_sent = self._history_sent = 0
 
     def start(self, *, counts: bool = False) -> None:
         """Start the worker, unless it runs; one that `counts` can do nothing else.
@@ -161,7 +166,7 @@ class WorkerClient:
         self._pid, self._requests, self._answers = self._server.begin()
         try:
             limits = {"memory_bytes": self.memory_bytes, "threads": self.threads}
-            self._send({"history": self._history(), "counts": counts, **limits})
+            self._send({"counts": counts, **limits})
             answer = self._receive(time.monotonic() + _START_LIMIT_S)
         except WorkerFailure as failure:
             self.stop()

@@ -1,16 +1,21 @@
-"""The child process of an engine imports a user's own modules by the rules of its parent."""
+"""The child process of an engine: what it imports of a user's own, and what it knows of other trials."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.cli import SMALL
+from helpers.places import REPOSITORY
 from pipeline.config.file import parse_config
 from pipeline.engines.fork_client import ForkServer
 from pipeline.engines.worker_client import WorkerClient
 from pipeline.errors import HwnasError
+from pipeline.spaces.base import architecture_id
+from pipeline.spaces.convnet import ConvNetSpace
 from pipeline.user_modules import NameSource, names_from
 
 OWN = """
@@ -24,6 +29,7 @@ class Half(CandidateEvaluator):
         return 0.5
 """
 
+OTHER = {"space": {"name": "convnet", "width": 8, "depths": [1, 2, 3]}, "constraints": {"macs": 5_000_000}}
 Client = Callable[[NameSource], WorkerClient]
 
 
@@ -76,3 +82,58 @@ def test_it_imports_nothing_of_a_run(client: Client, folder: Path, mark: Path) -
     with pytest.raises(HwnasError, match="nothing is imported from a run's or bundle's folder"):
         client(NameSource(given=folder / "code")).judge({}, print)
     assert not mark.exists()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WorkerClient]]:
+    """Two workers of one search, whose evaluator is a stub."""
+    config = parse_config({**SMALL, **OTHER, "evaluator": {"name": "stub_evaluators:Hash"}}, "small.yaml")
+    with names_from(NameSource(REPOSITORY / "tests" / "stubs")):
+        server = ForkServer(json.loads(config.model_dump_json()), tmp_path / "log")
+        clients = [WorkerClient(server, limit_s=120, memory_bytes=8 * 10**9, threads=1) for _ in range(2)]
+    yield clients
+    for each in clients:
+        each.stop()
+    server.stop()
+
+
+def test_workers_know_what_was_told_and_nothing_else(workers: list[WorkerClient]) -> None:
+    """Whichever worker is free, in whichever pieces it heard of the trials, the latency is the same."""
+    one, two = workers
+    space = ConvNetSpace(parse_config({**SMALL, **OTHER}, "small.yaml").space, (1, 8, 8), 10)
+    *tried, last = distinct(space, 18)
+    history: list[dict[str, Any]] = []
+    sources = []
+    for number, architecture in enumerate(tried):  # the first is told after each trial, and runs but half of them
+        result = (two if number == 9 else one).judge(architecture, print, (), history)
+        trial = {"architecture": architecture, "status": result.status, "objectives": result.objectives}
+        history.append({**trial, "details": {"latency": result.details.get("latency", {})}})
+        sources.append(result.details.get("latency", {}).get("source"))
+    assert "measured" in sources
+    assert "predicted" in sources
+    told = [client.judge(last, print, (), history).details["latency"] for client in workers]
+    two.stop()  # a replaced one hears of all of them at once
+    told.append(two.judge(last, print, (), history).details["latency"])
+    assert told[0]["source"] == "predicted"
+    assert told[0]["predicted"] == told[1]["predicted"] == told[2]["predicted"]
+
+
+def test_a_worker_that_counts_knows_who_breaks_a_limit(workers: list[WorkerClient]) -> None:
+    counter, runner = workers
+    space = ConvNetSpace(parse_config({**SMALL, **OTHER}, "small.yaml").space, (1, 8, 8), 10)
+    found = set()
+    for architecture in distinct(space, 8):
+        counted, ran = counter.count(architecture), runner.judge(architecture, print)
+        assert counted == (ran if ran.status == "infeasible" else None)
+        found.add(ran.status)
+    assert found == {"ok", "infeasible"}
+    assert counter.count({}) is None  # what is wrong with it, its trial tells
+
+
+def distinct(space: ConvNetSpace, count: int) -> list[dict[str, Any]]:
+    rng = random.Random(0)
+    found: dict[str, dict[str, Any]] = {}
+    while len(found) < count:
+        architecture = dict(space.at(rng.randrange(space.size())))
+        found[architecture_id(architecture)] = architecture
+    return list(found.values())
