@@ -155,6 +155,7 @@ class Session:
     ) -> None:
         check_provider(provider)
         self._session = _loaded(model, provider, provider_options, threads)
+        give_back_memory()  # loading leaves as much free memory behind as the weights take, or twice as much
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.feed = dict(feed) if feed is not None else _made_up_feed(self._session.get_inputs(), batch_size)
         refusals: tuple[type[Exception], ...] = (ValueError, *runtime_errors())
@@ -169,6 +170,26 @@ class Session:
     def run(self) -> None:
         """Make one inference; its outputs are dropped."""
         self._session.run(self._outputs, self.feed)
+
+
+@lru_cache(maxsize=1)
+def c_library() -> Any:
+    """The C library where it is glibc, as ctypes has it; else None."""
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without it
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
+
+
+def give_back_memory() -> None:
+    """Give memory that is free back to the kernel; where the C library isn't glibc nothing happens."""
+    library = c_library()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def check_provider(provider: str) -> None:

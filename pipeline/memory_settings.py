@@ -10,13 +10,12 @@ variables: what the user has set stays.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING
+
+from latency_models.timer import c_library, give_back_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,14 +63,8 @@ def kept_memory() -> Iterator[None]:
         _USES.end()
 
 
-def give_back_memory() -> None:
-    """Give memory that is free back to the kernel; where the C library isn't glibc nothing happens."""
-    if (library := _glibc()) is not None:
-        library.malloc_trim(0)
-
-
 def _set(values: dict[int, int]) -> None:
-    if (library := _glibc()) is not None:
+    if (library := c_library()) is not None:
         for parameter, value in values.items():
             library.mallopt(parameter, value)
 
@@ -79,12 +72,4 @@ def _set(values: dict[int, int]) -> None:
 def _is_ours_to_set() -> bool:
     """Whether this is glibc and the user hasn't decided: by `GLIBC_TUNABLES`, or by the older variables."""
     own = any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ)
-    return _glibc() is not None and not own and "glibc.malloc" not in os.environ.get("GLIBC_TUNABLES", "")
-
-
-@cache
-def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
+    return c_library() is not None and not own and "glibc.malloc" not in os.environ.get("GLIBC_TUNABLES", "")

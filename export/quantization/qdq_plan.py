@@ -31,6 +31,8 @@ _POOLING = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that are bound to a layout; a float one between integer convolutions costs two transpositions."""
 _STEPS, _BESIDE = 255, 0.03
 """Steps from 0 to a gate's 1, and how far from a tie is far enough: float32 errs by less than 0.0001 there."""
+_JOINING = frozenset({"Add", "Sum", "Mul", "Concat"})
+"""Operators that are computed on integers only where all of their operands are quantised."""
 _CONSTANTS_ALLOWED = frozenset({"Add", "Mul"})
 _FLOAT_RESULT = frozenset({"Gemm", "MatMul"})
 """Operators whose integer kernels can give floats."""
@@ -87,13 +89,19 @@ def plan(
 ) -> Plan:
     """Decide which parts of a model are quantised; the model stays as it is.
 
+    What is slower on integers stays float, unless there is no other product: then the model is wanted in INT8 all the
+    same.
+
     Args:
         model: in a recent opset, its constants folded.
         float_nodes: values whose nodes stay float in any case.
         kept: values whose nodes stay float because their integer kernels are wrong, with the reasons.
         isolated: values behind which a barrier is wanted.
     """
-    return _Planner(model, float_nodes, kept or {}, isolated).run()
+    found = _Planner(model, float_nodes, kept or {}, isolated, slow_stays_float=True).run()
+    if found.weights or not found.kept:
+        return found
+    return _Planner(model, float_nodes, kept or {}, isolated, slow_stays_float=False).run()
 
 
 class _Planner:
@@ -105,7 +113,10 @@ class _Planner:
         float_nodes: Collection[str],
         kept: Mapping[str, str],
         isolated: Collection[str],
+        *,
+        slow_stays_float: bool,
     ) -> None:
+        self.slow_stays_float = slow_stays_float
         self.float_nodes = frozenset(float_nodes) | frozenset(kept)
         self.distrusted = frozenset(kept)
         self.plan = Plan(copied(model), kept=dict(kept), isolated=set(isolated))
@@ -117,6 +128,10 @@ class _Planner:
         self.outputs = {value.name for value in graph.output}
         self.uses = Counter(name for g in all_graphs(graph) for node in g.node for name in node.input)
         self.uses.update(self.outputs)
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
         self.taken = value_names(graph)
         self.makers: dict[str, onnx.NodeProto] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -143,8 +158,8 @@ class _Planner:
             return self._clamp(node)
         if node.op_type in ("HardSigmoid", "HardSwish"):
             return self._hard(node)
-        if reason := integer_forms.reason_to_stay_float(node):
-            self.plan.kept.setdefault(node.output[0], reason)
+        if reason := self._reason_to_stay_float(node):
+            self._keep_float(node, reason)
             return [node]
         integer_forms.drop_unit_dilations(node)
         if node.op_type in _POOLING and self.plan.weights:
@@ -158,12 +173,25 @@ class _Planner:
             self.plan.sources[node.output[0]] = (node.output[0],)
         return [node]
 
+    def _reason_to_stay_float(self, node: onnx.NodeProto) -> str:
+        tensor = self.arrays.get(node.input[1]) if len(node.input) > 1 else None
+        slow = integer_forms.reason_of_time(node, () if tensor is None else tensor.dims)
+        return integer_forms.reason_of_wrong_results(node) or (slow if self.slow_stays_float else "")
+
+    def _keep_float(self, node: onnx.NodeProto, reason: str) -> None:
+        """Leave a node float; what a pool gives to a sum is quantised all the same, or that would be float too."""
+        self.plan.kept.setdefault(node.output[0], reason)
+        joined = any(reader.op_type in _JOINING for reader in self.readers[node.output[0]])
+        if node.op_type in _POOLING and joined and self._quantised(node.input[0]):
+            self._activation(node.output[0])
+
     def _quantised(self, name: str) -> bool:
         return name in self.plan.activations or name in self.plan.moved
 
     def _activation(self, name: str, *, positive: bool = False) -> None:
         if not self._quantised(name):
-            self.plan.activations[name] = positive
+            maker = self.makers.get(name)
+            self.plan.activations[name] = positive or (maker is not None and maker.op_type == "Relu")
 
     def _constant(self, name: str, *, ranks: tuple[int, ...] = ()) -> bool:
         tensor = self.arrays.get(name)
@@ -220,7 +248,9 @@ class _Planner:
         before, after = node.input[0], node.output[0]
         maker = self.makers.get(before)
         low, high = self._clamp_bounds(node)
-        alone = self.uses[before] == 1 and before in self.plan.activations and before not in self.plan.bounds
+        # A range saturates only where an integer operator makes the value.
+        integer = before in self.plan.activations and before in self.plan.sources
+        alone = self.uses[before] == 1 and integer and before not in self.plan.bounds
         if maker is None or not alone or not low <= 0.0 <= high:
             return [node]
         if (

@@ -170,7 +170,7 @@ def quantize_like(model: bytes, *, feeds: Mapping[str, npt.NDArray[Any]] | None 
     Args:
         model: serialised, embedded weights; one network, or a part of one.
         feeds: any inputs that it can be run on. With them its kernels are checked as `quantize_int8` checks them;
-            without, only nodes whose kernels are known to be wrong stay float.
+            without, only nodes whose kernels are known to be wrong or slow stay float.
 
     Raises:
         InvalidFileError: no ONNX model.
@@ -179,7 +179,7 @@ def quantize_like(model: bytes, *, feeds: Mapping[str, npt.NDArray[Any]] | None 
     source = _prepared(onnx_file.read_model(model))
     if feeds is None:
         plan = planned(source)
-        return bytes(qdq.write(plan, made_up(plan)).SerializeToString())
+        return bytes(_noted(qdq.write(plan, made_up(plan)), plan.kept).SerializeToString())
     plan, quantised = trusted_model(source, (), Distrust(), made_up, feeds)
     return bytes(_noted(quantised, plan.kept).SerializeToString())
 
@@ -191,7 +191,7 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 
 
 def float_reasons(model: onnx.ModelProto) -> dict[str, str]:
-    """Map the values whose nodes were left float for wrong integer kernels to the reasons; of a model made here."""
+    """Map the values whose nodes are float for wrong or slow integer kernels to the reasons; of a model made here."""
     stored = {entry.key: entry.value for entry in model.metadata_props}.get(REASONS_KEY, "{}")
     return dict(json.loads(stored))
 

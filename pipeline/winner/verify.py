@@ -15,12 +15,12 @@ from latency_models.counted_costs import static_costs
 from latency_models.errors import CostError, DeviceError
 from latency_models.graph.external_data import openable
 from latency_models.model_profile import profile
+from latency_models.timer import give_back_memory
 from pipeline.config.device import DeviceOptions, device_on_a_word
 from pipeline.config.file import parse_section
 from pipeline.costs.metrics import measured_metrics
 from pipeline.data import load_data
 from pipeline.errors import HwnasError
-from pipeline.memory_settings import give_back_memory
 from pipeline.registry import is_dotted
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@ import ast
 import gc
 import io
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 from helpers.cost_graphs import model, small_net, value
 from latency_models import timer
+from latency_models.microbench.graphs import GraphBuilder
 
 NET = small_net().SerializeToString()
 
@@ -180,3 +182,36 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     assert text.endswith(" shape:{2,4} of {1,4}")
     assert len(text) == 300
     assert timer.one_line(ValueError("a \n b")) == "a b"
+
+
+LOADED = """
+import sys
+from latency_models import timer
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+import os
+settings = {"provider": timer.CPU_PROVIDER, "provider_options": {}, "threads": 1, "batch_size": 1}
+timer.Session(sys.argv[1], **settings)  # what the runtime itself takes
+before = resident()
+sessions = [timer.Session(sys.argv[2], **settings) for _ in range(2)]
+print((resident() - before) / 2)
+"""
+
+
+@pytest.mark.skipif(timer.c_library() is None, reason="the C library isn't glibc")
+def test_a_session_keeps_little_more_than_its_weights(tmp_path: Path) -> None:
+    """Loading doubles the weights when it brings them into the layout of the kernels."""
+    files = []
+    for channels in (8, 512):
+        g = GraphBuilder(np.random.default_rng(0))
+        x = g.image(1, channels, 7, 7)
+        for _ in range(3):
+            x = g.activation(g.conv(x, channels, 3), "Relu")
+        files.append(tmp_path / f"{channels}.onnx")
+        files[-1].write_bytes(g.model(x))
+    words = [sys.executable, "-c", LOADED, *map(str, files)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.5 * files[1].stat().st_size  # 2.5 times as much with what loading leaves behind

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pipeline.memory_settings import give_back_memory, kept_memory
+from latency_models.timer import give_back_memory
+from pipeline.memory_settings import kept_memory
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or "glibc" not in os.confstr("CS_GNU_LIBC_VERSION"), reason="glibc alone is set"

@@ -197,7 +197,8 @@ class TestTheReasons:
 
     def test_a_kernel_that_nobody_knew_is_found(self, monkeypatch):
         """Without the list of known forms the check finds the pool, and the result is as right."""
-        monkeypatch.setattr("export.quantization.integer_forms.reason_to_stay_float", lambda node: "")
+        monkeypatch.setattr("export.quantization.integer_forms.reason_of_wrong_results", lambda *_: "")
+        monkeypatch.setattr("export.quantization.integer_forms.SLOW_FORMS", {})
         quantizer = Quantizer(pooled(CEIL), IMAGES)
         quantised = quantizer.quantize()
         (reason,) = float_reasons(quantised).values()
@@ -206,7 +207,8 @@ class TestTheReasons:
         assert np.abs(deployed - said).max() <= np.abs(said).max() / 255
 
     def test_a_form_that_can_t_be_loaded_is_found(self, monkeypatch):
-        monkeypatch.setattr("export.quantization.integer_forms.reason_to_stay_float", lambda node: "")
+        monkeypatch.setattr("export.quantization.integer_forms.reason_of_wrong_results", lambda *_: "")
+        monkeypatch.setattr("export.quantization.integer_forms.SLOW_FORMS", {})
         (reason,) = float_reasons(quantize_int8(pooled(DILATED), IMAGES)).values()
         assert "can't load" in reason
 
