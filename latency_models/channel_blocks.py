@@ -214,5 +214,5 @@ def _drawn(times: Mapping[int, Ratio]) -> dict[int, np.ndarray]:
 
 
 def off_block(widths: Sequence[int], block: int) -> tuple[int, ...]:
-    """Those of the widths that are no multiples of a block."""
+    """The widths that are no multiples of a block."""
     return tuple(width for width in widths if width % block)

@@ -122,7 +122,7 @@ def with_any_step(config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True)
 class OwnStep:
-    """What comes of a config that leaves the step of the widths to the device.
+    """A config whose step of the widths was left to the device, with the number that was found.
 
     Attributes:
         config: with a number for the step.
@@ -170,7 +170,7 @@ def _step_of(cost_model: Path) -> int:
 
 
 def sentence(blocks: BlocksRecord) -> str:
-    """What was found and how, in one or two sentences."""
+    """Say in one or two sentences what was found and how."""
     if blocks.dense is None and blocks.depthwise is None:
         return f"No clear blocks of channels: {blocks.dense_unavailable}; {blocks.depthwise_unavailable}."
     times = {row.channels: row.relative_time for row in blocks.evidence.dense}
@@ -187,7 +187,7 @@ def sentence(blocks: BlocksRecord) -> str:
 
 
 def words(blocks: BlocksRecord, config: RunConfig) -> str:
-    """What was found, how, and what it means for the widths of the config's space, in a few sentences."""
+    """Say in a few sentences what was found, how, and what it means for the widths of the config's space."""
     said = [sentence(blocks)]
     if blocks.off_block_widths:
         count, wrong = len(blocks.space_widths), ", ".join(map(str, blocks.off_block_widths))

@@ -99,7 +99,7 @@ class Int8Outcome:
         chosen: its attempt, judged on all validation images.
         tried: all attempts, in order.
         seconds: duration of the search.
-        float_reasons: value → the reason why its node stays float, where its integer kernel is wrong.
+        float_reasons: value → the reason why its node stays float, where its integer kernel is wrong or slow.
     """
 
     model: bytes
