@@ -41,7 +41,7 @@ class Submission:
 
 
 class RecordedOrder:
-    """What a journal says on the order of submissions and results.
+    """The order of submissions and results that a journal tells.
 
     Results are given in the order of submission, but for those that a trial has at once. The builds before this rule
     gave them as the trials ended, which is the journal's order: so is the part of a journal that they wrote, whose
