@@ -34,9 +34,18 @@ def config(name: str, trials: int = 30, **space: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def whole(name: str, tmp_path_factory: pytest.TempPathFactory) -> list[TrialRecord]:
-    """An unbroken run of thirty trials, four at a time."""
-    return search(tmp_path_factory.mktemp(name) / "j", config(name), workers=WORKERS)[0]
+def wholes(name: str, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, list[TrialRecord]]:
+    """Unbroken runs, four trials at a time; whether those over a limit have their result at once → thirty trials."""
+    folder = tmp_path_factory.mktemp(name)
+    return {
+        counts: search(folder / f"{counts}", config(name), workers=WORKERS, counts=counts)[0]
+        for counts in (False, True)
+    }
+
+
+@pytest.fixture
+def whole(wholes: dict[bool, list[TrialRecord]]) -> list[TrialRecord]:
+    return wholes[False]
 
 
 def submitted(records: list[TrialRecord]) -> list[TrialRecord]:
@@ -57,25 +66,24 @@ class TestEveryStrategy:
         assert [record.number for record in whole] == list(range(len(whole)))
 
     @pytest.mark.parametrize("counts", [False, True])
-    def test_asks_for_the_same_whenever_trials_end(self, tmp_path: Path, name: str, counts: bool) -> None:
-        runs = [
-            search(tmp_path / clock, config(name), workers=WORKERS, clock=clock, counts=counts)[0]
-            for clock in ("one", "two", "three")
-        ]
-        assert submitted(runs[0]) == submitted(runs[1]) == submitted(runs[2])
-        assert len({tuple(record.id for record in run) for run in runs}) == 3  # and they did end otherwise
-
-    @pytest.mark.parametrize("counts", [False, True])
-    @pytest.mark.parametrize("killed_at", [0, 2, 9, 23, 29])
-    def test_goes_on_after_a_kill_as_if_there_had_been_none(
-        self, tmp_path: Path, name: str, killed_at: int, counts: bool
+    def test_asks_for_the_same_whenever_trials_end(
+        self, tmp_path: Path, name: str, wholes: dict[bool, list[TrialRecord]], counts: bool
     ) -> None:
-        unbroken, _ = search(tmp_path / "unbroken", config(name), workers=WORKERS, counts=counts)
+        other, _ = search(tmp_path / "j", config(name), workers=WORKERS, clock="other", counts=counts)
+        assert submitted(other) == submitted(wholes[counts])
+        assert [record.id for record in other] != [record.id for record in wholes[counts]]  # they did end otherwise
+
+    @pytest.mark.parametrize(
+        ("killed_at", "counts"), [(0, False), (2, False), (9, False), (23, False), (29, False), (7, True), (22, True)]
+    )
+    def test_goes_on_after_a_kill_as_if_there_had_been_none(
+        self, tmp_path: Path, name: str, wholes: dict[bool, list[TrialRecord]], killed_at: int, counts: bool
+    ) -> None:
         first, _ = search(tmp_path / "j", config(name), killed_at=killed_at, workers=WORKERS, counts=counts)
         assert len(first) == killed_at
         resumed, judged = search(tmp_path / "j", config(name), workers=WORKERS, clock="other", counts=counts)
         assert resumed[:killed_at] == first
-        assert submitted(resumed) == submitted(unbroken)
+        assert submitted(resumed) == submitted(wholes[counts])
         assert sorted(judged) == sorted(record.id for record in resumed[killed_at:])
 
     def test_goes_on_after_kill_upon_kill_with_another_budget_each_time(self, tmp_path: Path, name: str) -> None:
