@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SEARCH_MEASURE_S = 0.06
 """For a candidate's latency: enough for about ±1 % on a quiet machine; finalists are measured again at length."""
+UNSOUGHT_MEASURE_S = 0.02
+"""Where latency is neither an objective nor limited, and only told: about ±1.2 %. All trainings wait meanwhile."""
 
 
 class LatencySource:
@@ -66,6 +68,7 @@ class LatencySource:
         self._config, self._meter = config, meter
         self._alone = alone if alone is not None else lambda: nullcontext(enter_result=True)
         self._limit = config.limits.get("latency_ms")
+        self._measure_s = SEARCH_MEASURE_S if "latency_ms" in config.metrics() else UNSOUGHT_MEASURE_S
         self._model = None if config.cost_model == "measure" else _model_of(config, data, space, meter)
         self._trained: list[Costs] = []
 
@@ -121,7 +124,7 @@ class LatencySource:
 
     def _measured(self, content: bytes, predicted: Prediction | None, began: float) -> tuple[float, Details]:
         with self._alone() as alone:
-            latency = self._meter.measure(content, budget_s=SEARCH_MEASURE_S)
+            latency = self._meter.measure(content, budget_s=self._measure_s)
         details = {"source": "measured", **_measured_details(latency), "cost_s": time.perf_counter() - began}
         if not alone:
             details["warnings"].append("measured beside a training of another candidate")

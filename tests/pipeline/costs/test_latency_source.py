@@ -15,7 +15,7 @@ from latency_models.predictors.operators import Operator
 from pipeline.config.file import parse_config
 from pipeline.config.run import RunConfig
 from pipeline.costs.latency_predictor import BlockwisePredictor
-from pipeline.costs.latency_source import LatencySource
+from pipeline.costs.latency_source import SEARCH_MEASURE_S, UNSOUGHT_MEASURE_S, LatencySource
 from pipeline.costs.predictor_file import CostModelError, Scope, identity_of, save
 from pipeline.engines import trial
 from pipeline.engines.trial import TrialRunner
@@ -57,6 +57,7 @@ class StandInMeter:
     def __init__(self, device: Device | None = None) -> None:
         self.device, self.asked = device or Device(), 0
         self.times: dict[bytes, float] = {}
+        self.budgets_s: set[float] = set()
         self.otherwise_ms: float | None = None
 
     def environment(self) -> Environment:
@@ -64,6 +65,7 @@ class StandInMeter:
 
     def measure(self, content: bytes, **options: Any) -> Clock:
         self.asked += 1
+        self.budgets_s.add(options["budget_s"])
         ms = self.times[content] if self.otherwise_ms is None else self.otherwise_ms
         return Clock(ms, ms * (1 - HALF_WIDTH), ms * (1 + HALF_WIDTH), ms, 2 * ms)
 
@@ -145,6 +147,20 @@ class TestBeforeTraining:
             30 - BlockwisePredictor.least_nets
         )
         assert bench.meter.asked == BlockwisePredictor.least_nets
+
+    @pytest.mark.parametrize(
+        ("sections", "sought"),
+        [
+            ({}, False),
+            ({"objectives": ["accuracy", "latency_ms"]}, True),
+            ({"constraints": {"latency_ms": 5.0}}, True),
+        ],
+    )
+    def test_what_is_only_told_is_measured_for_a_shorter_time(self, sections: dict[str, Any], sought: bool) -> None:
+        bench = Bench(count=1, **sections)
+        bench.judged(0)
+        assert bench.meter.budgets_s == {SEARCH_MEASURE_S if sought else UNSOUGHT_MEASURE_S}
+        assert UNSOUGHT_MEASURE_S < SEARCH_MEASURE_S
 
     def test_what_nobody_told_is_not_known(self) -> None:
         """Its trial may have run in another process, which mustn't know more than this one."""
