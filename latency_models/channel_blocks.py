@@ -8,6 +8,7 @@ rotation, and never guessed: where the steps aren't clear there is none, with th
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ _HALF = 0.5
 _LEAST_GROWTH = 0.2
 """The power of the width by which the time has to grow at least from one multiple of a block to the next."""
 _TAIL = 0.025
+_PATIENCE = 2.5
+"""A machine so busy that the first try took this many times its seconds won't tell more in a second one."""
 _DRAWS = 4000
 _SEED = 20260101
 
@@ -141,12 +144,13 @@ def _found(meter: LatencyMeter, prepare: Callable[[bytes], bytes], kind: Convolu
     models = [prepare(kind.network(width)) for width in widths]
     block = Block(None, "", {})
     for seconds in (budget_s, 2.0 * budget_s):
+        began = time.monotonic()
         try:
             ratios = meter.measure_together(models, budget_s=seconds).ratios
         except InvalidModelError as error:
             return Block(None, f"the device can't run a {kind.name} 3×3 convolution ({error})", {})
         block = block_of(dict(zip(widths, ratios, strict=True)), kind)
-        if block.channels is not None:
+        if block.channels is not None or time.monotonic() - began > _PATIENCE * seconds:
             break
     return block
 
@@ -196,6 +200,8 @@ def _verdict(draws: Mapping[int, np.ndarray], low: int, high: int, kind: Convolu
     least, most = np.quantile(saved, [_TAIL, 1.0 - _TAIL])
     if most < _HALF or least > _HALF:
         return _Verdict(padded=bool(most < _HALF))
+    if most - least > _HALF:
+        return _Verdict(unclear=f"the times of {kind.name} convolutions are too noisy to tell")
     costs = float(np.exp(np.median(draws[middle] - draws[high])))
     return _Verdict(
         unclear=f"{middle} channels cost {costs:.2f} of what {high} do ({kind.name}): neither the whole nor their share"

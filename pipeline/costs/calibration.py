@@ -239,6 +239,8 @@ def ensure_cost_model(
         reporter.stage(f"Building a cost model ({error})")
         result = Calibrator(config, data, space, reporter).run(channel_blocks=channel_blocks)
         reporter.note(f"{result.description}: {result.path}")
+        if channel_blocks is None:  # else it was said before
+            reporter.note(result.channel_blocks["text"])
 
 
 def _pooled(repetitions: list[Latency]) -> tuple[float, float]:
