@@ -54,7 +54,13 @@ def page_of(tmp_path: Path, count: int) -> tuple[str, list[TrialRecord]]:
     )
     records = [trial(number) for number in range(count)]
     place: Any = SimpleNamespace(
-        path=tmp_path, config=config, bundle=tmp_path / "bundle", report=tmp_path / "report.html", digest=lambda: ""
+        channel_blocks=tmp_path / "channel_blocks.json",
+        cost_model=tmp_path / "cost_model.json",
+        path=tmp_path,
+        config=config,
+        bundle=tmp_path / "bundle",
+        report=tmp_path / "report.html",
+        digest=lambda: "",
     )
     write_report(place, records)
     return (tmp_path / "report.html").read_text(encoding="utf-8"), records
