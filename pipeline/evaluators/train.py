@@ -34,5 +34,5 @@ class TrainEvaluator(CandidateEvaluator):
         return train(model, self._data, self.recipe, epochs=self._epochs, progress=progress).last
 
     def details(self) -> dict[str, Any]:
-        """The numbers that large convolutions multiply in training, where these aren't float32: results depend on it."""
+        """The numbers that large convolutions multiply in training, where they aren't float32's."""
         return {"training_precision": "bf16"} if may_use_bf16(self.recipe, self._data.device) else {}
