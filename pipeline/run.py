@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from latency_models.files import read_file
+from pipeline.config.evaluator import SupernetOptions
 from pipeline.config.file import dump_config, load_config
 from pipeline.errors import JournalError, RunDirectoryError, RunGoneError
 from pipeline.files import UNFINISHED, check_own, check_plain, open_to_append, write_whole
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 _CHANGEABLE = {"budget", "final", "export", "engine", "references"}
 """Sections that may be edited between the sessions of a run: they change neither proposals nor results."""
 
+_SUPERNET = "supernet.safetensors"
+"""The weights that all networks of the run's space share, and how far their training is."""
 _FOLDERS = ("bundle", "checkpoints", "references")
 _FILES = (
     *(".lock", "activations.json", "channel_blocks.json", "config.yaml", "cost_model.json", "references.json"),
-    *("report.html", "search.log"),
+    *("report.html", "search.log", _SUPERNET, "supernet_check.jsonl"),
     *("journal.sqlite", "journal.sqlite-journal", "journal.sqlite-shm", "journal.sqlite-wal", "zero_cost.jsonl"),
 )
 _COST_MODEL = "cost_model.json"
@@ -57,6 +60,8 @@ class RunDirectory:
         self.log = path / "search.log"
         self.cost_model = _own_cost_model(path)
         self.scores = path / "zero_cost.jsonl"
+        self.supernet = path / _SUPERNET
+        self.supernet_check = path / "supernet_check.jsonl"
         self.channel_blocks = path / "channel_blocks.json"
 
     @classmethod
@@ -91,6 +96,11 @@ class RunDirectory:
             if config.cost_model.endswith(".json"):
                 write_whole(_own_cost_model(path), read_file(Path(config.cost_model)))
                 whole = _with_own_cost_model(path, whole)
+            if isinstance(config.evaluator, SupernetOptions):
+                if config.evaluator.weights is not None:
+                    write_whole(path / _SUPERNET, read_file(Path(config.evaluator.weights)))
+                    whole = _without_supernet_training(whole)
+                whole = _with_own_supernet(path, whole)
             if channel_blocks is not None:
                 write_whole(path / "channel_blocks.json", channel_blocks)
             write_whole(path / "config.yaml", dump_config(whole).encode())
@@ -114,7 +124,7 @@ class RunDirectory:
         config = load_config(path / "config.yaml")
         if Path(config.cost_model).name == _COST_MODEL and _own_cost_model(path).is_file():
             config = _with_own_cost_model(path, config)  # the run may have been moved
-        return cls(path, config)
+        return cls(path, _with_own_supernet(path, config))
 
     def open_journal(self, *, read_only: bool = False) -> Journal:
         """Open the run's journal; it is created where the run was stopped before it had one.
@@ -160,6 +170,8 @@ class RunDirectory:
         values["data"].pop("root", None)  # a data set may be moved
         if self.config.cost_model == str(self.cost_model):  # and so may the run
             values["cost_model"] = _COST_MODEL
+        if isinstance(self.config.evaluator, SupernetOptions):
+            values["evaluator"].pop("weights")
         return {key: value for key, value in values.items() if key not in _CHANGEABLE}
 
     def keep_cost_model(self, content: bytes) -> None:
@@ -263,3 +275,17 @@ def _own_cost_model(path: Path) -> Path:
 
 def _with_own_cost_model(path: Path, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"cost_model": str(_own_cost_model(path))})
+
+
+def _with_own_supernet(path: Path, config: RunConfig) -> RunConfig:
+    """The config whose evaluator finds the run's own shared weights."""
+    section = config.evaluator
+    if not isinstance(section, SupernetOptions):
+        return config
+    own = str(path.absolute() / _SUPERNET)
+    return config.model_copy(update={"evaluator": section.model_copy(update={"weights": own})})
+
+
+def _without_supernet_training(config: RunConfig) -> RunConfig:
+    """The config whose shared weights are given, so that no epoch of their training is left."""
+    return config.model_copy(update={"evaluator": config.evaluator.model_copy(update={"epochs": 0})})

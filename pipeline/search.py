@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from latency_models.counters.energy import require_energy
 from pipeline.config.device import device_of
+from pipeline.config.evaluator import SupernetOptions
 from pipeline.costs.known_costs import known_costs
 from pipeline.costs.precision import INT8
 from pipeline.costs.predictor_file import check_cost_model
 from pipeline.data import load_data
 from pipeline.errors import ConfigError, EvaluatorError, config_errors_at
 from pipeline.evaluators.stopping_rules import stopping_of
+from pipeline.evaluators.supernet.checkpoint import load_into
+from pipeline.evaluators.supernet.prepare import train_supernet
+from pipeline.evaluators.supernet.shared_weights import SharedWeights
 from pipeline.evaluators.zero_cost.candidates import check_proxies, proxies_of
 from pipeline.registry import load, make
 from pipeline.spaces.light_space import LightModelSpace
@@ -98,6 +105,21 @@ def check_costs(config: RunConfig, data: DataSet, space: SearchSpace, source: st
             check_cost_model(config, data, space)
 
 
+def check_weights(config: RunConfig, space: SearchSpace, source: str) -> None:
+    """Check that shared weights that a config names are of its space.
+
+    Raises:
+        ConfigError: they aren't, or there are none.
+    """
+    section = config.evaluator
+    if isinstance(section, SupernetOptions) and section.weights is not None:
+        path = Path(section.weights)
+        if not path.is_file():
+            raise ConfigError(source, [f"evaluator.weights: there is no file {path}"])
+        with config_errors_at(source, "evaluator.weights"), torch.random.fork_rng(devices=[]):
+            load_into(path, SharedWeights.of(space))
+
+
 def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: SearchSpace, reporter: Reporter) -> str:
     """Search until the budget ends; the journal gets every result.
 
@@ -110,6 +132,8 @@ def run_search(run: RunDirectory, journal: Journal, data: DataSet, space: Search
     reporter.search_started(config, budget, records)
     known = known_costs(run, data, space, begun=bool(records))
     proxies = proxies_of(config, data, space, reporter, run.scores)
+    if isinstance(config.evaluator, SupernetOptions):
+        train_supernet(run, data, space, reporter)
     problem = Problem(space, config.seed, tuple(config.objectives), config.limits, known, proxies)
     strategy = strategy_of(config.strategy, problem)
     engine = make("engine", config.engine.name, ENGINES, config, space, journal, budget, reporter, run.log)

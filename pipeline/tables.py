@@ -66,6 +66,11 @@ EVALUATORS = _table(
         "ZeroCostOptions",
         "a score of the untrained network: seconds, no accuracy",
     ),
+    supernet=(
+        "supernet.evaluator:SupernetEvaluator",
+        "SupernetOptions",
+        "weights that all networks share, trained once: a candidate takes a moment",
+    ),
     table=("lookup:Lookup", "TableEvaluatorOptions", "accuracy and costs from a published table, for `hwnas bench`"),
 )
 

@@ -50,6 +50,7 @@ RIGHTS: Mapping[str, Rights] = {
     "predict --run": Rights("modules", uses_device=True, writes=frozenset()),
     "resume": _GOES_ON,
     "export": _GOES_ON,
+    "supernet-check": _GOES_ON,
     "search": _BEGINS_ANEW,
     "calibrate": _BEGINS_ANEW,
     "bench": _BEGINS_ANEW,

@@ -18,7 +18,13 @@ SLOW = (
     *("system/test_mistakes", "export/activations", "export/exporter", "export/quantization", "export/bundle"),
     *("pipeline/strategies/test_guided", "pipeline/strategies/test_wide", "pipeline/test_shims", "pipeline/data"),
     *("system/test_newcomer", "system/test_tampering", "benchmarks", "latency_models/test_file_predictor"),
-    *("pipeline/report", "system/test_given", "system/test_machine"),
+    *(
+        "pipeline/report",
+        "system/test_given",
+        "system/test_machine",
+        "system/test_supernet",
+        "pipeline/evaluators/supernet",
+    ),
 )
 """Tests that train, export through torch or start processes, by the beginnings of their paths, longest first."""
 

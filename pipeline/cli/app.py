@@ -280,6 +280,30 @@ def calibrate(
     _show(result.as_dict(), as_json, text.calibration)
 
 
+@app.command("supernet-check")
+def supernet_check(
+    run_dir: RunDir,
+    networks: Annotated[int, typer.Option(min=5, max=10_000, help="Networks to train alone.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Of each of these trainings.")] = 3,
+    code: Code = None,
+    trust_device: TrustDevice = False,
+    as_json: Json = False,
+) -> None:
+    """Check whether a run's shared weights rank networks as trained ones rank."""
+    from pipeline.cli import console, text
+    from pipeline.commands import supernet
+
+    result = supernet.supernet_check(
+        run_dir,
+        networks=networks,
+        epochs=epochs,
+        code=code,
+        trust_device=trust_device,
+        reporter=console.TerminalReporter(),
+    )
+    _show(result.as_dict(), as_json, text.supernet_check)
+
+
 @app.command()
 def predict(
     model: Annotated[

@@ -208,6 +208,30 @@ def calibration(result: dict[str, Any]) -> str:
     return _render(table)
 
 
+def supernet_check(result: dict[str, Any]) -> str:
+    """Correlations of inherited and other scores with trained accuracies, over all networks and the best tenth."""
+    best = result["best"]["networks"]
+    table = _table(
+        f"ranks {len(result['rows'])} networks trained for {result['epochs']} epochs",
+        "Spearman",
+        "Kendall tau-b",
+        f"Spearman, best {best}",
+        "inherited is better by",
+    )
+    for name, found in result["all"].items():
+        inside, ahead = result["best"][name], result["advantage_of_inherited"].get(name)
+        cells = [_estimated(found and found["spearman"]), _estimated(found and found["kendall"])]
+        cells += [_estimated(inside and inside["spearman"]), _estimated(ahead, "+") if name != "inherited" else ""]
+        table.add_row(name.replace("_", " "), *cells)
+    return _render(table) + "in brackets: 95 % intervals; too few: fewer than five networks, or all alike\n"
+
+
+def _estimated(found: dict[str, Any] | None, sign: str = "") -> str:
+    if found is None:
+        return "too few"
+    return f"{found['value']:{sign}.2f} ({found['low']:{sign}.2f} to {found['high']:{sign}.2f})"
+
+
 def bench(result: dict[str, Any]) -> str:
     """Tables of strategies, device by device: means over seeds with their 95 % intervals, and the differences."""
     numbers, compared = [str(n) for n in result["report_at"]], result["comparisons"]

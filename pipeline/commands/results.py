@@ -1,6 +1,6 @@
 """Results of the commands: frozen records with typed fields, each backed by the document that `--json` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -212,3 +212,20 @@ class Run:
     def front(self) -> tuple[Trial, ...]:
         """The trials on the Pareto front of the run's objectives."""
         return tuple(trial for trial in self.trials if trial.on_front)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetCheck(Result):
+    """Agreement of inherited with trained accuracies.
+
+    `all` and `best` (the best tenth) have, for `inherited`, `not_recalibrated` and each baseline, Spearman's and
+    Kendall's correlations with their 95 % intervals, or None; `advantage_of_inherited` the difference of Spearman's.
+    """
+
+    ok: bool
+    run_dir: str
+    epochs: int
+    rows: Sequence[Mapping[str, Any]]
+    all: Mapping[str, Any]
+    best: Mapping[str, Any]
+    advantage_of_inherited: Mapping[str, Any]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pipeline.commands.held_run import folder_of, given_run, held, inputs_of, records_of
 from pipeline.commands.results import LatencyPrediction, Run, SearchResult, Trial
 from pipeline.config.file import load_config
-from pipeline.errors import HwnasError, Interrupted, RunGoneError, StorageError
-from pipeline.files import locked
+from pipeline.errors import HwnasError
 from pipeline.run import RunDirectory, default_path
-from pipeline.storage import READ_ONLY, refusal
 from pipeline.thread_settings import with_calm_threads
 from pipeline.trials.reporter import Reporter
-from pipeline.trust import check_device, given_config, given_folder, words_that_go_on
+from pipeline.trust import check_device, given_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pipeline.costs.calibration import Calibration
     from pipeline.data import DataSet
@@ -58,10 +56,10 @@ def search(
     """
     from pipeline.costs.width_step import as_file, asks_device, own_step, with_any_step
     from pipeline.references.training import check_names
-    from pipeline.search import check_costs, load_inputs
+    from pipeline.search import check_costs, check_weights, load_inputs
 
     path = Path(config)
-    with given_config("search", path, _folder(code)) as of_run:
+    with given_config("search", path, folder_of(code)) as of_run:
         read = load_config(path, _as_texts(overrides))
         check_device("search", read.device, trusted=not of_run)
         reporter, source, blocks = reporter or Reporter(), str(path), None
@@ -72,6 +70,7 @@ def search(
             own = own_step(read, data, reporter)
             read, space, blocks = own.config, own.space, own.blocks
         check_costs(read, data, space, source)
+        check_weights(read, space, source)
         if references:
             check_names(read)
         run = RunDirectory.create(place, read, None if blocks is None else as_file(blocks))
@@ -100,7 +99,7 @@ def resume(
         RunDirectoryError: there is no run at this place, or it is in use.
         HwnasError: as for `search`.
     """
-    with _given("resume", run_dir, code, trust_device) as run:
+    with given_run("resume", run_dir, code, trust_device) as run:
         return _search_and_finish(run, None, reporter or Reporter(), references)
 
 
@@ -127,9 +126,9 @@ def export(
         UnknownTrialError, NothingFeasibleError: there is no such trial, or none that keeps the limits.
     """
     reporter = reporter or Reporter()
-    with _given("export", run_dir, code, trust_device) as run, _held(run, reporter):
-        data, space = _inputs_of(run)
-        records = _records(run)
+    with given_run("export", run_dir, code, trust_device) as run, held(run, reporter):
+        data, space = inputs_of(run)
+        records = records_of(run)
         result = _finish(run, data, space, records, run.config.final.pick if pick is None else pick, reporter)
         return SearchResult.of({**result, **_beside_references(run, data, records, reporter, train=False)})
 
@@ -143,8 +142,8 @@ def load_run(run_dir: str | Path) -> Run:
     """
     from pipeline.winner.pick import front_of
 
-    with _given("trials", run_dir) as run:
-        records = _records(run, read_only=True)
+    with given_run("trials", run_dir) as run:
+        records = records_of(run, read_only=True)
     front = {record.id for record in front_of(records, run.config.objectives)}
     return Run(
         path=run.path,
@@ -153,21 +152,6 @@ def load_run(run_dir: str | Path) -> Run:
         bundle_dir=run.bundle if run.bundle.is_dir() else None,
         report=run.report if run.report.is_file() else None,
     )
-
-
-@contextmanager
-def _given(
-    command: str, run_dir: str | Path, code: str | Path | None = None, trust_device: bool = False
-) -> Iterator[RunDirectory]:
-    """Open a run, which may be a stranger's, for a command that does no more with it than it may."""
-    with given_folder(command, Path(run_dir), _folder(code)):
-        run = RunDirectory.open(Path(run_dir))
-        check_device(command, run.config.device, trust_device)
-        yield run
-
-
-def _folder(code: str | Path | None) -> Path | None:
-    return None if code is None else Path(code).absolute()
 
 
 def _as_texts(overrides: Overrides) -> list[str]:
@@ -183,13 +167,13 @@ def _as_texts(overrides: Overrides) -> list[str]:
 def _search_and_finish(
     run: RunDirectory, inputs: tuple[DataSet, SearchSpace] | None, reporter: Reporter, references: bool
 ) -> SearchResult:
-    with _held(run, reporter):
+    with held(run, reporter):
         from pipeline.references.records import ask, read
         from pipeline.search import run_search
 
         if references:
             ask(run)
-        data, space = inputs or _inputs_of(run)
+        data, space = inputs or inputs_of(run)
         journal = run.open_journal()
         try:
             before = len(journal.trials())
@@ -257,49 +241,6 @@ def _result(run: RunDirectory, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inputs_of(run: RunDirectory) -> tuple[DataSet, SearchSpace]:
-    from pipeline.search import load_inputs
-
-    return load_inputs(run.config, str(run.path / "config.yaml"))
-
-
-def _records(run: RunDirectory, *, read_only: bool = False) -> list[TrialRecord]:
-    journal = run.open_journal(read_only=read_only)
-    try:
-        return journal.trials()
-    finally:
-        journal.close()
-
-
-@contextmanager
-def _held(run: RunDirectory, reporter: Reporter) -> Iterator[None]:
-    """Lock the run, send libraries' chatter to its log, and turn an interruption into the command that goes on."""
-    try:
-        with locked(run.path), closing(reporter), run.log_chatter():
-            reporter.stage(f"Run directory: {run.path}")
-            yield
-            run.check_present()
-    except KeyboardInterrupt:
-        raise Interrupted(*words_that_go_on(run.path, run.config.device)) from None
-    except RunGoneError:
-        raise
-    except Exception as error:
-        run.check_present()  # where the folder is gone, that is the reason, whatever failed first
-        if words := refusal(error):
-            raise StorageError(_unwritten(run, words, error), words) from error
-        raise
-
-
-def _unwritten(run: RunDirectory, words: str, error: Exception) -> str:
-    """Say what couldn't be written, and how the run goes on."""
-    said = str(error).strip().partition("\n")[0]
-    then = "it can be written" if words == READ_ONLY else "there is room again"
-    return (
-        f"{run.path}: {words} ({said}). Finished trials are in the journal. When {then}, go on with:"
-        f" {shlex.join(('hwnas', *words_that_go_on(run.path, run.config.device)))}"
-    )
-
-
 def _trial(record: TrialRecord, on_front: bool) -> dict[str, Any]:
     return {
         "id": record.id,
@@ -336,9 +277,9 @@ def predict_trial(
     from pipeline.errors import config_errors_at, nearest
     from pipeline.search import load_data_and_space
 
-    with _given("predict --run", run_dir, code, trust_device) as run:
+    with given_run("predict --run", run_dir, code, trust_device) as run:
         source = str(run.path / "config.yaml")
-        records = {record.id: record for record in _records(run, read_only=True)}
+        records = {record.id: record for record in records_of(run, read_only=True)}
         if architecture not in records:
             raise HwnasError(f"{run.path}: there is no trial {architecture!r}{nearest(architecture, records)}")
         record = records[architecture]
@@ -366,8 +307,8 @@ def report(run_dir: str | Path) -> Path:
     """Write the run's HTML page again, and return its place."""
     from pipeline.report.page import write_report
 
-    with _given("report", run_dir) as run:
-        write_report(run, _records(run, read_only=True))
+    with given_run("report", run_dir) as run:
+        write_report(run, records_of(run, read_only=True))
         return run.report
 
 
@@ -405,7 +346,7 @@ def calibrate(
     path, reporter, texts = Path(config), reporter or Reporter(), _as_texts(overrides)
     if device is not None:
         texts.append(f"device.name={device}")
-    with given_config("calibrate", path, _folder(code)) as of_run, closing(reporter):
+    with given_config("calibrate", path, folder_of(code)) as of_run, closing(reporter):
         # The file that the config names may be the one that is to be made.
         read = load_config(path, texts).model_copy(update={"cost_model": "auto"})
         check_device("calibrate", read.device, trusted=not of_run)

@@ -128,3 +128,30 @@ class ZeroCostOptions(Section):
             message = f"unknown score {value!r}{nearest(value, SCORE_NAMES)}"
             raise PydanticCustomError("score", "{message}", {"message": message})
         return value
+
+
+class SupernetOptions(Section):
+    """Options of `supernet`: one set of weights for all networks; see `pipeline.evaluators.supernet`.
+
+    Attributes:
+        epochs: of the shared weights' training, before the first trial; 0 where `weights` are given, which stay.
+        sampling: the networks that a step draws: over the range of `cost`, or `uniform` in the choices.
+        networks: that a step draws, beside the largest and the smallest.
+        distill: whether the others learn from what the largest network says in place of the labels.
+        recalibrate: training images by which a candidate's batch norms get their statistics; 0: each batch's.
+        weights: the file of the trained weights; by default the run trains its own before the first trial.
+    """
+
+    name: Literal["supernet"]
+    epochs: Annotated[int, Field(ge=0)] = 20
+    sampling: Literal["cost", "uniform"] = "cost"
+    networks: Count = 2
+    distill: bool = True
+    recalibrate: Annotated[int, Field(ge=0)] = 512
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> SupernetOptions:
+        if self.epochs == 0 and self.weights is None:
+            raise PydanticCustomError("epochs", "epochs is 0, but there are no weights; valid: 1 and more")
+        return self

@@ -6,8 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
 from latency_models.timer import usable_cores
 from pipeline.engines.processes import ProcessesEngine, share_of_memory
+from pipeline.registry import load
+from pipeline.tables import EVALUATORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +72,11 @@ class AutoEngine(ProcessesEngine):
         if cores == 1:
             return Parallelism(1, 1)
         recorded = self._began_as
-        return recorded if recorded is not None and recorded.workers * recorded.threads == cores else None
+        if recorded is not None and recorded.workers * recorded.threads == cores:
+            return recorded
+        evaluator = load("evaluator", self._config.evaluator.name, EVALUATORS)
+        on_cpu = not torch.cuda.is_available()
+        return Parallelism(cores, 1) if on_cpu and getattr(evaluator, "side_by_side", False) else None
 
     def _pilot(self, architecture: Architecture) -> Parallelism:
         self._server.start()

@@ -30,11 +30,14 @@ class CandidateEvaluator(Evaluator):  # type: ignore[misc]  # NNI has no types
             Only then is its section's option `stopping` read, as that of `train`; else `progress` never gives True.
         pilot: whether `evaluate` may be begun to see how fast it is, and ended by an exception in a step of its
             optimizer. Only then does the engine `auto` train candidates side by side.
+        side_by_side: whether candidates are judged faster side by side with one thread each, on a CPU, as short forward
+            passes are. Then `auto` needs no pilot.
     """
 
     trains: ClassVar[bool] = True
     stops: ClassVar[bool] = False
     pilot: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = False
 
     def __init__(self, options: BaseModel, data: DataSet, recipe: TrainOptions) -> None:
         self.options, self.data, self.recipe = options, data, recipe

@@ -290,6 +290,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "resume": ("nowhere",),
     "export": ("nowhere",),
     "trials": ("nowhere",),
+    "supernet-check": ("nowhere",),
     "verify": ("nowhere",),
     "profile": ("nowhere.onnx",),
     "compare": ("a.onnx", "b.onnx"),

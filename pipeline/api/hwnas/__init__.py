@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.commands.results import Optimization as Optimization
     from pipeline.commands.results import Run as Run
     from pipeline.commands.results import SearchResult as SearchResult
+    from pipeline.commands.results import SupernetCheck as SupernetCheck
     from pipeline.commands.results import Trial as Trial
     from pipeline.commands.results import Verification as Verification
     from pipeline.commands.runs import calibrate as calibrate
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline.commands.runs import load_run as load_run
     from pipeline.commands.runs import resume as resume
     from pipeline.commands.runs import search as search
+    from pipeline.commands.supernet import supernet_check as supernet_check
     from pipeline.errors import HwnasError as HwnasError
     from pipeline.trials.reporter import Reporter as Reporter
 
@@ -58,10 +60,12 @@ _HOMES = {
         "Optimization",
         "Run",
         "SearchResult",
+        "SupernetCheck",
         "Trial",
         "Verification",
     ),
     "pipeline.commands.runs": ("calibrate", "export", "load_run", "resume", "search"),
+    "pipeline.commands.supernet": ("supernet_check",),
     "pipeline.errors": ("HwnasError",),
     "pipeline.trials.reporter": ("Reporter",),
 }
