@@ -3,10 +3,9 @@
 #
 # Expected: a grouped convolution that gains from integers with one output channel a group (depthwise) gains, or loses
 # little, with two: the work doubles, and so does the time.
-# Seen: on integers the time grows some ten times, not two: with one output a group QLinearConv takes about .7 of the
-# float convolution's time, with two about 6 times as long as that. Only true depthwise has an integer kernel of its
-# own; any other small group is unrolled group by group into tiny matrix products. The same is seen, less strongly, with
-# 2 channels in and out (2.5 to 4.7 times the float one). So a quantiser should leave small groups in float.
+# Seen: with one output a group QLinearConv takes .7 to 1.0 of the float convolution's time, with two 6 to 10 times of
+# the float one's. Other small groups are slow on integers, too: with 2 channels in and out 2.5 to 4.7 times the float
+# one; with 8 it is about even. So a quantiser should leave small groups in float, true depthwise apart.
 #
 # Prints the integer kernel's time over the float one's; exits 1 when the runtime behaves otherwise.
 set -euo pipefail
