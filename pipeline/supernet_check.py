@@ -17,7 +17,8 @@ import numpy as np
 from latency_models.timer import usable_cores
 from pipeline.config.evaluator import SupernetOptions, TrainEvaluatorOptions
 from pipeline.engines.fork_client import ForkServer
-from pipeline.engines.worker_client import WorkerClient, memory_allowance
+from pipeline.engines.processes import share_of_memory
+from pipeline.engines.worker_client import WorkerClient
 from pipeline.errors import HwnasError
 from pipeline.evaluators.supernet.evaluator import SupernetEvaluator
 from pipeline.evaluators.supernet.ranking import Agreement, advantage, agreement
@@ -141,7 +142,7 @@ def _trained(run: RunDirectory, epochs: int, chosen: list[Architecture], reporte
     free: queue.SimpleQueue[WorkerClient] = queue.SimpleQueue()
     workers = min(usable_cores(), len(missing))
     clients = [
-        WorkerClient(server, limit_s=_TRIAL_S, memory_bytes=memory_allowance(None) // workers, threads=1)
+        WorkerClient(server, limit_s=_TRIAL_S, memory_bytes=share_of_memory(None, workers), threads=1)
         for _ in range(workers)
     ]
     for client in clients:

@@ -34,7 +34,8 @@ def train_supernet(run: RunDirectory, data: DataSet, space: SearchSpace, reporte
         reporter: hears each epoch.
 
     Raises:
-        SupernetFileError: the run's file is damaged, or of another config.
+        SupernetFileError: the run's file is damaged.
+        OtherSupernetError: it is of another config.
         DivergedError: a loss became infinite or no number.
     """
     config, options = run.config, cast("SupernetOptions", run.config.evaluator)
@@ -42,7 +43,8 @@ def train_supernet(run: RunDirectory, data: DataSet, space: SearchSpace, reporte
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        shared, recipe = SharedWeights.of(space), recipe_digest(config)
+        images, recipe = DeviceData(data), recipe_digest(config)
+        shared = SharedWeights.of(space).to(images.device)
         state = load_into(run.supernet, shared, recipe) if run.supernet.exists() else SupernetState()
         if state.epoch >= options.epochs:
             return
@@ -58,7 +60,7 @@ def train_supernet(run: RunDirectory, data: DataSet, space: SearchSpace, reporte
             text = f"epoch {now.epoch}/{options.epochs}: losses {losses}; time left about {duration(left)}"
             reporter.progress(text, now.epoch / options.epochs)
 
-        SupernetTrainer(space, shared, DeviceData(data), config.train, options, config.seed).run(state, after_epoch)
+        SupernetTrainer(space, shared, images, config.train, options, config.seed).run(state, after_epoch)
 
 
 def recipe_digest(config: RunConfig) -> str:

@@ -56,6 +56,10 @@ class SharedWeights:
                     largest[place] = _enlarged(known, own)
         return cls(largest)
 
+    def to(self, device: torch.device) -> SharedWeights:
+        """The same weights on a device."""
+        return SharedWeights({place: parameter.detach().to(device) for place, parameter in self.parameters.items()})
+
     def slices(self, network: nn.Module) -> dict[str, Tensor]:
         """Name of each of the network's parameters → its slice of the shared weights, a leaf that gradients end at.
 

@@ -76,7 +76,7 @@ class SupernetTrainer:
 
     Args:
         space: of the networks.
-        shared: their weights, trained in place.
+        shared: their weights on the data's device, trained in place.
         data: training images.
         recipe: the config's section; its batch size, learning rate, weight decay and augmentation count.
         options: the config's section `evaluator`.
@@ -143,7 +143,9 @@ class SupernetTrainer:
         The largest network learns in a thread of its own: it takes as long as the others together, which only wait for
         what it says.
         """
-        jobs = [(role, self._space.build(architecture)) for role, architecture in self._networks(step)]
+        jobs = [
+            (role, self._space.build(architecture).to(self._data.device)) for role, architecture in self._networks(step)
+        ]
         first = [job for job in jobs if job[0] == "largest"]
         rest = [job for job in jobs if job[0] != "largest"]
         with ThreadPoolExecutor(1) as pool:
@@ -218,10 +220,11 @@ def _optimizer(shared: SharedWeights, recipe: TrainOptions, state: SupernetState
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     for place, moments in state.moments.items():
-        optimizer.state[shared.parameters[place]] = {
-            "step": torch.tensor(float(moments.steps)),
-            "exp_avg": moments.first,
-            "exp_avg_sq": moments.second,
+        parameter = shared.parameters[place]
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(moments.steps), device=parameter.device),
+            "exp_avg": moments.first.to(parameter.device),
+            "exp_avg_sq": moments.second.to(parameter.device),
         }
     return optimizer
 
